@@ -1,0 +1,1 @@
+//! Another broker as a peer, sans-IO.

@@ -1,0 +1,1 @@
+//! Sockets, threads and signals around the engine.

@@ -1,0 +1,153 @@
+//! An application message apart from any packet: what is routed, queued, retained and stored once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Publish, PublishProperties, QoS, Time, TopicName, TopicRef, UserProperties, WillProperties};
+
+/// An application message. Shared as `Arc<Message>` by all who are owed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it was published.
+    pub topic: TopicName,
+    /// May be empty; a retained message with an empty payload clears what was retained.
+    pub payload: Bytes,
+    /// The QoS it was published with.
+    pub qos: QoS,
+    /// The RETAIN flag it was published with.
+    pub retain: bool,
+    /// When the broker took it, for the expiry that is sent on.
+    pub received: Time,
+    /// When it stops being worth delivering (Message Expiry Interval).
+    pub expires: Option<Time>,
+    /// `None` when every property is absent, so that a 3.x message costs nothing more.
+    pub properties: Option<Box<MessageProperties>>,
+}
+
+/// The properties of a message that travel with it unchanged. Topic alias and Subscription Identifiers belong to one
+/// delivery, and expiry to [`Message::expires`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageProperties {
+    /// The payload is UTF-8 text.
+    pub payload_format: Option<bool>,
+    /// Where replies go.
+    pub response_topic: Option<TopicName>,
+    /// What ties a reply to its request.
+    pub correlation_data: Option<Bytes>,
+    /// What the payload is.
+    pub content_type: Option<Arc<str>>,
+    /// Encoded; read with [`UserProperties::from_encoded`].
+    pub user_properties: Bytes,
+}
+
+impl Message {
+    /// The message that a PUBLISH carries, with `topic` because an alias may stand for it. The payload is copied.
+    #[must_use]
+    pub fn from_publish(publish: &Publish<'_>, topic: TopicRef<'_>, now: Time) -> Self {
+        let properties = &publish.properties;
+        Self {
+            topic: topic.to_owned(),
+            payload: Bytes::copy_from_slice(publish.payload),
+            qos: publish.qos,
+            retain: publish.retain,
+            received: now,
+            expires: properties.message_expiry.map(|seconds| now.after_secs(seconds)),
+            properties: MessageProperties::boxed(
+                properties.payload_format,
+                properties.response_topic,
+                properties.correlation_data,
+                properties.content_type,
+                properties.user_properties,
+            ),
+        }
+    }
+
+    /// The message that a will becomes when it is published at `now`; its expiry counts from then.
+    #[must_use]
+    pub fn from_will(will: &crate::Will<'_>, now: Time) -> Self {
+        let WillProperties { payload_format, message_expiry, content_type, response_topic, correlation_data, .. } =
+            will.properties;
+        Self {
+            topic: will.topic.to_owned(),
+            payload: Bytes::copy_from_slice(will.payload),
+            qos: will.qos,
+            retain: will.retain,
+            received: now,
+            expires: message_expiry.map(|seconds| now.after_secs(seconds)),
+            properties: MessageProperties::boxed(
+                payload_format,
+                response_topic,
+                correlation_data,
+                content_type,
+                will.properties.user_properties,
+            ),
+        }
+    }
+
+    /// Whether its time has passed at `now`.
+    #[must_use]
+    pub fn is_expired(&self, now: Time) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// The PUBLISH that carries it as it stands: its own QoS and RETAIN, the expiry left at `now` in whole seconds
+    /// (at least 1 while it is not expired), no packet identifier, no alias, not a duplicate.
+    #[must_use]
+    pub fn to_publish(&self, now: Time) -> Publish<'_> {
+        let mut properties = PublishProperties {
+            message_expiry: self.expires.map(|expires| {
+                u32::try_from(expires.since(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+            }),
+            ..PublishProperties::default()
+        };
+        if let Some(own) = &self.properties {
+            properties.payload_format = own.payload_format;
+            properties.response_topic = own.response_topic.as_ref().map(TopicName::by_ref);
+            properties.correlation_data = own.correlation_data.as_deref();
+            properties.content_type = own.content_type.as_deref();
+            properties.user_properties = UserProperties::from_encoded(&own.user_properties);
+        }
+        Publish {
+            dup: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic: Some(self.topic.by_ref()),
+            packet_id: None,
+            properties,
+            payload: &self.payload,
+        }
+    }
+
+    /// Bytes that it holds in memory, near enough for a byte-counted limit.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let properties = self.properties.as_ref().map_or(0, |own| {
+            size_of::<MessageProperties>()
+                + own.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
+                + own.correlation_data.as_ref().map_or(0, Bytes::len)
+                + own.content_type.as_ref().map_or(0, |text| text.len())
+                + own.user_properties.len()
+        });
+        size_of::<Self>() + self.topic.as_str().len() + self.payload.len() + properties
+    }
+}
+
+impl MessageProperties {
+    fn boxed(
+        payload_format: Option<bool>,
+        response_topic: Option<TopicRef<'_>>,
+        correlation_data: Option<&[u8]>,
+        content_type: Option<&str>,
+        user_properties: UserProperties<'_>,
+    ) -> Option<Box<Self>> {
+        let own = Self {
+            payload_format,
+            response_topic: response_topic.map(TopicRef::to_owned),
+            correlation_data: correlation_data.map(Bytes::copy_from_slice),
+            content_type: content_type.map(Arc::from),
+            user_properties: user_properties.to_encoded().into(),
+        };
+        (own != Self::default()).then(|| Box::new(own))
+    }
+}

@@ -1,0 +1,1 @@
+//! Appending the wire types.

@@ -1,0 +1,1 @@
+//! One worker's broker as one deterministic machine.

@@ -1,0 +1,1 @@
+//! Who hears a message: filter trie, retained tree, shared groups.

@@ -1,0 +1,1 @@
+//! One end of one MQTT conversation, sans-IO.

@@ -1,0 +1,1 @@
+//! What survives: message log and records behind one trait.
