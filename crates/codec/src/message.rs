@@ -96,9 +96,9 @@ impl Message {
     #[must_use]
     pub fn to_publish(&self, now: Time) -> Publish<'_> {
         let mut properties = PublishProperties {
-            message_expiry: self.expires.map(|expires| {
-                u32::try_from(expires.since(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
-            }),
+            message_expiry: self
+                .expires
+                .map(|expires| u32::try_from(expires.since(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX)),
             ..PublishProperties::default()
         };
         if let Some(own) = &self.properties {

@@ -27,7 +27,9 @@ pub enum TopicError {
     #[error("'+' must stand alone in its level")]
     SingleLevel,
     /// MQTT-4.8.2-1 and -2.
-    #[error("a shared subscription is $share/<name>/<filter>, the name at least one character without '+', '#' and '/'")]
+    #[error(
+        "a shared subscription is $share/<name>/<filter>, the name at least one character without '+', '#' and '/'"
+    )]
     Share,
 }
 
