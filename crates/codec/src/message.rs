@@ -44,10 +44,10 @@ pub struct MessageProperties {
 impl Message {
     /// The message that a PUBLISH carries, with `topic` because an alias may stand for it. The payload is copied.
     #[must_use]
-    pub fn from_publish(publish: &Publish<'_>, topic: TopicRef<'_>, now: Time) -> Self {
+    pub fn from_publish(publish: &Publish<'_>, topic: TopicName, now: Time) -> Self {
         let properties = &publish.properties;
         Self {
-            topic: topic.to_owned(),
+            topic,
             payload: Bytes::copy_from_slice(publish.payload),
             qos: publish.qos,
             retain: publish.retain,

@@ -1,1 +1,218 @@
-//! One worker's broker as one deterministic machine.
+//! One worker's broker as one deterministic machine: sessions, dispatch, wills, expiry.
+//!
+//! In: connections that were admitted, bytes that were read, mail of other workers, the time. Out: bytes in the outputs
+//! of connections, mail for other workers, and the next deadline. No socket, no clock, no task, no thread: the same
+//! calls in the same order always give the same bytes. What all workers share ([`Shared`]) is locked for single look-ups
+//! and changes, never while a message is handed on.
+//!
+//! The methods of [`Engine`] come in three families. `handle_*` says what happened and is never refused. `poll_*` and
+//! [`Engine::output`] say what to do next and are drained after each `handle_*` or group of them. The rest are
+//! questions.
+
+mod acks;
+mod authorize;
+mod connections;
+mod dispatch;
+mod due;
+mod inbound;
+mod key;
+mod lifecycle;
+mod limits;
+mod mail;
+mod registry;
+mod replay;
+mod restore;
+mod retained;
+mod routes;
+mod settings;
+mod shared;
+mod stats;
+mod storm;
+mod subscribe;
+mod takeover;
+mod view;
+mod wills;
+
+use std::sync::Arc;
+
+use viaduct_codec::{Message, Time};
+use viaduct_session::Output;
+use viaduct_store::Store;
+
+pub use authorize::{AllowAll, Authorizer, Grant, Who};
+pub use connections::CloseReason;
+pub use inbound::Progress;
+pub use key::{ConnectionId, SessionKey, WorkerId, worker_of};
+pub use lifecycle::Arrival;
+pub use limits::DEFAULT_TOPIC_LEVELS;
+pub use mail::Mail;
+pub use registry::Identity;
+pub use settings::{OnDuplicate, RetainedSettings, Settings};
+pub use shared::Shared;
+pub use stats::{Counter, Dropped, Stats, Takeover};
+pub use takeover::Connected;
+pub use view::ClientView;
+
+use acks::PendingAcks;
+use connections::Connections;
+use due::{Due, Timer};
+use mail::{Item, Outbox};
+use registry::Registry;
+use routes::RouteCache;
+use storm::Storms;
+
+/// One worker's broker.
+pub struct Engine {
+    worker: WorkerId,
+    shared: Arc<Shared>,
+    settings: Arc<Settings>,
+    store: Box<dyn Store>,
+    stats: Arc<Stats>,
+    sessions: Registry,
+    connections: Connections,
+    cache: RouteCache,
+    due: Due,
+    storms: Storms,
+    outbox: Outbox,
+    acks: PendingAcks,
+    /// Where the next share group begins to look for a member.
+    cursor: usize,
+    /// The rules under which the subscriptions of this worker were granted.
+    rules: u64,
+    /// What sessions without a connection would write to; stays empty.
+    nowhere: Output,
+    stopping: bool,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// The machine of `worker`, beginning at `now` with what `store` kept. `seed` decides where share groups begin to
+    /// choose.
+    pub fn new(
+        worker: WorkerId,
+        shared: Arc<Shared>,
+        settings: Arc<Settings>,
+        store: Box<dyn Store>,
+        seed: u64,
+        now: Time,
+    ) -> Self {
+        let mut due = Due::default();
+        if worker == WorkerId(0) {
+            due.at(now.after(limits::EXPIRY_INTERVAL), Timer::RetainedExpiry);
+        }
+        let mut engine = Self {
+            worker,
+            settings,
+            store,
+            stats: Arc::default(),
+            sessions: Registry::new(worker.0),
+            connections: Connections::default(),
+            cache: RouteCache::new(),
+            due,
+            storms: Storms::default(),
+            outbox: Outbox::new(shared.workers),
+            acks: PendingAcks::default(),
+            cursor: usize::try_from(seed).unwrap_or_default(),
+            rules: shared.rules(),
+            nowhere: Output::default(),
+            stopping: false,
+            shared,
+        };
+        engine.restore(now);
+        engine
+    }
+
+    /// The numbers of this worker, for anybody to read at any time.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Mail from another worker.
+    pub fn handle_mail(&mut self, now: Time, mail: Mail) {
+        self.notice_new_rules(now);
+        for item in mail.items {
+            match item {
+                Item::Routed { message, routes, publisher } => self.deliver_here(now, &message, &routes, publisher),
+                Item::Chosen { member, delivery, checked, hops } => {
+                    self.deliver_to_member(now, member, delivery, checked, hops);
+                }
+                Item::Kick(client_id) => {
+                    self.kick(now, client_id.as_str());
+                }
+            }
+        }
+    }
+
+    /// The socket of `connection` took everything that was written: more may follow.
+    pub fn handle_drained(&mut self, now: Time, connection: ConnectionId) {
+        let Some(session) = self.connections.find(connection).and_then(|c| self.connections.get(c)?.session) else {
+            return;
+        };
+        self.pump(now, session);
+        self.replay(now, session);
+    }
+
+    /// A deadline that [`Engine::next_timeout`] named has come.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.notice_new_rules(now);
+        while let Some(timer) = self.due.pop(now) {
+            match timer {
+                Timer::KeepAlive(key) => self.check_keep_alive(now, key),
+                Timer::Will(key) => self.check_delayed_will(now, key),
+                Timer::SessionExpiry(key) => self.check_session_expiry(now, key),
+                Timer::RetainedExpiry => {
+                    self.shared.retained.remove_expired(now, limits::EXPIRY_SWEEP);
+                    self.due.at(now.after(limits::EXPIRY_INTERVAL), Timer::RetainedExpiry);
+                }
+            }
+        }
+        self.release_acks(now);
+    }
+
+    /// New settings; what depends on them follows from here on.
+    pub fn handle_settings(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
+    /// The next moment at which [`Engine::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.due.next()
+    }
+
+    /// A connection with something to write or that is to be closed; `None` when there is no more. Each is named once
+    /// for all that happened to it since it was last named.
+    pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
+        self.connections.pop_dirty()
+    }
+
+    /// What is on its way to `connection`: write [`Output::unsent`] and tell how much went with [`Output::advance`].
+    pub fn output(&mut self, connection: ConnectionId) -> Option<&mut Output> {
+        let index = self.connections.find(connection)?;
+        self.connections.get_mut(index).map(|connection| &mut connection.output)
+    }
+
+    /// Why `connection` is to be closed once its output is written; `None` while it goes on, or when it is unknown.
+    #[must_use]
+    pub fn closing(&self, connection: ConnectionId) -> Option<&CloseReason> {
+        self.connections.get(self.connections.find(connection)?)?.closing.as_ref()
+    }
+
+    /// A batch for another worker; `None` when there is no more. At most one for each worker until it is drained.
+    pub fn poll_mail(&mut self) -> Option<(WorkerId, Mail)> {
+        self.outbox.pop()
+    }
+
+    /// Publishes a message of the broker's own, to anybody who subscribed and for no rule to refuse.
+    pub fn publish(&mut self, now: Time, message: Message) {
+        let message = Arc::new(message);
+        self.retain(&message);
+        self.dispatch(now, &message, None);
+    }
+}

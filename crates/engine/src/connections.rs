@@ -1,0 +1,149 @@
+//! The connections of one worker: what is on its way to each peer, and which have something to write or are to end.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use slab::Slab;
+use viaduct_codec::{ReasonCode, Time};
+use viaduct_session::Output;
+
+use crate::key::ConnectionId;
+
+/// Why the engine ends a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client sent DISCONNECT.
+    Disconnected(ReasonCode),
+    /// The client broke a rule; the text says which.
+    Violation(ReasonCode, String),
+    /// Nothing came for one and a half keep alive intervals.
+    KeepAlive,
+    /// Another connection took the session.
+    TakenOver,
+    /// CONNECT was refused after all.
+    Refused(ReasonCode),
+    /// The session's queue overflowed and the policy is to end the connection.
+    QueueOverflow,
+    /// The operator ended it.
+    Administrative,
+    /// The store could not take a message that a 3.x client has no word for.
+    StoreFailed,
+    /// The broker stops.
+    Shutdown,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected(ReasonCode::NORMAL_DISCONNECTION) => f.write_str("the client disconnected"),
+            Self::Disconnected(reason) => write!(f, "the client disconnected: {reason}"),
+            Self::Violation(_, what) => f.write_str(what),
+            Self::KeepAlive => f.write_str("nothing came from the client for one and a half keep alive intervals"),
+            Self::TakenOver => f.write_str("another connection with the same ClientID took the session over"),
+            Self::Refused(reason) => write!(f, "refused: {reason}"),
+            Self::QueueOverflow => f.write_str("its queue is full and session.on_full is \"disconnect\""),
+            Self::Administrative => f.write_str("ended by the operator"),
+            Self::StoreFailed => f.write_str("the store could not take its message"),
+            Self::Shutdown => f.write_str("the broker is shutting down"),
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: Arc<str>,
+    pub(crate) listener: Arc<str>,
+    pub(crate) output: Output,
+    /// Set once; from then on nothing is read and what is in `output` is the last.
+    pub(crate) closing: Option<CloseReason>,
+    /// The slot of its session, while it has one.
+    pub(crate) session: Option<usize>,
+    /// The largest packet that it may send, bytes.
+    pub(crate) max_packet_size: u32,
+    /// PUBLISH packets since `rate_since`, for the message rate.
+    pub(crate) rate_count: u32,
+    pub(crate) rate_since: Time,
+    dirty: bool,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    slots: Slab<Connection>,
+    by_id: HashMap<ConnectionId, usize>,
+    dirty: Vec<usize>,
+}
+
+impl Connections {
+    pub(crate) fn insert(
+        &mut self,
+        id: ConnectionId,
+        peer: Arc<str>,
+        listener: Arc<str>,
+        max_packet_size: u32,
+        now: Time,
+    ) -> usize {
+        let index = self.slots.insert(Connection {
+            id,
+            peer,
+            listener,
+            output: Output::default(),
+            closing: None,
+            session: None,
+            max_packet_size,
+            rate_count: 0,
+            rate_since: now,
+            dirty: false,
+        });
+        self.by_id.insert(id, index);
+        index
+    }
+
+    pub(crate) fn find(&self, id: ConnectionId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Connection> {
+        self.slots.get(index)
+    }
+
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Connection> {
+        self.slots.get_mut(index)
+    }
+
+    pub(crate) fn remove(&mut self, index: usize) -> Option<Connection> {
+        let connection = self.slots.try_remove(index)?;
+        self.by_id.remove(&connection.id);
+        Some(connection)
+    }
+
+    /// Notes that the connection has something to write or is to end.
+    pub(crate) fn mark(&mut self, index: usize) {
+        if let Some(connection) = self.slots.get_mut(index)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// The next one that was marked.
+    pub(crate) fn pop_dirty(&mut self) -> Option<ConnectionId> {
+        while let Some(index) = self.dirty.pop() {
+            // The index may be another's by now; then that one was marked, or is written a turn early, or is gone.
+            if let Some(connection) = self.slots.get_mut(index)
+                && std::mem::take(&mut connection.dirty)
+            {
+                return Some(connection.id);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn ids(&self) -> Vec<usize> {
+        self.slots.iter().map(|(index, _)| index).collect()
+    }
+}

@@ -1,0 +1,258 @@
+//! Bytes of one connection into packets, and packets into what they ask for.
+
+use std::sync::Arc;
+
+use viaduct_codec::{Frame, Message, Packet, QoS, ReasonCode, Time, TopicRef, Version};
+use viaduct_session::Incoming;
+use viaduct_session::Violation;
+use viaduct_session::server::{Ending, Event};
+use viaduct_store::{Accepted, StoreError};
+
+use crate::Engine;
+use crate::acks::Ack;
+use crate::authorize::Who;
+use crate::connections::CloseReason;
+use crate::dispatch::levels;
+use crate::key::ConnectionId;
+use crate::limits::{TURN_BYTES, TURN_PACKETS};
+use crate::stats::Dropped;
+
+/// How far a turn of [`Engine::handle_bytes`] came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that were used up, from the front. The rest is the beginning of a packet, or more packets when `more`.
+    pub consumed: usize,
+    /// The turn ended with whole packets left: hand the rest in again after others had their turn.
+    pub more: bool,
+    /// The client is over its message rate: read no more from it before this time.
+    pub pause_until: Option<Time>,
+}
+
+/// What to do with one PUBLISH.
+enum Taken {
+    /// Acknowledge with this reason.
+    Ack(ReasonCode, Accepted),
+    /// End the connection.
+    Close(ReasonCode, CloseReason),
+}
+
+impl Engine {
+    /// Bytes that came from `id`, with the tail that was left over before in front of them.
+    pub fn handle_bytes(&mut self, now: Time, id: ConnectionId, bytes: &[u8]) -> Progress {
+        self.notice_new_rules(now);
+        let mut progress = Progress::default();
+        let Some(connection) = self.connections.find(id) else {
+            return Progress { consumed: bytes.len(), ..progress };
+        };
+        let mut packets = 0;
+        let mut last = None;
+        while let Some(rest) = bytes.get(progress.consumed..).filter(|rest| !rest.is_empty()) {
+            let Some(open) = self.connections.get(connection).filter(|c| c.closing.is_none()) else { break };
+            let Some(session) = open.session else { break };
+            last = Some(session);
+            if packets >= TURN_PACKETS || progress.consumed >= TURN_BYTES {
+                progress.more = true;
+                break;
+            }
+            let version = self.sessions.get(session).and_then(|slot| slot.session.version()).unwrap_or(Version::V311);
+            match Frame::split(rest, open.max_packet_size) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    progress.consumed += frame.bytes.len();
+                    packets += 1;
+                    match Packet::decode(frame, version) {
+                        Ok(packet) => self.handle_packet(now, connection, session, packet),
+                        Err(error) => self.violate(now, session, &Violation::Decode(error)),
+                    }
+                }
+                Err(error) => self.violate(now, session, &Violation::Decode(error)),
+            }
+        }
+        self.stats.packets_received.add(packets as u64);
+        if self.connections.get(connection).is_none_or(|c| c.closing.is_some()) {
+            // Whatever follows the last packet of a connection is not looked at.
+            return Progress { consumed: bytes.len(), ..progress };
+        }
+        if let Some(session) = last {
+            self.replay(now, session);
+        }
+        progress.pause_until = self.message_rate(now, connection);
+        self.release_acks(now);
+        progress
+    }
+
+    fn handle_packet(&mut self, now: Time, connection: usize, index: usize, packet: Packet<'_>) {
+        let event = self.with_session(index, |session, output| session.handle(now, packet, output));
+        match event {
+            None | Some(Ok(Event::None | Event::Settled { .. })) => {}
+            Some(Ok(Event::Publish(incoming))) => {
+                if let Some(connection) = self.connections.get_mut(connection) {
+                    connection.rate_count = connection.rate_count.saturating_add(1);
+                }
+                self.handle_publish(now, index, &incoming);
+            }
+            Some(Ok(Event::Subscribe(subscribe))) => self.handle_subscribe(now, index, &subscribe),
+            Some(Ok(Event::Unsubscribe(unsubscribe))) => self.handle_unsubscribe(now, index, &unsubscribe),
+            Some(Ok(Event::Disconnect { reason })) => {
+                let ending = if reason == ReasonCode::NORMAL_DISCONNECTION { Ending::Normal } else { Ending::WithWill };
+                self.end_connection(now, index, None, CloseReason::Disconnected(reason), ending);
+            }
+            Some(Ok(Event::Auth(_))) => {
+                // No method was agreed on in CONNECT, so there is nothing to go on with (MQTT-4.12.0-6).
+                let what = "AUTH came although CONNECT named no authentication method".to_owned();
+                let reason = ReasonCode::PROTOCOL_ERROR;
+                self.close_for(now, index, reason, what);
+            }
+            Some(Err(violation)) => self.violate(now, index, &violation),
+        }
+    }
+
+    /// Ends the connection of a client that broke a rule: the reason code, one log line, one count.
+    fn violate(&mut self, now: Time, index: usize, violation: &Violation) {
+        self.close_for(now, index, violation.reason(), violation.to_string());
+    }
+
+    fn close_for(&mut self, now: Time, index: usize, reason: ReasonCode, what: String) {
+        if let Some(slot) = self.sessions.get(index) {
+            let peer = slot.connection.and_then(|c| self.connections.get(c)).map(|c| Arc::clone(&c.peer));
+            tracing::info!(
+                client_id = %slot.client_id, peer = peer.as_deref().unwrap_or_default(), reason = %reason,
+                "closed because of what the client sent: {what}"
+            );
+        }
+        self.stats.protocol_error(reason);
+        self.end_connection(now, index, Some(reason), CloseReason::Violation(reason, what), Ending::Lost);
+    }
+
+    fn handle_publish(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) {
+        let publish = &incoming.publish;
+        self.stats.received(publish.qos, publish.payload.len());
+        match self.take(now, index, incoming) {
+            Taken::Ack(reason, accepted) => {
+                if let (Some(packet_id), Some(slot)) = (publish.packet_id, self.sessions.get(index)) {
+                    let ack = Ack { session: slot.key, packet_id, qos: publish.qos, reason };
+                    self.acknowledge(ack, accepted);
+                }
+            }
+            Taken::Close(reason, why) => {
+                self.stats.protocol_error(reason);
+                if let Some(slot) = self.sessions.get(index) {
+                    tracing::info!(client_id = %slot.client_id, reason = %reason, "closed: {why}");
+                }
+                self.end_connection(now, index, Some(reason), why, Ending::Lost);
+            }
+        }
+    }
+
+    /// Routes one message of a client, if it may be published.
+    fn take(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) -> Taken {
+        let Some(slot) = self.sessions.get(index) else { return Taken::Ack(ReasonCode::SUCCESS, Accepted::Safe) };
+        let key = slot.key;
+        let publish = &incoming.publish;
+        if publish.retain && !self.settings.retained.enabled && slot.session.version() == Some(Version::V5) {
+            let what = "RETAIN is set and retained.enabled is false".to_owned();
+            let reason = ReasonCode::RETAIN_NOT_SUPPORTED;
+            return Taken::Close(reason, CloseReason::Violation(reason, what));
+        }
+        if levels(incoming.topic().as_str()) > self.settings.max_topic_levels {
+            self.stats.dropped(Dropped::NotAuthorized, 1);
+            return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID, Accepted::Safe);
+        }
+        if !self.may_publish(index, incoming.topic()) {
+            self.stats.dropped(Dropped::NotAuthorized, 1);
+            return Taken::Ack(ReasonCode::NOT_AUTHORIZED, Accepted::Safe);
+        }
+        let Some(message) = self.message(now, index, incoming) else {
+            return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID, Accepted::Safe);
+        };
+        let message = Arc::new(message);
+        let accepted = match self.append(&message) {
+            Ok(accepted) => accepted,
+            Err(error) => return self.not_taken(index, &error),
+        };
+        self.retain(&message);
+        let heard = self.dispatch(now, &message, Some(key));
+        let reason = if heard { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
+        Taken::Ack(reason, accepted)
+    }
+
+    fn append(&mut self, message: &Arc<Message>) -> Result<Accepted, StoreError> {
+        if message.qos == QoS::AtMostOnce { Ok(Accepted::Safe) } else { self.store.append(message) }
+    }
+
+    /// The store could not take a message: 5.0 is told so, 3.x has no word for it and loses the connection, so that the
+    /// client keeps the message and sends it again.
+    fn not_taken(&self, index: usize, error: &StoreError) -> Taken {
+        tracing::warn!(worker = self.worker.0, %error, "a message was refused because it could not be kept");
+        let is_v5 = self.sessions.get(index).and_then(|slot| slot.session.version()) == Some(Version::V5);
+        match error {
+            StoreError::Fenced { .. } => Taken::Close(ReasonCode::SESSION_TAKEN_OVER, CloseReason::TakenOver),
+            _ if !is_v5 => Taken::Close(ReasonCode::UNSPECIFIED_ERROR, CloseReason::StoreFailed),
+            StoreError::Full { .. } => Taken::Ack(ReasonCode::QUOTA_EXCEEDED, Accepted::Safe),
+            StoreError::Unavailable(_) | StoreError::Unknown(_) => {
+                Taken::Ack(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, Accepted::Safe)
+            }
+        }
+    }
+
+    /// The message of a PUBLISH with the topic that the rest of the broker knows; `None` when that is too long.
+    fn message(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) -> Option<Message> {
+        let slot = self.sessions.get(index)?;
+        let topic = incoming.topic();
+        if slot.mountpoint.is_some() {
+            let mounted = slot.mounted(topic)?;
+            let mut message = Message::from_publish(&incoming.publish, mounted, now);
+            if let Some(properties) = &mut message.properties
+                && let Some(response) = &properties.response_topic
+            {
+                properties.response_topic = slot.mounted(response.by_ref());
+            }
+            return Some(message);
+        }
+        let topic = self.cache.name(topic).unwrap_or_else(|| topic.to_owned());
+        Some(Message::from_publish(&incoming.publish, topic, now))
+    }
+
+    /// Whether the session at `index` may publish to `topic`, which is as the client wrote it.
+    fn may_publish(&mut self, index: usize, topic: TopicRef<'_>) -> bool {
+        let Some(slot) = self.sessions.get_mut(index) else { return false };
+        if slot.identity.local {
+            return true;
+        }
+        if let Some(own) = topic.as_str().strip_prefix("$SYS/") {
+            // A mosquitto that bridges to us says there whether its bridge is up; nobody else writes to $SYS.
+            let state = own.strip_prefix("broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
+            return state == Some(slot.client_id.as_str());
+        }
+        let authorizer = self.shared.authorizer();
+        if authorizer.is_open() {
+            return true;
+        }
+        if let Some((last, rules, verdict)) = &slot.last_publish
+            && *rules == self.rules
+            && last.as_str() == topic.as_str()
+        {
+            return *verdict;
+        }
+        let who = Who { client_id: slot.client_id.as_str(), username: slot.identity.username.as_deref() };
+        let verdict = authorizer.publish(&who, topic.as_str());
+        slot.last_publish = Some((topic.to_owned(), self.rules, verdict));
+        verdict
+    }
+
+    /// When the client may be read again, if it sends more messages a second than it may.
+    fn message_rate(&mut self, now: Time, connection: usize) -> Option<Time> {
+        let rate = self.settings.message_rate?;
+        let connection = self.connections.get_mut(connection)?;
+        let elapsed = now.since(connection.rate_since).as_millis();
+        let allowed = u128::from(rate) * elapsed / 1000;
+        if u128::from(connection.rate_count) <= allowed {
+            if elapsed >= 1000 {
+                (connection.rate_since, connection.rate_count) = (now, 0);
+            }
+            return None;
+        }
+        let needed = u64::from(connection.rate_count) * 1000 / u64::from(rate.max(1));
+        Some(connection.rate_since.after(std::time::Duration::from_millis(needed)))
+    }
+}

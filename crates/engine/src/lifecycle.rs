@@ -1,0 +1,244 @@
+//! Connections come and go, sessions begin, resume and end.
+//!
+//! A session ends in one of three ways: its connection ended and its expiry is zero, its expiry passed, or its ClientID
+//! came with Clean Start. All three run through `end_session`, which is the only place that forgets one.
+
+use std::sync::Arc;
+
+use viaduct_codec::{ReasonCode, Time};
+use viaduct_session::server::{Admission, Ending, Terms, WillFate, will_fate};
+use viaduct_store::Key;
+
+use crate::Engine;
+use crate::connections::CloseReason;
+use crate::due::Timer;
+use crate::key::{ConnectionId, SessionKey};
+use crate::registry::Identity;
+use crate::stats::Dropped;
+
+/// An admitted, authenticated connection on its way to its session.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What CONNECT settled.
+    pub admission: Admission,
+    /// Who it is.
+    pub identity: Identity,
+    /// Address and port, for logs and views.
+    pub peer: Arc<str>,
+    /// The name of the listener that it came by.
+    pub listener: Arc<str>,
+    /// Put before all of its topics.
+    pub mountpoint: Option<Arc<str>>,
+    /// What its listener offers.
+    pub terms: Arc<Terms>,
+    /// Set by the engine when it was held; `None` at first.
+    pub waited_until: Option<Time>,
+}
+
+impl Engine {
+    /// Gives the connection its session, new or resumed.
+    pub(crate) fn attach(&mut self, now: Time, id: ConnectionId, arrival: Arrival) {
+        let Arrival { admission, identity, peer, listener, mountpoint, terms, .. } = arrival;
+        let client_id = admission.client_id.clone();
+        if let Some(index) = self.sessions.by_client(client_id.as_str()) {
+            // A session belongs to whoever made it: another user with the same ClientID gets a new one, never the queue
+            // of a stranger.
+            let stranger = self.sessions.get(index).is_some_and(|slot| slot.identity != identity);
+            if admission.clean_start || stranger {
+                self.end_session(now, index);
+            }
+        }
+        let resumed = self.sessions.by_client(client_id.as_str());
+        let index =
+            resumed.unwrap_or_else(|| self.sessions.insert(client_id.clone(), identity.clone(), Arc::clone(&terms)));
+        let connection = self.connections.insert(id, peer.clone(), listener.clone(), terms.maximum_packet_size, now);
+        let Some(slot) = self.sessions.get_mut(index) else { return };
+        slot.connection = Some(connection);
+        slot.will = admission.will.clone();
+        slot.delayed_will = None; // The session goes on in time: a will that waited is not published (3.1.3-9).
+        slot.expires = None;
+        slot.mountpoint = mountpoint;
+        slot.terms = Arc::clone(&terms);
+        let key = slot.key;
+        let shares: Vec<_> = slot.subscriptions.keys().filter(|f| f.by_ref().share().is_some()).cloned().collect();
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.session = Some(index);
+        }
+        if resumed.is_some() {
+            self.stats.sessions_disconnected.sub(1);
+        }
+        self.stats.sessions_connected.add(1);
+        for filter in shares {
+            self.shared.routes.set_online(filter.by_ref(), key, true);
+        }
+        tracing::debug!(%client_id, %peer, %listener, level = %admission.level, resumed = resumed.is_some(), "connected");
+        self.with_session(index, |session, output| session.attach(now, &admission, &terms, resumed.is_some(), output));
+        self.connections.mark(connection);
+        if let Some(deadline) = self.sessions.get(index).and_then(|slot| slot.session.next_timeout()) {
+            self.due.at(deadline, Timer::KeepAlive(key));
+        }
+        if admission.session_expiry > 0 {
+            self.keep_session(index, admission.session_expiry, None);
+        }
+    }
+
+    /// The socket of `id` is gone, whatever the reason; `why` is for the log. Unknown connections are ignored.
+    pub fn handle_closed(&mut self, now: Time, id: ConnectionId, why: &str) {
+        let Some(index) = self.connections.find(id) else { return };
+        if let Some(session) = self.connections.get(index).and_then(|connection| connection.session) {
+            if let (Some(slot), Some(connection)) = (self.sessions.get(session), self.connections.get(index)) {
+                tracing::debug!(client_id = %slot.client_id, peer = %connection.peer, %why, "connection lost");
+            }
+            self.detach(now, session, Ending::Lost);
+        }
+        self.connections.remove(index);
+    }
+
+    /// Ends the connection of the session at `index` from this side: DISCONNECT with `reason` where the version has it,
+    /// then close once that is written. The session lives on by its expiry.
+    pub(crate) fn end_connection(
+        &mut self,
+        now: Time,
+        index: usize,
+        reason: Option<ReasonCode>,
+        why: CloseReason,
+        ending: Ending,
+    ) {
+        let Some(connection) = self.sessions.get(index).and_then(|slot| slot.connection) else { return };
+        if let Some(reason) = reason {
+            let text = match &why {
+                CloseReason::Violation(_, what) => Some(what.clone()),
+                _ => None,
+            };
+            self.with_session(index, |session, output| session.disconnect(reason, text.as_deref(), output));
+        }
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.closing = Some(why);
+        }
+        self.connections.mark(connection);
+        self.detach(now, index, ending);
+    }
+
+    /// The session at `index` has no connection any more.
+    fn detach(&mut self, now: Time, index: usize, ending: Ending) {
+        let Some(slot) = self.sessions.get_mut(index) else { return };
+        let Some(connection) = slot.connection.take() else { return };
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.session = None;
+        }
+        let (key, expiry) = (slot.key, slot.session.session_expiry());
+        let version = slot.session.version();
+        let will = slot.will.take();
+        slot.replays.clear();
+        let shares: Vec<_> = slot.subscriptions.keys().filter(|f| f.by_ref().share().is_some()).cloned().collect();
+        self.with_session(index, |session, _| session.detach());
+        self.stats.sessions_connected.sub(1);
+        self.stats.sessions_disconnected.add(1);
+        for filter in shares {
+            self.shared.routes.set_online(filter.by_ref(), key, false);
+        }
+        if let (Some(will), Some(version)) = (will, version) {
+            let suppress = self.settings.suppress_will_on_takeover;
+            match will_fate(version, ending, will.delay, expiry, suppress, now) {
+                WillFate::Discard => {}
+                WillFate::Now => self.publish_will(now, index, will.message),
+                WillFate::At(time) => {
+                    if let Some(slot) = self.sessions.get_mut(index) {
+                        slot.delayed_will = Some((time, will.message));
+                        self.due.at(time, Timer::Will(key));
+                    }
+                }
+            }
+        }
+        match expiry {
+            0 => self.end_session(now, index), // MQTT-3.1.2-23: it ends with its connection.
+            u32::MAX => self.keep_session(index, expiry, Some(now)),
+            seconds => {
+                let expires = now.after_secs(seconds);
+                if let Some(slot) = self.sessions.get_mut(index) {
+                    slot.expires = Some(expires);
+                    self.due.at(expires, Timer::SessionExpiry(key));
+                }
+                self.keep_session(index, expiry, Some(now));
+            }
+        }
+    }
+
+    /// Forgets the session at `index`, which has no connection: its will is published, its subscriptions go, and what
+    /// it was owed as a member of a share group goes to other members.
+    pub(crate) fn end_session(&mut self, now: Time, index: usize) {
+        if let Some((_, message)) = self.sessions.get_mut(index).and_then(|slot| slot.delayed_will.take()) {
+            self.publish_will(now, index, message);
+        }
+        let orphans = self.with_session(index, |session, _| session.take_shared(None)).unwrap_or_default();
+        let (left, _) = self.sessions.get(index).map_or((0, 0), |slot| slot.session.queued());
+        self.with_session(index, |session, _| session.clear());
+        let Some(slot) = self.sessions.remove(index) else { return };
+        self.stats.sessions_disconnected.sub(1);
+        self.stats.dropped(Dropped::SessionEnded, left as u64);
+        for filter in slot.subscriptions.keys() {
+            self.shared.routes.unsubscribe(filter.by_ref(), slot.key);
+            let result = self.store.delete(&Key::Subscription(slot.client_id.clone(), filter.clone()));
+            self.note_store_result("subscription", result);
+        }
+        let result = self.store.delete(&Key::Session(slot.client_id));
+        self.note_store_result("session", result);
+        for delivery in orphans {
+            self.find_another_member(now, slot.key, delivery, 0);
+        }
+    }
+
+    pub(crate) fn check_session_expiry(&mut self, now: Time, key: SessionKey) {
+        let Some(index) = self.sessions.find(key) else { return };
+        // Reconnected, or reconnected and gone again with a later end: another timer has that.
+        if self.sessions.get(index).and_then(|slot| slot.expires).is_some_and(|expires| expires <= now) {
+            self.stats.sessions_expired.add(1);
+            self.end_session(now, index);
+        }
+    }
+
+    pub(crate) fn check_keep_alive(&mut self, now: Time, key: SessionKey) {
+        let Some(index) = self.sessions.find(key) else { return };
+        let Some(slot) = self.sessions.get(index).filter(|slot| slot.connection.is_some()) else { return };
+        if slot.session.is_overdue(now) {
+            tracing::info!(
+                client_id = %slot.client_id,
+                "closed: nothing came from the client for one and a half keep alive intervals"
+            );
+            let reason = Some(ReasonCode::KEEP_ALIVE_TIMEOUT);
+            self.stats.protocol_error(ReasonCode::KEEP_ALIVE_TIMEOUT);
+            self.end_connection(now, index, reason, CloseReason::KeepAlive, Ending::Lost);
+        } else if let Some(deadline) = slot.session.next_timeout() {
+            self.due.at(deadline, Timer::KeepAlive(key));
+        }
+    }
+
+    /// Ends the connection of a ClientID at the operator's word; `false` when it has none here.
+    pub fn kick(&mut self, now: Time, client_id: &str) -> bool {
+        let Some(index) = self.sessions.by_client(client_id) else { return false };
+        let connected = self.sessions.get(index).is_some_and(|slot| slot.connection.is_some());
+        if connected {
+            let reason = Some(ReasonCode::ADMINISTRATIVE_ACTION);
+            self.end_connection(now, index, reason, CloseReason::Administrative, Ending::Lost);
+        }
+        connected
+    }
+
+    /// The broker stops: every client is told so where its version can say it, wills go by the rules, and nobody new
+    /// is taken.
+    pub fn handle_shutdown(&mut self, now: Time) {
+        self.stopping = true;
+        for index in self.sessions.indices() {
+            let reason = Some(ReasonCode::SERVER_SHUTTING_DOWN);
+            self.end_connection(now, index, reason, CloseReason::Shutdown, Ending::Shutdown);
+        }
+        for index in self.connections.ids() {
+            if let Some(connection) = self.connections.get_mut(index)
+                && connection.closing.is_none()
+            {
+                connection.closing = Some(CloseReason::Shutdown);
+                self.connections.mark(index);
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Every bound of the engine that is not a setting, with its reason.
+
+use std::time::Duration;
+
+/// Levels that a topic may have when nothing else is configured: the same as mosquitto's bound, and far beyond the
+/// deepest naming schemes in use.
+pub const DEFAULT_TOPIC_LEVELS: usize = 200;
+
+/// Bytes of packets that one connection may have handled in a turn before others have theirs.
+pub(crate) const TURN_BYTES: usize = 64 * 1024;
+/// Packets that one connection may have handled in a turn before others have theirs.
+pub(crate) const TURN_PACKETS: usize = 256;
+
+/// Segments that the filter trie and the retained tree are split into by first topic level, so that a subscribe
+/// invalidates what is cached for one of them and locks one of them.
+pub(crate) const SEGMENTS: usize = 64;
+
+/// Topics that a worker's route cache holds. At about 200 bytes each this is a few MiB at most; a worker with
+/// more live topics than this pays for a trie walk now and then.
+pub(crate) const CACHED_ROUTES: usize = 16 * 1024;
+
+/// Retained messages handed to a session at a time while it can take them.
+pub(crate) const REPLAY_CHUNK: usize = 64;
+/// A session with more than this many messages waiting gets no further retained ones until it has caught up, so that a
+/// subscription to a million retained messages does not overflow its queue.
+pub(crate) const REPLAY_QUEUE: usize = 100;
+/// Retained replays that one session may have waiting. A SUBSCRIBE beyond it still takes effect and gets no retained
+/// messages, which is counted.
+pub(crate) const REPLAYS: usize = 1_000;
+
+/// Retained messages looked at for expiry at a time.
+pub(crate) const EXPIRY_SWEEP: usize = 1_000;
+/// How often expired retained messages are looked for; they are never delivered in any case.
+pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Takeovers of one ClientID within [`STORM_WINDOW`] that make a storm. A client that reconnects after a network change
+/// makes one or two.
+pub(crate) const STORM_TAKEOVERS: usize = 5;
+/// The window that takeovers are counted in.
+pub(crate) const STORM_WINDOW: Duration = Duration::from_secs(10);
+/// In a storm the session changes hands at most this often.
+pub(crate) const STORM_SPACING: Duration = Duration::from_secs(1);
+/// Newcomers of one ClientID that may wait in a storm; the next is refused as server busy.
+pub(crate) const STORM_WAITING: u64 = 8;
+/// A storm is logged when it begins and then this often.
+pub(crate) const STORM_LOG: Duration = Duration::from_secs(60);
+/// ClientIDs whose takeovers are remembered at a time.
+pub(crate) const STORM_CLIENTS: usize = 10_000;
+
+/// Times that a message of a share group looks for another member before it is given up and counted.
+pub(crate) const SHARED_HOPS: u8 = 8;
+
+const _: () = assert!(SEGMENTS.is_power_of_two(), "a segment is chosen by masking a hash");
+const _: () = assert!(REPLAY_CHUNK < REPLAY_QUEUE * 2, "a chunk must not overflow what the pause allows for");

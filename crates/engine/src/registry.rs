@@ -1,0 +1,136 @@
+//! The sessions of one worker, by ClientID and by key. One session per ClientID, always: the map below is the proof.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use slab::Slab;
+use viaduct_codec::{ClientId, Message, SubscribeOptions, Time, TopicFilter, TopicName, VarInt};
+use viaduct_session::server::{Session, Terms, Will};
+
+use crate::key::SessionKey;
+use crate::replay::Replay;
+
+/// Who is behind a connection, known once it is authenticated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `None` for an anonymous client.
+    pub username: Option<Arc<str>>,
+    /// The broker's own half of a bridge: no rule is asked for it, and it may publish to `$SYS`.
+    pub local: bool,
+}
+
+/// A session and what the broker knows of it beyond the conversation.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) client_id: ClientId,
+    pub(crate) key: SessionKey,
+    pub(crate) session: Session,
+    pub(crate) identity: Identity,
+    /// Put before every topic of the client and taken off again on delivery; from the listener.
+    pub(crate) mountpoint: Option<Arc<str>>,
+    pub(crate) terms: Arc<Terms>,
+    /// The index of its connection, while it has one.
+    pub(crate) connection: Option<usize>,
+    /// The filters as they are in the trie (mountpoint included).
+    pub(crate) subscriptions: HashMap<TopicFilter, Held>,
+    /// Of the connection: published when it ends badly.
+    pub(crate) will: Option<Will>,
+    /// Of a connection that ended badly: published at its time, or when the session ends before.
+    pub(crate) delayed_will: Option<(Time, Message)>,
+    /// When the session ends, if nobody connects before.
+    pub(crate) expires: Option<Time>,
+    /// Retained messages still to be handed to it.
+    pub(crate) replays: Vec<Replay>,
+    /// What the rules said last, and under which rules: most clients publish to one topic over and over.
+    pub(crate) last_publish: Option<(TopicName, u64, bool)>,
+    /// When the drops of this session were last logged.
+    pub(crate) drops_logged: Option<Time>,
+}
+
+/// A subscription of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) options: SubscribeOptions,
+    pub(crate) id: Option<VarInt>,
+    /// Each delivery asks the rules.
+    pub(crate) checked: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    worker: u16,
+    slots: Slab<Slot>,
+    by_client: HashMap<ClientId, usize>,
+    generation: u32,
+}
+
+impl Registry {
+    pub(crate) fn new(worker: u16) -> Self {
+        Self { worker, slots: Slab::new(), by_client: HashMap::new(), generation: 0 }
+    }
+
+    /// A new session for `client_id`, which must not have one.
+    pub(crate) fn insert(&mut self, client_id: ClientId, identity: Identity, terms: Arc<Terms>) -> usize {
+        debug_assert!(!self.by_client.contains_key(&client_id), "one session per ClientID");
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slots.vacant_entry();
+        let index = entry.key();
+        // More than u32::MAX sessions do not fit into memory; such a key would only reach nobody.
+        let key = SessionKey {
+            worker: self.worker,
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            generation: self.generation,
+        };
+        entry.insert(Slot {
+            client_id: client_id.clone(),
+            key,
+            session: Session::new(terms.queue.clone()),
+            identity,
+            mountpoint: None,
+            terms,
+            connection: None,
+            subscriptions: HashMap::new(),
+            will: None,
+            delayed_will: None,
+            expires: None,
+            replays: Vec::new(),
+            last_publish: None,
+            drops_logged: None,
+        });
+        self.by_client.insert(client_id, index);
+        index
+    }
+
+    pub(crate) fn remove(&mut self, index: usize) -> Option<Slot> {
+        let slot = self.slots.try_remove(index)?;
+        self.by_client.remove(&slot.client_id);
+        Some(slot)
+    }
+
+    pub(crate) fn by_client(&self, client_id: &str) -> Option<usize> {
+        self.by_client.get(client_id).copied()
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Slot> {
+        self.slots.get(index)
+    }
+
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Slot> {
+        self.slots.get_mut(index)
+    }
+
+    /// The index of the session with this key, if it still lives.
+    pub(crate) fn find(&self, key: SessionKey) -> Option<usize> {
+        let index = usize::try_from(key.index).ok()?;
+        self.slots.get(index).filter(|slot| slot.key == key).map(|_| index)
+    }
+
+    pub(crate) fn indices(&self) -> Vec<usize> {
+        self.slots.iter().map(|(index, _)| index).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().map(|(_, slot)| slot)
+    }
+}

@@ -1,0 +1,64 @@
+//! Retained messages on their way to a new subscription: a few at a time, as fast as the session takes them.
+
+use std::sync::Arc;
+
+use viaduct_codec::{Message, QoS, Time, VarInt};
+use viaduct_session::Delivery;
+
+use crate::Engine;
+use crate::limits::{REPLAY_CHUNK, REPLAY_QUEUE, REPLAYS};
+use crate::retained::{RetainedMessages, Walk};
+
+/// One subscription's retained messages, as far as they are still to come.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    walk: Walk,
+    qos: QoS,
+    id: Option<VarInt>,
+    checked: bool,
+}
+
+impl Engine {
+    /// Owes the session at `index` what is retained for `filter` (with the mountpoint, without a share name).
+    pub(crate) fn owe_retained(
+        &mut self,
+        index: usize,
+        filter: viaduct_codec::FilterRef<'_>,
+        qos: QoS,
+        id: Option<VarInt>,
+        checked: bool,
+    ) {
+        let Some(slot) = self.sessions.get_mut(index) else { return };
+        if slot.replays.len() < REPLAYS {
+            slot.replays.push(Replay { walk: RetainedMessages::walk(filter), qos, id, checked });
+        } else {
+            self.stats.dropped(crate::stats::Dropped::RetainedLimit, 1);
+        }
+    }
+
+    /// Hands on what the session at `index` can take now.
+    pub(crate) fn replay(&mut self, now: Time, index: usize) {
+        loop {
+            let Some(slot) = self.sessions.get_mut(index) else { return };
+            let has_room = slot.session.queued().0 < REPLAY_QUEUE;
+            let Some(replay) = slot.replays.first_mut().filter(|_| has_room && slot.connection.is_some()) else {
+                return;
+            };
+            let mut found: Vec<Arc<Message>> = Vec::new();
+            let more = self.shared.retained.step(&mut replay.walk, REPLAY_CHUNK, &mut found);
+            let (qos, id, checked) = (replay.qos, replay.id, replay.checked);
+            if !more {
+                slot.replays.remove(0);
+            }
+            for message in found {
+                if message.is_expired(now) || (checked && !self.may_read(index, &message)) {
+                    continue;
+                }
+                let qos = qos.min(message.qos);
+                // Retained messages that answer a subscription carry RETAIN 1 (MQTT-3.3.1-8).
+                let ids = id.into_iter().collect();
+                self.hand_over(now, index, Delivery { message, qos, retain: true, ids, group: None });
+            }
+        }
+    }
+}

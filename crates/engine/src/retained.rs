@@ -1,0 +1,128 @@
+//! The retained messages of the whole broker, in segments by first topic level, and the walk that hands them to a new
+//! subscription piece by piece.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+use viaduct_codec::{FilterRef, Message, Time, TopicFilter, TopicName, TopicRef};
+use viaduct_router::Retained;
+
+use crate::limits::SEGMENTS;
+use crate::routes::{begins_with_wildcard, segment_of};
+use crate::settings::RetainedSettings;
+
+/// What became of a message that asked to be retained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It is the retained message of its topic now.
+    Set,
+    /// Its payload is empty: the topic has none any more.
+    Cleared,
+    /// A limit forbids it; what was retained before stays.
+    Refused,
+}
+
+/// The retained messages.
+#[derive(Debug)]
+pub(crate) struct RetainedMessages {
+    segments: Box<[RwLock<Retained>]>,
+    messages: AtomicUsize,
+    bytes: AtomicU64,
+}
+
+/// Where a walk over the retained messages of one filter stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Walk {
+    filter: TopicFilter,
+    segment: usize,
+    after: Option<TopicName>,
+}
+
+impl RetainedMessages {
+    pub(crate) fn new() -> Self {
+        Self {
+            segments: (0..SEGMENTS).map(|_| RwLock::default()).collect(),
+            messages: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Messages and the bytes that they hold.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Makes `message` the retained one of its topic; an empty payload clears (MQTT-3.3.1-6).
+    pub(crate) fn keep(&self, message: &Arc<Message>, limits: &RetainedSettings) -> Kept {
+        let topic = message.topic.by_ref();
+        let Some(segment) = self.segments.get(segment_of(topic.as_str())) else { return Kept::Refused };
+        if message.payload.is_empty() {
+            self.gone(segment.write().clear(topic));
+            return Kept::Cleared;
+        }
+        if limits.max_payload.is_some_and(|max| message.payload.len() > max) {
+            return Kept::Refused;
+        }
+        let mut tree = segment.write();
+        let full = limits.max_messages.is_some_and(|max| self.messages.load(Ordering::Relaxed) >= max);
+        if full && tree.get(topic).is_none() {
+            return Kept::Refused;
+        }
+        let replaced = tree.set(Arc::clone(message));
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(message.size() as u64, Ordering::Relaxed);
+        self.gone(replaced);
+        Kept::Set
+    }
+
+    /// Removes expired messages, at most `limit` of them from each segment.
+    pub(crate) fn remove_expired(&self, now: Time, limit: usize) {
+        for segment in &self.segments {
+            for message in segment.write().remove_expired(now, limit) {
+                self.gone(Some(message));
+            }
+        }
+    }
+
+    /// A walk over everything that `filter`, which is not a shared one, matches.
+    pub(crate) fn walk(filter: FilterRef<'_>) -> Walk {
+        let segment = if begins_with_wildcard(filter) { 0 } else { segment_of(filter.as_str()) };
+        Walk { filter: filter.to_owned(), segment, after: None }
+    }
+
+    /// The next at most `limit` messages of `walk` into `found`; `false` when the walk is over.
+    pub(crate) fn step(&self, walk: &mut Walk, limit: usize, found: &mut Vec<Arc<Message>>) -> bool {
+        let everywhere = begins_with_wildcard(walk.filter.by_ref());
+        while let Some(segment) = self.segments.get(walk.segment) {
+            let wanted = limit.saturating_sub(found.len());
+            if wanted == 0 {
+                return true;
+            }
+            let before = found.len();
+            segment.read().matches_from(walk.filter.by_ref(), walk.after.as_ref(), wanted, found);
+            if found.len() - before >= wanted {
+                walk.after = found.last().map(|message| message.topic.clone());
+                return true;
+            }
+            walk.after = None;
+            if !everywhere {
+                return false;
+            }
+            walk.segment += 1;
+        }
+        false
+    }
+
+    /// The retained message of one topic.
+    pub(crate) fn get(&self, topic: TopicRef<'_>) -> Option<Arc<Message>> {
+        self.segments.get(segment_of(topic.as_str()))?.read().get(topic).cloned()
+    }
+
+    fn gone(&self, message: Option<Arc<Message>>) {
+        if let Some(message) = message {
+            self.messages.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(message.size() as u64, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! SUBSCRIBE and UNSUBSCRIBE: filters into the trie and out of it, and the rules that were granted under.
+
+use viaduct_codec::{
+    FilterRef, ReasonCode, RetainHandling, Subscribe, SubscribeEntry, Time, TopicFilter, Unsubscribe, Version,
+};
+use viaduct_router::Subscription;
+use viaduct_store::{Key, Record, SubscriptionRecord};
+
+use crate::Engine;
+use crate::authorize::{Grant, Who};
+use crate::dispatch::levels;
+use crate::registry::{Held, Slot};
+use crate::routes::behind_share;
+
+impl Engine {
+    pub(crate) fn handle_subscribe(&mut self, now: Time, index: usize, subscribe: &Subscribe<'_>) {
+        let mut reasons = Vec::with_capacity(subscribe.entries.len());
+        let mut retained = Vec::new();
+        for entry in &subscribe.entries {
+            let granted = ReasonCode(entry.options.qos.bits());
+            let reason = match self.subscribe_one(index, entry, subscribe.subscription_id) {
+                Ok(Some(owed)) => {
+                    retained.push(owed);
+                    granted
+                }
+                Ok(None) => granted,
+                // 3.1 has no word for a failure: the client is told yes and gets nothing.
+                Err(_) if self.version(index) == Some(Version::V31) => granted,
+                Err(reason) => reason,
+            };
+            reasons.push(reason);
+        }
+        let id = subscribe.packet_id;
+        self.with_session(index, |session, output| session.suback(id, reasons, output));
+        for (filter, held) in retained {
+            self.owe_retained(index, filter.by_ref(), held.options.qos, held.id, held.checked);
+        }
+        self.replay(now, index);
+    }
+
+    /// One filter; `Some` when retained messages are owed for it.
+    fn subscribe_one(
+        &mut self,
+        index: usize,
+        entry: &SubscribeEntry<'_>,
+        id: Option<viaduct_codec::VarInt>,
+    ) -> Result<Option<(TopicFilter, Held)>, ReasonCode> {
+        let slot = self.sessions.get(index).ok_or(ReasonCode::UNSPECIFIED_ERROR)?;
+        if levels(behind_share(entry.filter).as_str()) > self.settings.max_topic_levels {
+            return Err(ReasonCode::TOPIC_FILTER_INVALID);
+        }
+        let filter = slot.mounted_filter(entry.filter).ok_or(ReasonCode::TOPIC_FILTER_INVALID)?;
+        let is_new = !slot.subscriptions.contains_key(&filter);
+        let full = self.settings.max_subscriptions_per_session.is_some_and(|max| slot.subscriptions.len() >= max);
+        if is_new && full {
+            return Err(ReasonCode::QUOTA_EXCEEDED);
+        }
+        let checked = match self.grant(slot, entry.filter) {
+            Grant::Denied => return Err(ReasonCode::NOT_AUTHORIZED),
+            Grant::Checked => true,
+            Grant::Granted => false,
+        };
+        let mut options = entry.options;
+        // A bridge of 3.x marks itself by bit 7 because it has no options to say it with.
+        if slot.session.level().is_some_and(viaduct_codec::Level::is_bridge) {
+            options.no_local = true;
+            options.retain_as_published = true;
+        }
+        let held = Held { options, id, checked };
+        let key = slot.key;
+        let (client_id, persistent) = (slot.client_id.clone(), slot.session.session_expiry() > 0);
+        self.shared.routes.subscribe(filter.by_ref(), key, Subscription { options, id, checked });
+        if let Some(slot) = self.sessions.get_mut(index) {
+            slot.subscriptions.insert(filter.clone(), held.clone());
+        }
+        if persistent {
+            let record = SubscriptionRecord { client_id, filter: filter.clone(), options, id };
+            let result = self.store.put(Record::Subscription(record));
+            self.note_store_result("subscription", result);
+        }
+        let wanted = match options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        let is_shared = entry.filter.share().is_some(); // No retained messages for a share group.
+        Ok((wanted && !is_shared).then_some((filter, held)))
+    }
+
+    pub(crate) fn handle_unsubscribe(&mut self, now: Time, index: usize, unsubscribe: &Unsubscribe<'_>) {
+        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        for filter in &unsubscribe.filters {
+            reasons.push(self.unsubscribe_one(now, index, *filter));
+        }
+        let id = unsubscribe.packet_id;
+        self.with_session(index, |session, output| session.unsuback(id, reasons, output));
+    }
+
+    fn unsubscribe_one(&mut self, now: Time, index: usize, filter: FilterRef<'_>) -> ReasonCode {
+        let Some(slot) = self.sessions.get_mut(index) else { return ReasonCode::UNSPECIFIED_ERROR };
+        let Some(filter) = slot.mounted_filter(filter) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
+        if slot.subscriptions.remove(&filter).is_none() {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        }
+        let (key, client_id) = (slot.key, slot.client_id.clone());
+        self.shared.routes.unsubscribe(filter.by_ref(), key);
+        let result = self.store.delete(&Key::Subscription(client_id, filter.clone()));
+        self.note_store_result("subscription", result);
+        if filter.by_ref().share().is_some() {
+            // What waits for this member and was never sent goes to the others of the group.
+            let owed = self.with_session(index, |session, _| session.take_shared(Some(filter.as_str())));
+            for delivery in owed.unwrap_or_default() {
+                self.find_another_member(now, key, delivery, 0);
+            }
+        }
+        ReasonCode::SUCCESS
+    }
+
+    /// What the rules say to a subscription of `slot`.
+    fn grant(&self, slot: &Slot, filter: FilterRef<'_>) -> Grant {
+        let authorizer = self.shared.authorizer();
+        if slot.identity.local || authorizer.is_open() {
+            return Grant::Granted;
+        }
+        let who = Who { client_id: slot.client_id.as_str(), username: slot.identity.username.as_deref() };
+        authorizer.subscribe(&who, behind_share(filter))
+    }
+
+    /// When the rules changed since this worker looked: every subscription is judged anew. One that is denied now stays
+    /// with the session, as the client believes, and delivers nothing, so that it works again when it is allowed again.
+    pub(crate) fn notice_new_rules(&mut self, _now: Time) {
+        let rules = self.shared.rules();
+        if rules == self.rules {
+            return;
+        }
+        self.rules = rules;
+        for index in self.sessions.indices() {
+            let Some(slot) = self.sessions.get(index) else { continue };
+            let changed: Vec<_> = slot
+                .subscriptions
+                .iter()
+                .map(|(filter, held)| {
+                    let own = slot.unmounted_filter(filter);
+                    let checked = self.grant(slot, own.by_ref()) != Grant::Granted;
+                    (filter.clone(), Held { checked, ..held.clone() })
+                })
+                .filter(|(filter, held)| slot.subscriptions.get(filter) != Some(held))
+                .collect();
+            let key = slot.key;
+            for (filter, held) in changed {
+                let subscription = Subscription { options: held.options, id: held.id, checked: held.checked };
+                self.shared.routes.subscribe(filter.by_ref(), key, subscription);
+                if let Some(slot) = self.sessions.get_mut(index) {
+                    slot.subscriptions.insert(filter, held);
+                }
+            }
+        }
+    }
+
+    fn version(&self, index: usize) -> Option<Version> {
+        self.sessions.get(index)?.session.version()
+    }
+}

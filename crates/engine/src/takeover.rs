@@ -1,0 +1,102 @@
+//! CONNECT meets the registry: who gets the session of a ClientID, and who has to wait for it.
+
+use viaduct_codec::{ReasonCode, Time};
+use viaduct_session::server::{Ending, Refusal};
+
+use crate::Engine;
+use crate::connections::CloseReason;
+use crate::key::ConnectionId;
+use crate::lifecycle::Arrival;
+use crate::settings::OnDuplicate;
+use crate::stats::Takeover;
+use crate::storm::Verdict;
+
+/// What became of an arrival.
+#[derive(Debug)]
+pub enum Connected {
+    /// It has its session, or was refused: either way its output says so.
+    Taken,
+    /// A takeover storm is damped: the same arrival is to be handed in again at `until`, or dropped when its socket
+    /// closes before.
+    Held {
+        /// When to come again.
+        until: Time,
+        /// To be handed in unchanged.
+        arrival: Box<Arrival>,
+    },
+}
+
+impl Engine {
+    /// An admitted and authenticated connection arrives at the worker of its session.
+    pub fn handle_connect(&mut self, now: Time, id: ConnectionId, mut arrival: Box<Arrival>) -> Connected {
+        self.notice_new_rules(now);
+        if self.stopping {
+            self.refuse(now, id, &arrival, ReasonCode::SERVER_SHUTTING_DOWN);
+            return Connected::Taken;
+        }
+        let client_id = arrival.admission.client_id.clone();
+        if let Some(index) = self.sessions.by_client(client_id.as_str())
+            && let Some(current) = self.sessions.get(index).and_then(|slot| self.connections.get(slot.connection?))
+        {
+            let (holder, newcomer) = (current.peer.clone(), arrival.peer.clone());
+            if self.settings.on_duplicate == OnDuplicate::Reject {
+                self.stats.takeover(Takeover::Rejected);
+                tracing::warn!(
+                    %client_id, %holder, %newcomer,
+                    "a second connection for this ClientID was refused, because session.on_duplicate is \"reject\""
+                );
+                self.refuse(now, id, &arrival, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
+                return Connected::Taken;
+            }
+            match self.storms.ask(&client_id, arrival.waited_until, now) {
+                Verdict::Go => self.take_over(now, index, &arrival),
+                Verdict::Wait(until) => {
+                    self.stats.takeover(Takeover::Held);
+                    arrival.waited_until = Some(until);
+                    return Connected::Held { until, arrival };
+                }
+                Verdict::Busy => {
+                    self.stats.takeover(Takeover::Busy);
+                    self.refuse(now, id, &arrival, ReasonCode::SERVER_BUSY);
+                    return Connected::Taken;
+                }
+            }
+        }
+        self.attach(now, id, *arrival);
+        Connected::Taken
+    }
+
+    /// Ends the connection that holds the session, so that `newcomer` can have it (MQTT-3.1.4-3).
+    fn take_over(&mut self, now: Time, index: usize, newcomer: &Arrival) {
+        let Some(slot) = self.sessions.get(index) else { return };
+        let client_id = slot.client_id.clone();
+        let holder = slot.connection.and_then(|c| self.connections.get(c)).map(|c| c.peer.clone()).unwrap_or_default();
+        self.stats.takeover(Takeover::TakenOver);
+        if let Some(report) = self.storms.note(&client_id, now) {
+            if report.began {
+                self.stats.takeover_storms.add(1);
+            }
+            tracing::warn!(
+                %client_id, %holder, newcomer = %newcomer.peer, takeovers = report.total,
+                "takeover storm: clients that share a ClientID take the session from each other, {} times within the \
+                 last 10 s; give each its own ClientID. Until then the session changes hands at most once a second",
+                report.recent
+            );
+        } else {
+            tracing::debug!(%client_id, %holder, newcomer = %newcomer.peer, "session taken over");
+        }
+        let ending = Ending::TakenOver { by_clean_start: newcomer.admission.clean_start };
+        self.end_connection(now, index, Some(ReasonCode::SESSION_TAKEN_OVER), CloseReason::TakenOver, ending);
+    }
+
+    /// Answers CONNECT with `reason` and closes.
+    fn refuse(&mut self, now: Time, id: ConnectionId, arrival: &Arrival, reason: ReasonCode) {
+        let index = self.connections.insert(id, arrival.peer.clone(), arrival.listener.clone(), 0, now);
+        let refusal = Refusal::after_admission(&arrival.admission, reason);
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.output.buffer().extend_from_slice(&refusal.answer);
+            connection.closing = Some(CloseReason::Refused(reason));
+        }
+        self.connections.mark(index);
+    }
+}
