@@ -1,0 +1,251 @@
+//! Why an attempt or a link ended, typed: whose fault it is and what can be done.
+//!
+//! In: what the dialler and the remote did. Out: values that print as one line for an operator and that name
+//! themselves for a metric. Never carries a password.
+
+use thiserror::Error;
+use viaduct_codec::{Level, Looks, ReasonCode};
+
+/// Why one attempt, or a link that was up, ended.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The name has no address.
+    #[error("{host} cannot be resolved: {reason}; check the name in `url` and this machine's DNS")]
+    Unresolvable {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        reason: String,
+    },
+    /// Nobody accepts connections there.
+    #[error("the connection is refused: {reason}; nothing listens on that port, or a firewall says so")]
+    Refused {
+        /// What the system said.
+        reason: String,
+    },
+    /// Another failure of the network.
+    #[error("the network failed: {reason}")]
+    Network {
+        /// What the system said.
+        reason: String,
+    },
+    /// A step took longer than `connect_timeout`.
+    #[error("no answer within {seconds} s while waiting for {step}; the peer is down, filtered, or not an MQTT broker")]
+    TimedOut {
+        /// Which step.
+        step: Step,
+        /// The limit, in seconds.
+        seconds: f64,
+    },
+    /// TLS failed.
+    #[error("TLS: {0}")]
+    Tls(TlsFailure),
+    /// What answered is not an MQTT broker.
+    #[error("not MQTT: the peer answers with {0}; check port and scheme (mqtt:// or mqtts://)")]
+    NotMqtt(Looks),
+    /// No level that we may speak is taken.
+    #[error("no protocol level is taken: {}; allow one of them at the remote's listener", tried(.0))]
+    LevelRefused(Vec<(Level, StepDown)>),
+    /// User name or password is wrong.
+    #[error("the remote rejects user name or password; check `username` and `password` of this bridge")]
+    BadLogin,
+    /// The remote does not let us in.
+    #[error("the remote does not authorise this client: {0}; its rules must let this user or ClientID in")]
+    NotAuthorised(ReasonCode),
+    /// The ClientID is not taken.
+    #[error("the remote rejects the ClientID {0:?}; set `client_id` to one that it takes (3.1 takes at most 23 bytes)")]
+    ClientIdRejected(String),
+    /// The peer is silent, or says that we are.
+    #[error("kept alive no more: {}", if *.by_remote { "the remote heard nothing from us for too long" } else { "the remote did not answer a ping in time" })]
+    KeepAlive {
+        /// The remote's verdict, not ours.
+        by_remote: bool,
+    },
+    /// Somebody else connected with our ClientID.
+    #[error("taken over: another client connected with our ClientID; make `client_id` unique")]
+    TakenOver,
+    /// The remote has enough.
+    #[error("the remote's quota: {0}; it limits connections, rate or messages")]
+    Quota(ReasonCode),
+    /// The remote sent a packet larger than `max_packet_size`, or we did in its eyes.
+    #[error("packet too large: {0}")]
+    PacketTooLarge(String),
+    /// The remote cannot keep our will or takes another QoS, and there was nothing left to give up.
+    #[error("the remote does not support what CONNECT asked for: {0}")]
+    Unsupported(ReasonCode),
+    /// The remote says where to go instead.
+    #[error("the remote refers us to another server{}; change `url`", .0.as_deref().map(|name| format!(": {name}")).unwrap_or_default())]
+    Moved(Option<String>),
+    /// The remote closed, or said that it goes.
+    #[error("the remote is gone: {reason}")]
+    ServerGone {
+        /// Its words, or how the connection ended.
+        reason: String,
+    },
+    /// The remote refused CONNECT for another reason.
+    #[error("the remote refuses CONNECT: {reason}{}", .words.as_deref().map(|words| format!(" ({words})")).unwrap_or_default())]
+    ConnectRefused {
+        /// Its reason code.
+        reason: ReasonCode,
+        /// Its reason string.
+        words: Option<String>,
+    },
+    /// The remote ended the link with a reason that has no name of its own here.
+    #[error("the remote disconnects us: {reason}{}", .words.as_deref().map(|words| format!(" ({words})")).unwrap_or_default())]
+    Disconnected {
+        /// Its reason code.
+        reason: ReasonCode,
+        /// Its reason string.
+        words: Option<String>,
+    },
+    /// The remote broke the protocol; what was expected and what came.
+    #[error("the remote breaks the protocol: {what}")]
+    Violation {
+        /// The reason that a 5.0 remote is told.
+        reason: ReasonCode,
+        /// In words.
+        what: String,
+    },
+}
+
+/// Why a dial failed; the caller's part of [`Error`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The name has no address; the resolver's words.
+    Unresolvable(String),
+    /// The connection is refused; the system's words.
+    Refused(String),
+    /// Any other failure of the network (unreachable, reset); the system's words.
+    Network(String),
+    /// A step took too long.
+    TimedOut(Step),
+    /// The TLS handshake failed.
+    Tls(TlsFailure),
+}
+
+/// A timed step of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Name resolution.
+    Resolve,
+    /// The TCP connection.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+    /// The dial as a whole, when the dialler did not say which part.
+    Dial,
+    /// CONNACK.
+    Connack,
+}
+
+/// Which check of TLS failed. Dates are written as the caller likes them.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TlsFailure {
+    /// The peer does not speak TLS.
+    #[error("the peer does not speak TLS; use mqtt://, or the port of its TLS listener")]
+    NotTls,
+    /// The certificate is for another name.
+    #[error(
+        "the certificate is for {}, not for {expected}; use that name in `url` or set `tls.server_name`", names(.presented)
+    )]
+    WrongName {
+        /// The name that was asked for.
+        expected: String,
+        /// The names in the certificate.
+        presented: Vec<String>,
+    },
+    /// The certificate's time is over.
+    #[error("the remote's certificate expired{}", on(.when))]
+    Expired {
+        /// When.
+        when: Option<String>,
+    },
+    /// The certificate's time has not begun.
+    #[error("the remote's certificate is not valid yet{}; compare the clocks", on(.when))]
+    NotYetValid {
+        /// From when on.
+        when: Option<String>,
+    },
+    /// No authority that we trust signed it.
+    #[error("the remote's certificate is signed by an authority that is not trusted here; set `tls.ca_file`")]
+    UnknownIssuer,
+    /// The remote wants a certificate from us, or another one.
+    #[error("the remote wants a client certificate that it trusts; set `tls.cert_file` and `tls.key_file`")]
+    ClientCertificateRequired,
+    /// No TLS version in common.
+    #[error("no TLS version in common with the remote; see `tls.min_version` and `tls.max_version`")]
+    VersionMismatch,
+    /// Anything else, in the TLS library's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Why a level was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum StepDown {
+    /// CONNACK said so.
+    #[error("peer refused the level ({0})")]
+    Refused(ReasonCode),
+    /// No CONNACK came.
+    #[error("peer closed the connection before CONNACK")]
+    Closed,
+    /// What came instead of CONNACK cannot be read.
+    #[error("peer answered what cannot be read ({0})")]
+    Unreadable(Looks),
+}
+
+impl Error {
+    /// One word for a metric's label; the set is closed and small.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Unresolvable { .. } => "unresolvable",
+            Self::Refused { .. } => "refused",
+            Self::Network { .. } => "network",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Tls(_) => "tls",
+            Self::NotMqtt(_) => "not_mqtt",
+            Self::LevelRefused(_) => "level_refused",
+            Self::BadLogin => "bad_login",
+            Self::NotAuthorised(_) => "not_authorised",
+            Self::ClientIdRejected(_) => "client_id_rejected",
+            Self::KeepAlive { .. } => "keep_alive",
+            Self::TakenOver => "taken_over",
+            Self::Quota(_) => "quota",
+            Self::PacketTooLarge(_) => "packet_too_large",
+            Self::Unsupported(_) => "unsupported",
+            Self::Moved(_) => "moved",
+            Self::ServerGone { .. } => "server_gone",
+            Self::ConnectRefused { .. } => "connect_refused",
+            Self::Disconnected { .. } => "disconnected",
+            Self::Violation { .. } => "violation",
+        }
+    }
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "the name's address",
+            Self::Connect => "the TCP connection",
+            Self::Tls => "the TLS handshake",
+            Self::Dial => "the connection",
+            Self::Connack => "CONNACK",
+        })
+    }
+}
+
+fn tried(steps: &[(Level, StepDown)]) -> String {
+    steps.iter().map(|(level, why)| format!("level {level}: {why}")).collect::<Vec<_>>().join(", ")
+}
+
+fn names(presented: &[String]) -> String {
+    if presented.is_empty() { "no name at all".into() } else { presented.join(", ") }
+}
+
+fn on(when: &Option<String>) -> String {
+    when.as_deref().map(|when| format!(" ({when})")).unwrap_or_default()
+}

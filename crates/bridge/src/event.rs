@@ -1,0 +1,195 @@
+//! What the bridge asks of its owner and what it tells the operator, as data.
+//!
+//! In: decisions of the other rooms. Out: [`Action`]s in the order in which they are to be done. Never logs by itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use viaduct_codec::{Level, ReasonCode, TopicFilter};
+
+use crate::{Address, Error};
+
+/// What the owner of the sockets does next; drained with [`crate::Bridge::poll`] after every call.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Make a new local connection to this broker's engine (dropping an old one), with ClientID `$bridge/<name>`.
+    /// Its bytes are in [`crate::Bridge::local_output`], CONNECT first.
+    OpenLocal,
+    /// End the local connection, after what `local_output` still holds is delivered.
+    CloseLocal,
+    /// Dial: resolve, connect, TLS if the address says so. Answer with `handle_dialled` or `handle_dial_failed`.
+    Dial {
+        /// The attempt's number; answers with another number are ignored.
+        attempt: u64,
+        /// Where.
+        address: Address,
+        /// The level that will be spoken, for the log.
+        level: Level,
+    },
+    /// End the dial or the connection of this attempt. What `remote_output` still holds may be written if that works
+    /// at once (it may end with a DISCONNECT); nothing more is read.
+    HangUp {
+        /// The attempt's number.
+        attempt: u64,
+        /// Why, for the log; `None` after [`crate::Bridge::stop`].
+        reason: Option<Error>,
+    },
+    /// Tell the operator.
+    Log(Event),
+    /// The link went up or down.
+    StateChanged {
+        /// Whether messages flow now.
+        up: bool,
+        /// Why not, when it went down.
+        error: Option<Error>,
+    },
+}
+
+/// Something that the operator may want to know; [`fmt::Display`] is one line.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The remote accepted us.
+    Connected {
+        /// Where.
+        address: Address,
+        /// What is spoken.
+        level: Level,
+        /// The remote still had our session.
+        session_present: bool,
+    },
+    /// One step down the ladder of levels.
+    SteppedDown {
+        /// Where.
+        address: Address,
+        /// The level that did not work.
+        from: Level,
+        /// The one that is tried next.
+        to: Level,
+        /// Why.
+        why: crate::StepDown,
+    },
+    /// The remote takes no retained messages or not that QoS; CONNECT is repeated with less.
+    GaveUp {
+        /// Where.
+        address: Address,
+        /// The remote's reason.
+        reason: ReasonCode,
+    },
+    /// An attempt failed, or the link was lost.
+    Failed {
+        /// Where.
+        address: Address,
+        /// Why.
+        error: Error,
+        /// How long until the next attempt; zero when another address is tried at once.
+        retry_in: Duration,
+    },
+    /// The remote limits what it takes; what goes beyond is lowered or dropped, and counted.
+    Limited {
+        /// Which limits, in words.
+        limits: String,
+    },
+    /// A subscription was refused; the others go on.
+    SubscriptionRefused {
+        /// At the remote; `false`: here.
+        remote: bool,
+        /// Which.
+        filter: TopicFilter,
+        /// Why.
+        reason: ReasonCode,
+    },
+    /// A message was not taken and is gone. At most one such line a minute for each direction.
+    MessageRefused {
+        /// By the remote; `false`: here.
+        remote: bool,
+        /// The topic there.
+        topic: String,
+        /// Why.
+        reason: ReasonCode,
+        /// How many were refused since the last such line, this one included.
+        count: u64,
+    },
+    /// A message does not fit the other side and is gone. At most one such line a minute for each direction.
+    MessageTooLarge {
+        /// On the way out; `false`: on the way in.
+        outgoing: bool,
+        /// The topic at its destination.
+        topic: String,
+        /// How many since the last such line, this one included.
+        count: u64,
+    },
+    /// The remote knows neither No Local nor the private bit and a rule carries both ways: echoes are recognised as
+    /// far as memory goes.
+    EchoesExpected {
+        /// The level in use.
+        level: Level,
+    },
+    /// The broker's own end refused or ended the local half; it is tried again.
+    LocalLost {
+        /// In words.
+        reason: String,
+    },
+}
+
+/// How loud an [`Event`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// As it should be.
+    Info,
+    /// Somebody should look at it.
+    Warning,
+}
+
+impl Event {
+    /// How loud it is.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::Connected { .. } => Severity::Info,
+            _ => Severity::Warning,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected { address, level, session_present } => {
+                let session = if *session_present { "kept" } else { "new" };
+                write!(f, "connected to {address} at level {level}, session {session}")
+            }
+            Self::SteppedDown { address, from, to, why } => write!(f, "{address}: {why} at level {from}, trying {to}"),
+            Self::GaveUp { address, reason } => {
+                write!(f, "{address}: CONNECT refused with {reason}, trying again with less")
+            }
+            Self::Failed { address, error, retry_in } if retry_in.is_zero() => {
+                write!(f, "{address}: {error}; trying the next address")
+            }
+            Self::Failed { address, error, retry_in } => {
+                write!(f, "{address}: {error}; trying again in {:.1} s", retry_in.as_secs_f64())
+            }
+            Self::Limited { limits } => write!(f, "the remote limits what it takes: {limits}"),
+            Self::SubscriptionRefused { remote, filter, reason } => {
+                write!(f, "{} refuses the subscription to {filter}: {reason}", whose(*remote))
+            }
+            Self::MessageRefused { remote, topic, reason, count } => {
+                write!(f, "{} refuses a message to {topic}: {reason} ({count} so far)", whose(*remote))
+            }
+            Self::MessageTooLarge { outgoing, topic, count } => {
+                write!(f, "a message to {topic} is larger than {} takes, dropped ({count} so far)", whose(*outgoing))
+            }
+            Self::EchoesExpected { level } => write!(
+                f,
+                "level {level} has no way to keep our own messages from coming back, and a rule carries both ways: \
+                 echoes are recognised and dropped as far as memory goes; level 5, or 132 at the remote, would be exact"
+            ),
+            Self::LocalLost { reason } => write!(f, "the local half was ended: {reason}"),
+        }
+    }
+}
+
+const fn whose(remote: bool) -> &'static str {
+    if remote { "the remote" } else { "this broker" }
+}

@@ -1,0 +1,40 @@
+//! Every bound of a bridge, with its reason. In: nothing. Out: constants. Never a knob: what may be set is in
+//! [`crate::Settings`].
+
+use std::time::Duration;
+
+/// A link that held this long makes the next wait short again: long enough that a peer which accepts and then throws
+/// us out does not count as one that works.
+pub const HELD: Duration = Duration::from_secs(60);
+
+/// How often in a row a level that worked at an address may end before CONNACK until it is doubted. A broker that
+/// restarts behind a load balancer closes like one that does not know the level; once doubted, only a restart of the
+/// bridge would try the better level again.
+pub const REMEMBERED_TRIES: u32 = 3;
+
+/// Bytes waiting for one half beyond which nothing more is read from the other: four times the largest read, so that
+/// a turn always fits and a stalled peer costs no more memory than this and one packet.
+pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;
+
+/// Outgoing messages remembered to recognise echoes. At the default window of 20 and a remote that answers within a
+/// second or two this is hundreds of round trips.
+pub const ECHOES: usize = 4096;
+
+/// How long an outgoing message is remembered: an echo that takes longer than a keep alive is no echo of this link.
+pub const ECHO_AGE: Duration = Duration::from_secs(60);
+
+/// Brokers that a message may pass. Rings in the field have two or three members, chains rarely five.
+pub const HOPS: usize = 16;
+
+/// Bytes of one SUBSCRIBE: far below what the strictest broker takes (mosquitto 2.1 stops at 100,000 bytes), large
+/// enough that ordinary rule sets need one packet.
+pub const SUBSCRIBE_BYTES: usize = 16 * 1024;
+
+/// Lines about the same kind of loss are at least this far apart.
+pub const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// How long the local half waits before it opens again after the broker's own end closed it.
+pub const LOCAL_RETRY: Duration = Duration::from_secs(1);
+
+/// Topic rules of one bridge: the rules are matched one by one for each message.
+pub const RULES: usize = 1024;

@@ -1,0 +1,240 @@
+//! Keeps messages from going in circles.
+//!
+//! In: what goes out and what comes in. Out: whether it may pass. Two guards: hops, which 5.0 messages carry with
+//! them through rings of any length; and echoes, for a 3.x remote that sends our own messages back. Never grows
+//! beyond its bounds.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use viaduct_codec::{Message, MessageProperties, Time, TopicRef, UserProperties};
+
+use crate::limits;
+
+/// The User Property that says which brokers a message has passed: names separated by `/`, each followed by `<`
+/// where a bridge of that broker fetched the message and by `>` where one sent it on.
+pub const HOPS_PROPERTY: &str = "viaduct-hops";
+
+/// Why a message may not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looped;
+
+/// Which way a hop goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// A bridge of this broker fetched it.
+    In,
+    /// A bridge of this broker sends it on.
+    Out,
+}
+
+/// Writes this broker's hop into `message`, replacing the list that it carries.
+///
+/// # Errors
+/// The list is full, or this broker is in it in a way that only a ring makes: anywhere on the way in; on the way out
+/// anywhere but as the one that has just fetched it, which is a message in transit from one bridge to another.
+pub fn stamp(message: &mut Message, node: &str, hop: Hop) -> Result<(), Looped> {
+    let carried = message.properties.as_ref().map(|own| own.user_properties.clone()).unwrap_or_default();
+    let properties = UserProperties::from_encoded(&carried);
+    let so_far = properties.iter().find(|(name, _)| *name == HOPS_PROPERTY).map_or("", |(_, value)| value);
+    let hops = if so_far.is_empty() { 0 } else { so_far.split('/').count() };
+    if hops >= limits::HOPS || came_back(so_far, hops, node, hop) {
+        return Err(Looped);
+    }
+    let mark = if hop == Hop::In { '<' } else { '>' };
+    let separator = if so_far.is_empty() { "" } else { "/" };
+    let list = format!("{so_far}{separator}{node}{mark}");
+    let mut encoded = Vec::with_capacity(carried.len() + HOPS_PROPERTY.len() + list.len() + 5);
+    for (name, value) in properties.iter().filter(|(name, _)| *name != HOPS_PROPERTY) {
+        UserProperties::push(&mut encoded, name, value);
+    }
+    if !UserProperties::push(&mut encoded, HOPS_PROPERTY, &list) {
+        return Err(Looped); // a list of more than 65,535 bytes has not been made by brokers
+    }
+    let own = message.properties.get_or_insert_with(|| Box::new(MessageProperties::default()));
+    own.user_properties = Bytes::from(encoded);
+    Ok(())
+}
+
+fn came_back(so_far: &str, hops: usize, node: &str, hop: Hop) -> bool {
+    if node.is_empty() {
+        return false; // nothing to recognise; the count ends the ring
+    }
+    so_far.split('/').enumerate().any(|(place, entry)| match entry.strip_suffix(['<', '>']) {
+        Some(name) if name == node => hop == Hop::In || entry.ends_with('>') || place + 1 != hops,
+        _ => false,
+    })
+}
+
+/// Recognises our own messages when a remote without No Local sends them back: by topic and payload, each as often as
+/// it went out, for a minute. The QoS does not count because an echo's is lowered by the subscription.
+///
+/// What it cannot do: tell an echo from somebody else's message with the same topic and payload while an echo is
+/// still owed (the message is taken for the echo, and the echo then passes for the message: one of two equal
+/// messages is carried, as should be); and remember more than [`limits::ECHOES`].
+#[derive(Clone, Debug)]
+pub struct EchoGuard {
+    /// Hashed before everything else, so that a remote cannot choose payloads that collide.
+    seed: u64,
+    owed: BTreeMap<u64, u32>,
+    order: VecDeque<(Time, u64)>,
+}
+
+impl EchoGuard {
+    /// Remembers nothing yet.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { seed, owed: BTreeMap::new(), order: VecDeque::new() }
+    }
+
+    /// A message went out that will come back once.
+    pub fn sent(&mut self, now: Time, topic: TopicRef<'_>, payload: &[u8]) {
+        self.age(now);
+        if self.order.len() >= limits::ECHOES
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.settle(oldest);
+        }
+        let key = self.key(topic, payload);
+        self.order.push_back((now, key));
+        *self.owed.entry(key).or_default() += 1;
+    }
+
+    /// Whether a message that came in is an echo; it is then owed once less.
+    pub fn is_echo(&mut self, now: Time, topic: TopicRef<'_>, payload: &[u8]) -> bool {
+        self.age(now);
+        let key = self.key(topic, payload);
+        if !self.settle(key) {
+            return false;
+        }
+        // Echoes come in the order in which their messages went: the first is the nearest.
+        if let Some(place) = self.order.iter().position(|(_, other)| *other == key) {
+            self.order.remove(place);
+        }
+        true
+    }
+
+    fn age(&mut self, now: Time) {
+        while let Some((sent, key)) = self.order.front().copied()
+            && sent.after(limits::ECHO_AGE) <= now
+        {
+            self.order.pop_front();
+            self.settle(key);
+        }
+    }
+
+    fn settle(&mut self, key: u64) -> bool {
+        let Some(count) = self.owed.get_mut(&key) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.owed.remove(&key);
+        }
+        true
+    }
+
+    fn key(&self, topic: TopicRef<'_>, payload: &[u8]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, topic.as_str(), payload).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use viaduct_codec::{QoS, TopicName};
+
+    fn message(hops: Option<&str>) -> Message {
+        let mut encoded = Vec::new();
+        UserProperties::push(&mut encoded, "colour", "red");
+        if let Some(hops) = hops {
+            UserProperties::push(&mut encoded, HOPS_PROPERTY, hops);
+        }
+        Message {
+            topic: TopicName::new("a/b").unwrap(),
+            payload: Bytes::from_static(b"x"),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            received: Time::default(),
+            expires: None,
+            properties: Some(Box::new(MessageProperties { user_properties: encoded.into(), ..Default::default() })),
+        }
+    }
+
+    fn pairs(message: &Message) -> Vec<(String, String)> {
+        let own = message.properties.as_ref().unwrap();
+        UserProperties::from_encoded(&own.user_properties).iter().map(|(n, v)| (n.into(), v.into())).collect()
+    }
+
+    #[test]
+    fn hops_end_rings_and_let_chains_pass() {
+        // (list so far, way, list after or None when it may not pass), seen from node `b`
+        let table = [
+            (None, Hop::Out, Some("b>")),
+            (None, Hop::In, Some("b<")),
+            (Some("a>"), Hop::Out, Some("a>/b>")),
+            (Some("a>"), Hop::In, Some("a>/b<")),
+            (Some("a>/b<"), Hop::Out, Some("a>/b</b>")), // in by one bridge, out by the next
+            (Some("b>"), Hop::Out, None),
+            (Some("b>"), Hop::In, None),
+            (Some("b<"), Hop::In, None),
+            (Some("b</c>"), Hop::Out, None),
+            (Some("b</c>"), Hop::In, None),
+            (Some("bb>/ab<"), Hop::In, Some("bb>/ab</b<")), // names are compared whole
+            (Some("nonsense"), Hop::In, Some("nonsense/b<")),
+        ];
+        for (so_far, hop, after) in table {
+            let mut one = message(so_far);
+            let stamped = stamp(&mut one, "b", hop).is_ok();
+            assert_eq!(stamped, after.is_some(), "{so_far:?} {hop:?}");
+            if let Some(after) = after {
+                let expected = vec![("colour".into(), "red".into()), (HOPS_PROPERTY.into(), after.into())];
+                assert_eq!(pairs(&one), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_hop_count_ends_a_ring_of_strangers() {
+        let list = |hops: usize| vec!["z>"; hops].join("/");
+        assert!(stamp(&mut message(Some(&list(limits::HOPS - 1))), "b", Hop::Out).is_ok());
+        assert!(stamp(&mut message(Some(&list(limits::HOPS))), "b", Hop::Out).is_err());
+        assert!(stamp(&mut message(Some(&list(limits::HOPS))), "", Hop::In).is_err());
+        let mut without = message(None);
+        without.properties = None;
+        assert!(stamp(&mut without, "b", Hop::Out).is_ok());
+        assert_eq!(pairs(&without), [(HOPS_PROPERTY.to_owned(), "b>".to_owned())]);
+    }
+
+    #[test]
+    fn an_echo_is_recognised_as_often_as_it_is_owed_and_for_a_minute() {
+        let topic = TopicRef::new("a").unwrap();
+        let at = |seconds| Time::from_millis(seconds * 1000);
+        let mut guard = EchoGuard::new(1);
+        assert!(!guard.is_echo(at(0), topic, b"x"));
+        guard.sent(at(0), topic, b"x");
+        guard.sent(at(0), topic, b"x");
+        assert!(!guard.is_echo(at(1), topic, b"y"));
+        assert!(!guard.is_echo(at(1), TopicRef::new("b").unwrap(), b"x"));
+        assert!(guard.is_echo(at(1), topic, b"x"));
+        assert!(guard.is_echo(at(59), topic, b"x"));
+        assert!(!guard.is_echo(at(59), topic, b"x"));
+        guard.sent(at(59), topic, b"x");
+        assert!(!guard.is_echo(at(119), topic, b"x"));
+        assert!(guard.order.is_empty() && guard.owed.is_empty());
+    }
+
+    #[test]
+    fn the_echo_memory_is_bounded_and_forgets_the_oldest() {
+        let topic = TopicRef::new("a").unwrap();
+        let mut guard = EchoGuard::new(1);
+        for number in 0..=limits::ECHOES {
+            guard.sent(Time::default(), topic, &number.to_be_bytes());
+        }
+        assert_eq!(guard.order.len(), limits::ECHOES);
+        assert_eq!(guard.owed.len(), limits::ECHOES);
+        assert!(!guard.is_echo(Time::default(), topic, &0_usize.to_be_bytes()));
+        assert!(guard.is_echo(Time::default(), topic, &limits::ECHOES.to_be_bytes()));
+    }
+}

@@ -1,0 +1,248 @@
+//! Which messages are carried, under which name, and how hard they are tried.
+//!
+//! In: the topic rules as written. Out: what to subscribe to on each side, and for a topic on one side the topic on
+//! the other. Never sees a packet; the first rule that matches decides.
+
+use thiserror::Error;
+use viaduct_codec::{FilterRef, QoS, TopicError, TopicFilter, TopicName, TopicRef, Version};
+
+use crate::limits;
+use crate::{Direction, Protocol, Settings, Topic};
+
+/// Checked topic rules of one bridge.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+}
+
+/// One checked rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which way.
+    pub direction: Direction,
+    /// The most that a message is carried with.
+    pub qos: QoS,
+    /// Whether the RETAIN flag is carried.
+    pub retain: bool,
+    /// This broker's side.
+    pub local: Side,
+    /// The remote's side.
+    pub remote: Side,
+}
+
+/// One side of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// What is subscribed to; may be shared.
+    pub subscription: TopicFilter,
+    /// What topics of this side match, `$share/<name>/` taken off.
+    matches: TopicFilter,
+    /// What is taken off or put on.
+    prefix: Box<str>,
+}
+
+/// Why a set of rules cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RuleError {
+    /// There is no address.
+    #[error("the bridge has no address; set `url`")]
+    NoAddress,
+    /// There is no rule, or too many.
+    #[error("the bridge has {0} topic rules; it needs 1 to {max}", max = limits::RULES)]
+    Count(usize),
+    /// Prefix and filter do not make a topic filter.
+    #[error("topic rule {rule}: {text:?} is no topic filter: {error}")]
+    Filter {
+        /// Which rule, from 0.
+        rule: usize,
+        /// Prefix and filter together.
+        text: String,
+        /// What is wrong.
+        error: TopicError,
+    },
+    /// A prefix has a wildcard.
+    #[error("topic rule {rule}: the prefix {prefix:?} may not contain '+' or '#'")]
+    Wildcard {
+        /// Which rule, from 0.
+        rule: usize,
+        /// The prefix.
+        prefix: String,
+    },
+    /// A shared subscription both ways: the other side's name for it would be the share's.
+    #[error("topic rule {rule}: a shared subscription goes one way only; make two rules")]
+    SharedBoth {
+        /// Which rule, from 0.
+        rule: usize,
+    },
+    /// Every message would come back.
+    #[error(
+        "topic rule {rule}: at version {version} without `try_private` the remote sends our own messages back; \
+         use protocol_version \"auto\" or 5, one direction, or `allow_loop = true`"
+    )]
+    Loop {
+        /// Which rule, from 0.
+        rule: usize,
+        /// The only version that may be spoken.
+        version: Version,
+    },
+    /// The state topic is no topic name.
+    #[error("the notification topic {text:?} is no topic name: {error}")]
+    Notification {
+        /// As written.
+        text: String,
+        /// What is wrong.
+        error: TopicError,
+    },
+}
+
+impl Rules {
+    /// Checks the rules of `settings`.
+    ///
+    /// # Errors
+    /// The first rule that cannot be run.
+    pub fn new(settings: &Settings) -> Result<Self, RuleError> {
+        let count = settings.topics.len();
+        if count == 0 || count > limits::RULES {
+            return Err(RuleError::Count(count));
+        }
+        let rules = settings.topics.iter().enumerate().map(|(rule, topic)| {
+            refuse_loop(rule, topic, settings)?;
+            Rule::new(rule, topic)
+        });
+        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+    }
+
+    /// The rules whose messages go to the remote, in order.
+    pub fn out(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.direction.is_out())
+    }
+
+    /// The rules whose messages come from the remote, in order.
+    pub fn inward(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.direction.is_in())
+    }
+
+    /// Whether something that goes out may come back in when the remote does not leave out our own messages.
+    #[must_use]
+    pub fn carries_both_ways(&self) -> bool {
+        self.out().any(|out| self.inward().any(|inward| out.remote.overlaps(&inward.remote)))
+    }
+
+    /// The rule and the remote topic for a message of this broker; `None` when no `out` rule matches, an error when
+    /// the prefixes make a topic that cannot be.
+    ///
+    /// # Errors
+    /// The topic at the remote would be too long or empty.
+    pub fn to_remote(&self, topic: TopicRef<'_>) -> Result<Option<(&Rule, TopicName)>, TopicError> {
+        map(self.out(), topic, |rule| (&rule.local, &rule.remote))
+    }
+
+    /// The rule and the local topic for a message of the remote; as [`Rules::to_remote`].
+    ///
+    /// # Errors
+    /// The topic here would be too long or empty.
+    pub fn to_local(&self, topic: TopicRef<'_>) -> Result<Option<(&Rule, TopicName)>, TopicError> {
+        map(self.inward(), topic, |rule| (&rule.remote, &rule.local))
+    }
+
+    /// Where an answer to a message of this broker goes at the remote: by the rule that brings the answer back, else
+    /// by the one that carries the question, else unchanged.
+    #[must_use]
+    pub fn response_to_remote(&self, topic: TopicRef<'_>) -> TopicName {
+        let both = self.inward().chain(self.out());
+        map(both, topic, |rule| (&rule.local, &rule.remote))
+            .ok()
+            .flatten()
+            .map_or_else(|| topic.to_owned(), |(_, to)| to)
+    }
+
+    /// Where an answer to a message of the remote goes here; as [`Rules::response_to_remote`].
+    #[must_use]
+    pub fn response_to_local(&self, topic: TopicRef<'_>) -> TopicName {
+        let both = self.out().chain(self.inward());
+        map(both, topic, |rule| (&rule.remote, &rule.local))
+            .ok()
+            .flatten()
+            .map_or_else(|| topic.to_owned(), |(_, to)| to)
+    }
+}
+
+impl Rule {
+    fn new(rule: usize, topic: &Topic) -> Result<Self, RuleError> {
+        let local = Side::new(rule, &topic.local_prefix, &topic.filter)?;
+        let remote = Side::new(rule, &topic.remote_prefix, &topic.filter)?;
+        let shared = local.subscription.by_ref().share().is_some() || remote.subscription.by_ref().share().is_some();
+        if shared && topic.direction == Direction::Both {
+            return Err(RuleError::SharedBoth { rule });
+        }
+        Ok(Self { direction: topic.direction, qos: topic.qos, retain: topic.retain, local, remote })
+    }
+}
+
+impl Side {
+    fn new(rule: usize, prefix: &str, filter: &str) -> Result<Self, RuleError> {
+        if prefix.contains(['+', '#']) {
+            return Err(RuleError::Wildcard { rule, prefix: prefix.into() });
+        }
+        let text = format!("{prefix}{filter}");
+        let whole = FilterRef::new(&text).map_err(|error| RuleError::Filter { rule, text: text.clone(), error })?;
+        let matches = whole.share().map_or(whole, |share| share.filter);
+        // A share name may stand in the prefix or in the filter; topics never carry it.
+        let head = text.len() - matches.as_str().len();
+        Ok(Self {
+            subscription: whole.to_owned(),
+            matches: matches.to_owned(),
+            prefix: prefix.get(head..).unwrap_or_default().into(),
+        })
+    }
+
+    /// Whether some topic could match both. Exact where one of them has no wildcard, and otherwise by the levels
+    /// before the first wildcard: it may say yes too often, which costs a warning.
+    fn overlaps(&self, other: &Self) -> bool {
+        let mut ours = self.matches.as_str().split('/');
+        let mut theirs = other.matches.as_str().split('/');
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+                (None, _) | (_, None) => return false,
+                (Some("+"), _) | (_, Some("+")) => {}
+                (Some(one), Some(another)) if one == another => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// The first of `rules` whose side `from` matches `topic`, and the topic on its side `to`.
+fn map<'a>(
+    rules: impl Iterator<Item = &'a Rule>,
+    topic: TopicRef<'_>,
+    sides: impl Fn(&'a Rule) -> (&'a Side, &'a Side),
+) -> Result<Option<(&'a Rule, TopicName)>, TopicError> {
+    for rule in rules {
+        let (from, to) = sides(rule);
+        if !from.matches.by_ref().matches(topic) {
+            continue;
+        }
+        if from.prefix == to.prefix {
+            return Ok(Some((rule, topic.to_owned())));
+        }
+        if let Some(rest) = topic.as_str().strip_prefix(&*from.prefix) {
+            return TopicName::new(&format!("{}{rest}", to.prefix)).map(|name| Some((rule, name)));
+        }
+    }
+    Ok(None)
+}
+
+/// Without No Local and without the private bit everything that goes out under a rule that also comes in comes back.
+fn refuse_loop(rule: usize, topic: &Topic, settings: &Settings) -> Result<(), RuleError> {
+    match settings.protocol {
+        Protocol::Fixed(version)
+            if !version.is_v5() && !settings.try_private && topic.direction == Direction::Both && !topic.allow_loop =>
+        {
+            Err(RuleError::Loop { rule, version })
+        }
+        _ => Ok(()),
+    }
+}

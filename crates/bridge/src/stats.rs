@@ -1,0 +1,128 @@
+//! What the bridge counts. Plain numbers: whoever shows them reads them.
+//!
+//! In: what the other rooms did. Out: values for metrics and `ctl`. Never decides anything.
+
+use std::collections::BTreeMap;
+
+use viaduct_codec::{Level, Time};
+
+use crate::{Address, Error};
+
+/// Everything counted since the bridge was made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Messages flow.
+    pub up: bool,
+    /// What is spoken while [`Stats::up`].
+    pub level: Option<Level>,
+    /// Where the last attempt went.
+    pub address: Option<Address>,
+    /// Since when the link is up, or down.
+    pub since: Time,
+    /// Attempts and links by result: `connected`, or [`Error::label`]. Each end of an attempt counts once.
+    pub connects: BTreeMap<&'static str, u64>,
+    /// Steps down the ladder of levels.
+    pub steps_down: u64,
+    /// Messages handed to the remote, resends not counted.
+    pub messages_out: u64,
+    /// Messages handed to this broker.
+    pub messages_in: u64,
+    /// Messages that were not carried on, by reason.
+    pub dropped: [u64; Drop::ALL.len()],
+    /// Messages carried with a lower QoS than the rule says because the remote takes no more.
+    pub qos_lowered: u64,
+    /// Messages carried without their RETAIN flag because the remote keeps none.
+    pub retain_stripped: u64,
+    /// Subscriptions that were refused.
+    pub subscriptions_refused: u64,
+    /// QoS 1 and 2 messages on their way out that the remote has not acknowledged.
+    pub unacknowledged_out: usize,
+    /// QoS 1 and 2 messages on their way in that this broker has not acknowledged.
+    pub unacknowledged_in: usize,
+    /// Why the last attempt or link ended, and when.
+    pub last_error: Option<(Time, Error)>,
+}
+
+/// Why a message was not carried on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Drop {
+    /// QoS 0 while the link is down, as for any absent client.
+    Offline,
+    /// Its time was over.
+    Expired,
+    /// Larger than the other side takes.
+    TooLarge,
+    /// The other side refused it by reason code.
+    Refused,
+    /// Our own message, come back from a remote that has no No Local.
+    Echo,
+    /// It has passed this broker before, or too many.
+    Loop,
+    /// No rule matches its topic.
+    Unmatched,
+    /// The prefixes make a topic that cannot be.
+    BadTopic,
+}
+
+impl Drop {
+    /// Every reason, in the order of [`Stats::dropped`].
+    pub const ALL: [Self; 8] = [
+        Self::Offline,
+        Self::Expired,
+        Self::TooLarge,
+        Self::Refused,
+        Self::Echo,
+        Self::Loop,
+        Self::Unmatched,
+        Self::BadTopic,
+    ];
+
+    /// One word for a metric's label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Expired => "expired",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+            Self::Echo => "echo",
+            Self::Loop => "loop",
+            Self::Unmatched => "unmatched",
+            Self::BadTopic => "bad_topic",
+        }
+    }
+}
+
+impl Stats {
+    /// Messages dropped for `reason`.
+    #[must_use]
+    pub fn dropped_for(&self, reason: Drop) -> u64 {
+        self.dropped.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn count_drop(&mut self, reason: Drop) {
+        if let Some(count) = self.dropped.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn count_connect(&mut self, result: &'static str) {
+        *self.connects.entry(result).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_counts_in_its_own_place() {
+        let mut stats = Stats::default();
+        for (place, reason) in Drop::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+            stats.count_drop(reason);
+            assert_eq!(stats.dropped_for(reason), 1);
+        }
+    }
+}
