@@ -1,6 +1,9 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP: one shape for all four.
 
-use crate::{PacketId, ReasonCode, UserProperties};
+use crate::property::{Place, Properties, Property, Section, section_size, write_option, write_section};
+use crate::reader::{Problem, Reader};
+use crate::writer::Out;
+use crate::{EncodeError, PacketId, PacketType, ReasonCode, UserProperties, Version};
 
 /// The body that the four acknowledgements share. In 3.x only the identifier is on the wire; in 5.0 reason and
 /// properties are left out when they say nothing (MQTT 5.0 section 3.4.2.1).
@@ -16,10 +19,52 @@ pub struct Ack<'a> {
     pub user_properties: UserProperties<'a>,
 }
 
-impl Ack<'_> {
+impl<'a> Ack<'a> {
     /// An acknowledgement that says only `reason`.
     #[must_use]
     pub fn new(packet_id: PacketId, reason: ReasonCode) -> Self {
         Self { packet_id, reason, reason_string: None, user_properties: UserProperties::default() }
+    }
+
+    /// Reads the acknowledgement `kind`. A missing reason is success, missing properties are none.
+    pub(crate) fn read(kind: PacketType, version: Version, mut reader: Reader<'a>) -> Result<Self, Problem> {
+        let mut ack = Self::new(reader.packet_id()?, ReasonCode::SUCCESS);
+        if version.is_v5() && !reader.is_empty() {
+            ack.reason = ReasonCode::read(kind, &mut reader)?;
+            if !reader.is_empty() {
+                let mut section = Section::open(Place::ACK, &mut reader)?;
+                while let Some(property) = section.next()? {
+                    if let Property::ReasonString(text) = property {
+                        ack.reason_string = Some(text);
+                    }
+                }
+                ack.user_properties = section.user_properties();
+            }
+        }
+        reader.finish()?;
+        Ok(ack)
+    }
+
+    /// Appends it in the shortest form that says it.
+    pub(crate) fn write<O: Out>(&self, kind: PacketType, version: Version, out: &mut O) -> Result<(), EncodeError> {
+        out.packet_id(self.packet_id);
+        if !version.is_v5() {
+            return Ok(());
+        }
+        let has_properties = section_size(self)? > 0;
+        if has_properties || self.reason != ReasonCode::SUCCESS {
+            self.reason.write(kind, out)?;
+        }
+        if has_properties {
+            write_section(self, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Properties for Ack<'_> {
+    fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
+        write_option(self.reason_string, Property::ReasonString, out)?;
+        self.user_properties.write(out)
     }
 }

@@ -2,7 +2,11 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use crate::{Level, QoS, TopicRef, UserProperties};
+use crate::connack::DATA_WITHOUT_METHOD;
+use crate::property::{Place, Properties, Property, Section, write_option, write_section};
+use crate::reader::{Problem, Reader};
+use crate::writer::Out;
+use crate::{DecodeError, EncodeError, Fault, Frame, Level, Looks, PacketType, QoS, TopicRef, UserProperties, Version};
 
 /// A client opens the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,4 +84,228 @@ pub struct WillProperties<'a> {
     pub correlation_data: Option<&'a [u8]>,
     /// Pairs of the application, forwarded with the message.
     pub user_properties: UserProperties<'a>,
+}
+
+/// The connect flags (section 3.1.2.3).
+mod flag {
+    pub(super) const RESERVED: u8 = 0x01;
+    pub(super) const CLEAN_START: u8 = 0x02;
+    pub(super) const WILL: u8 = 0x04;
+    /// Two bits of QoS, to be shifted by [`WILL_QOS_SHIFT`], and the retain bit.
+    pub(super) const WILL_DETAILS: u8 = 0x38;
+    pub(super) const WILL_QOS_SHIFT: u8 = 3;
+    pub(super) const WILL_RETAIN: u8 = 0x20;
+    pub(super) const PASSWORD: u8 = 0x40;
+    pub(super) const USERNAME: u8 = 0x80;
+}
+
+const PASSWORD_WITHOUT_USERNAME: &str = "a password needs a user name in 3.x";
+
+impl<'a> Connect<'a> {
+    /// Reads it. Name and level decide before anything else is looked at, so that a client of another version is
+    /// refused for its version (MQTT-3.1.2-1, -2).
+    pub(crate) fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame.body);
+        let level = level(&frame, &mut reader)?;
+        PacketType::Connect
+            .check_flags(frame.flags, level.version())
+            .and_then(|()| Self::read(level, reader))
+            .map_err(|problem| problem.in_packet(PacketType::Connect))
+    }
+
+    fn read(level: Level, mut reader: Reader<'a>) -> Result<Self, Problem> {
+        let version = level.version();
+        let flags = reader.u8("connect flags")?;
+        check_flags(flags, version)?;
+        let keep_alive = reader.u16("Keep Alive")?;
+        let properties = if version.is_v5() { ConnectProperties::read(&mut reader)? } else { Default::default() };
+        let client_id = reader.text("ClientID")?; // MQTT-3.1.3-3, -4
+        let will = if flags & flag::WILL == 0 { None } else { Some(Will::read(flags, version, &mut reader)?) };
+        // In 3.1 the Remaining Length wins over the flags: a field that is not there any more was not sent.
+        let gone = |reader: &Reader<'_>| version == Version::V31 && reader.is_empty();
+        let username = match flags & flag::USERNAME {
+            0 => None,
+            _ if gone(&reader) => None,
+            _ => Some(reader.text("user name")?), // MQTT-3.1.3-12
+        };
+        let password = match flags & flag::PASSWORD {
+            0 => None,
+            _ if gone(&reader) => None,
+            _ => Some(reader.binary("password")?),
+        };
+        reader.finish()?;
+        let clean_start = flags & flag::CLEAN_START != 0;
+        Ok(Self { level, clean_start, keep_alive, client_id, will, username, password, properties })
+    }
+
+    /// Appends it, in the version of its own level.
+    pub(crate) fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
+        let version = self.level.version();
+        if self.password.is_some() && self.username.is_none() && !version.is_v5() {
+            return Err(EncodeError::NotInVersion(PASSWORD_WITHOUT_USERNAME)); // MQTT-3.1.2-22 of 3.1.1
+        }
+        out.binary("protocol name", self.level.protocol_name().as_bytes())?;
+        out.u8(self.level.byte());
+        out.u8(self.flags());
+        out.u16(self.keep_alive);
+        if version.is_v5() {
+            write_section(&self.properties, out)?;
+        }
+        out.text("ClientID", self.client_id)?;
+        if let Some(will) = &self.will {
+            will.write(version, out)?;
+        }
+        if let Some(username) = self.username {
+            out.text("user name", username)?;
+        }
+        if let Some(password) = self.password {
+            out.binary("password", password)?;
+        }
+        Ok(())
+    }
+
+    fn flags(&self) -> u8 {
+        let mut flags = 0;
+        let mut set = |condition: bool, bits: u8| flags |= if condition { bits } else { 0 };
+        set(self.clean_start, flag::CLEAN_START);
+        set(self.username.is_some(), flag::USERNAME);
+        set(self.password.is_some(), flag::PASSWORD);
+        if let Some(will) = &self.will {
+            set(true, flag::WILL | will.qos.bits() << flag::WILL_QOS_SHIFT);
+            set(will.retain, flag::WILL_RETAIN);
+        }
+        flags
+    }
+}
+
+/// Protocol name and level. Only the pairs of [`Level::ALL`] are known; a client that dialled with TLS is told apart
+/// from one that speaks another protocol, since its ClientHello happens to begin like a CONNECT.
+fn level<'a>(frame: &Frame<'a>, reader: &mut Reader<'a>) -> Result<Level, DecodeError> {
+    let not_mqtt = || match Looks::like(frame.bytes) {
+        looks @ (Looks::TlsClientHello | Looks::TlsRecord) => Some(looks),
+        _ => None,
+    };
+    let malformed =
+        |problem: Problem| not_mqtt().map_or_else(|| problem.in_packet(PacketType::Connect), DecodeError::NotMqtt);
+    let name = match reader.binary("protocol name").map_err(malformed)? {
+        b"MQTT" => "MQTT",
+        b"MQIsdp" => "MQIsdp",
+        _ => return Err(DecodeError::NotMqtt(not_mqtt().unwrap_or(Looks::OtherProtocolName))),
+    };
+    let byte = reader.u8("protocol level").map_err(malformed)?;
+    Level::new(byte)
+        .filter(|level| level.protocol_name() == name)
+        .ok_or(DecodeError::UnknownLevel { name, level: byte })
+}
+
+fn check_flags(flags: u8, version: Version) -> Result<(), Problem> {
+    let reserved = Problem::Malformed(Fault::Value { field: "connect flags", value: flags.into() });
+    if version != Version::V31 {
+        if flags & flag::RESERVED != 0 {
+            return Err(reserved); // MQTT-3.1.2-3
+        }
+        // MQTT-3.1.2-11, -13 (and -15 of 3.1.1). 3.1 disregards these bits when there is no will.
+        if flags & flag::WILL == 0 && flags & flag::WILL_DETAILS != 0 {
+            return Err(reserved);
+        }
+    }
+    // MQTT-3.1.2-22 of 3.1.1, and the same in 3.1.
+    if !version.is_v5() && flags & flag::PASSWORD != 0 && flags & flag::USERNAME == 0 {
+        return Err(Problem::rule(PASSWORD_WITHOUT_USERNAME));
+    }
+    Ok(())
+}
+
+impl<'a> ConnectProperties<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Problem> {
+        let mut own = Self::default();
+        let mut section = Section::open(Place::CONNECT, reader)?;
+        while let Some(property) = section.next()? {
+            match property {
+                Property::SessionExpiry(seconds) => own.session_expiry = Some(seconds),
+                Property::ReceiveMaximum(count) => own.receive_maximum = Some(count),
+                Property::MaximumPacketSize(size) => own.maximum_packet_size = Some(size),
+                Property::TopicAliasMaximum(count) => own.topic_alias_maximum = Some(count),
+                Property::RequestResponseInformation(flag) => own.request_response_information = Some(flag),
+                Property::RequestProblemInformation(flag) => own.request_problem_information = Some(flag),
+                Property::AuthMethod(text) => own.auth_method = Some(text),
+                Property::AuthData(bytes) => own.auth_data = Some(bytes),
+                _ => {}
+            }
+        }
+        own.user_properties = section.user_properties();
+        if own.auth_data.is_some() && own.auth_method.is_none() {
+            return Err(Problem::rule(DATA_WITHOUT_METHOD));
+        }
+        Ok(own)
+    }
+}
+
+impl Properties for ConnectProperties<'_> {
+    fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
+        if self.auth_data.is_some() && self.auth_method.is_none() {
+            return Err(EncodeError::NotInVersion(DATA_WITHOUT_METHOD));
+        }
+        write_option(self.session_expiry, Property::SessionExpiry, out)?;
+        write_option(self.receive_maximum, Property::ReceiveMaximum, out)?;
+        write_option(self.maximum_packet_size, Property::MaximumPacketSize, out)?;
+        write_option(self.topic_alias_maximum, Property::TopicAliasMaximum, out)?;
+        write_option(self.request_response_information, Property::RequestResponseInformation, out)?;
+        write_option(self.request_problem_information, Property::RequestProblemInformation, out)?;
+        write_option(self.auth_method, Property::AuthMethod, out)?;
+        write_option(self.auth_data, Property::AuthData, out)?;
+        self.user_properties.write(out)
+    }
+}
+
+impl<'a> Will<'a> {
+    fn read(flags: u8, version: Version, reader: &mut Reader<'a>) -> Result<Self, Problem> {
+        // MQTT-3.1.2-12 (-14 of 3.1.1)
+        let qos = QoS::from_bits(flags >> flag::WILL_QOS_SHIFT & 3)
+            .ok_or(Problem::Malformed(Fault::Value { field: "will QoS", value: 3 }))?;
+        let properties = if version.is_v5() { WillProperties::read(reader)? } else { WillProperties::default() };
+        let topic = reader.topic("will topic")?; // MQTT-3.1.3-11
+        let payload = reader.binary("will payload")?;
+        Ok(Self { topic, payload, qos, retain: flags & flag::WILL_RETAIN != 0, properties })
+    }
+
+    fn write<O: Out>(&self, version: Version, out: &mut O) -> Result<(), EncodeError> {
+        if version.is_v5() {
+            write_section(&self.properties, out)?;
+        }
+        out.binary("will topic", self.topic.as_str().as_bytes())?;
+        out.binary("will payload", self.payload)
+    }
+}
+
+impl<'a> WillProperties<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Problem> {
+        let mut own = Self::default();
+        let mut section = Section::open(Place::WILL, reader)?;
+        while let Some(property) = section.next()? {
+            match property {
+                Property::WillDelay(seconds) => own.delay = Some(seconds),
+                Property::PayloadFormat(flag) => own.payload_format = Some(flag),
+                Property::MessageExpiry(seconds) => own.message_expiry = Some(seconds),
+                Property::ContentType(text) => own.content_type = Some(text),
+                Property::ResponseTopic(topic) => own.response_topic = Some(topic),
+                Property::CorrelationData(bytes) => own.correlation_data = Some(bytes),
+                _ => {}
+            }
+        }
+        own.user_properties = section.user_properties();
+        Ok(own)
+    }
+}
+
+impl Properties for WillProperties<'_> {
+    fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
+        write_option(self.delay, Property::WillDelay, out)?;
+        write_option(self.payload_format, Property::PayloadFormat, out)?;
+        write_option(self.message_expiry, Property::MessageExpiry, out)?;
+        write_option(self.content_type, Property::ContentType, out)?;
+        write_option(self.response_topic, Property::ResponseTopic, out)?;
+        write_option(self.correlation_data, Property::CorrelationData, out)?;
+        self.user_properties.write(out)
+    }
 }

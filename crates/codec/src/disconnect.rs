@@ -1,6 +1,9 @@
 //! DISCONNECT: the last packet of a connection.
 
-use crate::{ReasonCode, UserProperties};
+use crate::property::{Place, Properties, Property, Section, section_size, write_option, write_section};
+use crate::reader::{Problem, Reader};
+use crate::writer::Out;
+use crate::{EncodeError, PacketType, ReasonCode, UserProperties, Version};
 
 /// Why the connection ends. In 3.x only clients send it, and it carries nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +20,7 @@ pub struct Disconnect<'a> {
     pub user_properties: UserProperties<'a>,
 }
 
-impl Disconnect<'_> {
+impl<'a> Disconnect<'a> {
     /// A DISCONNECT that says only `reason`.
     #[must_use]
     pub fn new(reason: ReasonCode) -> Self {
@@ -28,5 +31,56 @@ impl Disconnect<'_> {
             server_reference: None,
             user_properties: UserProperties::default(),
         }
+    }
+
+    /// Reads it. Nothing at all means reason 0, a reason alone means no properties (section 3.14.2.1).
+    pub(crate) fn read(version: Version, mut reader: Reader<'a>) -> Result<Self, Problem> {
+        let mut disconnect = Self::new(ReasonCode::NORMAL_DISCONNECTION);
+        if version.is_v5() && !reader.is_empty() {
+            disconnect.reason = ReasonCode::read(PacketType::Disconnect, &mut reader)?;
+            if !reader.is_empty() {
+                disconnect.read_properties(&mut reader)?;
+            }
+        }
+        reader.finish()?;
+        Ok(disconnect)
+    }
+
+    fn read_properties(&mut self, reader: &mut Reader<'a>) -> Result<(), Problem> {
+        let mut section = Section::open(Place::DISCONNECT, reader)?;
+        while let Some(property) = section.next()? {
+            match property {
+                Property::SessionExpiry(seconds) => self.session_expiry = Some(seconds),
+                Property::ReasonString(text) => self.reason_string = Some(text),
+                Property::ServerReference(text) => self.server_reference = Some(text),
+                _ => {}
+            }
+        }
+        self.user_properties = section.user_properties();
+        Ok(())
+    }
+
+    /// Appends it in the shortest form that says it.
+    pub(crate) fn write<O: Out>(&self, version: Version, out: &mut O) -> Result<(), EncodeError> {
+        if !version.is_v5() {
+            return Ok(());
+        }
+        let has_properties = section_size(self)? > 0;
+        if has_properties || self.reason != ReasonCode::NORMAL_DISCONNECTION {
+            self.reason.write(PacketType::Disconnect, out)?;
+        }
+        if has_properties {
+            write_section(self, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Properties for Disconnect<'_> {
+    fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
+        write_option(self.session_expiry, Property::SessionExpiry, out)?;
+        write_option(self.reason_string, Property::ReasonString, out)?;
+        write_option(self.server_reference, Property::ServerReference, out)?;
+        self.user_properties.write(out)
     }
 }

@@ -1,6 +1,7 @@
 //! The fixed header: where a packet ends, and whether it may be that long, before any of its body is looked at.
 
-use crate::DecodeError;
+use crate::reader::Problem;
+use crate::{DecodeError, Fault, PacketName, VarInt, Version};
 
 /// The high nibble of the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,8 +45,67 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// Packet type 0 or a bad length (malformed), or a packet over `max_packet_size` (too large).
-    pub fn split(_buffer: &'a [u8], _max_packet_size: u32) -> Result<Option<Self>, DecodeError> {
-        todo!()
+    pub fn split(buffer: &'a [u8], max_packet_size: u32) -> Result<Option<Self>, DecodeError> {
+        let Some((&first, rest)) = buffer.split_first() else { return Ok(None) };
+        let kind = PacketType::from_nibble(first >> 4).ok_or(RESERVED_TYPE)?;
+        let packet = PacketName(Some(kind));
+        let split = VarInt::split(rest).map_err(|fault| DecodeError::Malformed { packet, fault })?;
+        let Some((remaining, length_size)) = split else { return Ok(None) };
+        let header = 1 + length_size;
+        // At most 5 + 268,435,455: no overflow on either side.
+        let size = remaining.get() + header as u32;
+        if size > max_packet_size {
+            return Err(DecodeError::TooLarge { packet, size, max: max_packet_size });
+        }
+        let Some(bytes) = buffer.get(..size as usize) else { return Ok(None) };
+        let body = bytes.get(header..).unwrap_or_default();
+        Ok(Some(Self { kind, flags: first & 0x0f, body, bytes }))
+    }
+}
+
+/// Packet type 0, which is reserved (section 2.1.2).
+const RESERVED_TYPE: DecodeError =
+    DecodeError::Malformed { packet: PacketName(None), fault: Fault::Value { field: "packet type", value: 0 } };
+
+impl PacketType {
+    /// The type with this number, or `None` for 0 and for what is no nibble.
+    pub(crate) const fn from_nibble(nibble: u8) -> Option<Self> {
+        Some(match nibble {
+            1 => Self::Connect,
+            2 => Self::Connack,
+            3 => Self::Publish,
+            4 => Self::Puback,
+            5 => Self::Pubrec,
+            6 => Self::Pubrel,
+            7 => Self::Pubcomp,
+            8 => Self::Subscribe,
+            9 => Self::Suback,
+            10 => Self::Unsubscribe,
+            11 => Self::Unsuback,
+            12 => Self::Pingreq,
+            13 => Self::Pingresp,
+            14 => Self::Disconnect,
+            15 => Self::Auth,
+            _ => return None,
+        })
+    }
+
+    /// The flags that go with every type but PUBLISH (section 2.1.3).
+    pub(crate) const fn fixed_flags(self) -> u8 {
+        match self {
+            Self::Pubrel | Self::Subscribe | Self::Unsubscribe => 0b0010,
+            _ => 0,
+        }
+    }
+
+    /// Refuses other flags than the fixed ones (MQTT-2.1.3-1). In 3.1 DUP, QoS and RETAIN exist on every type, clients
+    /// set DUP when they repeat themselves, and nothing else in them means anything.
+    pub(crate) const fn check_flags(self, flags: u8, version: Version) -> Result<(), Problem> {
+        if flags == self.fixed_flags() || matches!(version, Version::V31) {
+            Ok(())
+        } else {
+            Err(Problem::Malformed(Fault::Flags(flags)))
+        }
     }
 }
 

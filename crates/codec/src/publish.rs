@@ -2,7 +2,10 @@
 
 use std::num::NonZeroU16;
 
-use crate::{PacketId, QoS, SubscriptionIds, TopicRef, UserProperties};
+use crate::property::{Place, Properties, Property, Section, write_option, write_property, write_section};
+use crate::reader::{Problem, Reader};
+use crate::writer::Out;
+use crate::{EncodeError, Fault, PacketId, QoS, SubscriptionIds, TopicError, TopicRef, UserProperties, Version};
 
 /// An application message between two ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,4 +45,113 @@ pub struct PublishProperties<'a> {
     pub content_type: Option<&'a str>,
     /// Pairs of the application.
     pub user_properties: UserProperties<'a>,
+}
+
+/// The fixed-header flags of PUBLISH (section 3.3.1).
+mod flag {
+    pub(super) const RETAIN: u8 = 0x01;
+    pub(super) const QOS_SHIFT: u8 = 1;
+    pub(super) const DUP: u8 = 0x08;
+}
+
+impl<'a> Publish<'a> {
+    /// Reads it.
+    pub(crate) fn read(flags: u8, version: Version, mut reader: Reader<'a>) -> Result<Self, Problem> {
+        let qos = QoS::from_bits(flags >> flag::QOS_SHIFT & 3)
+            .ok_or(Problem::Malformed(Fault::Value { field: "QoS", value: 3 }))?; // MQTT-3.3.1-4
+        let mut dup = flags & flag::DUP != 0;
+        if dup && qos == QoS::AtMostOnce {
+            if version != Version::V31 {
+                return Err(Problem::Malformed(Fault::Flags(flags))); // MQTT-3.3.1-2
+            }
+            dup = false; // 3.1 has no rule for it, and it can mean nothing
+        }
+        let topic = match reader.topic("topic name") {
+            Ok(topic) => Some(topic),
+            Err(Problem::Protocol(Fault::Topic { error: TopicError::Empty, .. })) if version.is_v5() => None,
+            Err(problem) => return Err(problem),
+        };
+        // MQTT-2.2.1-2: no Packet Identifier at QoS 0.
+        let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
+        let properties =
+            if version.is_v5() { PublishProperties::read(&mut reader)? } else { PublishProperties::default() };
+        if topic.is_none() && properties.topic_alias.is_none() {
+            return Err(Problem::rule("a PUBLISH needs a topic name or a Topic Alias")); // section 3.3.2.1
+        }
+        Ok(Self {
+            dup,
+            qos,
+            retain: flags & flag::RETAIN != 0,
+            topic,
+            packet_id,
+            properties,
+            payload: reader.remainder(),
+        })
+    }
+
+    /// The fixed-header flags. DUP at QoS 0 says nothing and is not written (MQTT-3.3.1-2).
+    pub(crate) const fn flags(&self) -> u8 {
+        let dup = self.dup && !matches!(self.qos, QoS::AtMostOnce);
+        (dup as u8 * flag::DUP) | self.qos.bits() << flag::QOS_SHIFT | (self.retain as u8 * flag::RETAIN)
+    }
+
+    /// Appends it.
+    pub(crate) fn write<O: Out>(&self, version: Version, out: &mut O) -> Result<(), EncodeError> {
+        let topic = match self.topic {
+            Some(topic) => topic.as_str(),
+            None if version.is_v5() && self.properties.topic_alias.is_some() => "",
+            None => return Err(EncodeError::NotInVersion("a PUBLISH needs a topic name, in 5.0 or a Topic Alias")),
+        };
+        out.binary("topic name", topic.as_bytes())?;
+        match (self.qos, self.packet_id) {
+            (QoS::AtMostOnce, None) => {}
+            (QoS::AtLeastOnce | QoS::ExactlyOnce, Some(id)) => out.packet_id(id),
+            _ => {
+                return Err(EncodeError::NotInVersion(
+                    "a PUBLISH has a Packet Identifier exactly when its QoS is 1 or 2",
+                ));
+            }
+        }
+        if version.is_v5() {
+            write_section(&self.properties, out)?;
+        }
+        out.put(self.payload);
+        Ok(())
+    }
+}
+
+impl<'a> PublishProperties<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Problem> {
+        let mut own = Self::default();
+        let mut section = Section::open(Place::PUBLISH, reader)?;
+        while let Some(property) = section.next()? {
+            match property {
+                Property::PayloadFormat(flag) => own.payload_format = Some(flag),
+                Property::MessageExpiry(seconds) => own.message_expiry = Some(seconds),
+                Property::TopicAlias(alias) => own.topic_alias = Some(alias),
+                Property::ResponseTopic(topic) => own.response_topic = Some(topic),
+                Property::CorrelationData(bytes) => own.correlation_data = Some(bytes),
+                Property::SubscriptionId(id) => own.subscription_ids.push(id),
+                Property::ContentType(text) => own.content_type = Some(text),
+                _ => {}
+            }
+        }
+        own.user_properties = section.user_properties();
+        Ok(own)
+    }
+}
+
+impl Properties for PublishProperties<'_> {
+    fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
+        write_option(self.payload_format, Property::PayloadFormat, out)?;
+        write_option(self.message_expiry, Property::MessageExpiry, out)?;
+        write_option(self.topic_alias, Property::TopicAlias, out)?;
+        write_option(self.response_topic, Property::ResponseTopic, out)?;
+        write_option(self.correlation_data, Property::CorrelationData, out)?;
+        for &id in &self.subscription_ids {
+            write_property(Property::SubscriptionId(id), out)?;
+        }
+        write_option(self.content_type, Property::ContentType, out)?;
+        self.user_properties.write(out)
+    }
 }

@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+use crate::reader::{Problem, Reader};
+use crate::writer::Out;
+use crate::{EncodeError, Fault, PacketType};
+
+/// The name of the byte in errors.
+const FIELD: &str = "reason code";
+
 /// A reason code: a byte on the wire, so a value that the standard does not name survives and prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReasonCode(pub u8);
@@ -137,6 +144,55 @@ impl ReasonCode {
             5 => Self::NOT_AUTHORIZED,
             _ => return None,
         })
+    }
+
+    /// Whether the table of that packet names it (MQTT-3.4.2-1 and its like for the other packets). Who sends it is not
+    /// looked at. DISCONNECT takes 0x8C too: section 4.12 sends it there, though table 3.14.2.1 forgets it.
+    pub(crate) const fn belongs_in(self, kind: PacketType) -> bool {
+        match kind {
+            PacketType::Connack => matches!(
+                self.0,
+                0x00 | 0x80..=0x8a | 0x8c | 0x90 | 0x95 | 0x97 | 0x99 | 0x9a | 0x9b | 0x9c | 0x9d | 0x9f
+            ),
+            PacketType::Puback | PacketType::Pubrec => {
+                matches!(self.0, 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+            }
+            PacketType::Pubrel | PacketType::Pubcomp => matches!(self.0, 0x00 | 0x92),
+            PacketType::Suback => {
+                matches!(self.0, 0x00..=0x02 | 0x80 | 0x83 | 0x87 | 0x8f | 0x91 | 0x97 | 0x9e | 0xa1 | 0xa2)
+            }
+            PacketType::Unsuback => matches!(self.0, 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8f | 0x91),
+            PacketType::Disconnect => matches!(
+                self.0,
+                0x00 | 0x04 | 0x80..=0x83 | 0x87 | 0x89 | 0x8b..=0x90 | 0x93..=0xa2
+            ),
+            PacketType::Auth => matches!(self.0, 0x00 | 0x18 | 0x19),
+            PacketType::Connect
+            | PacketType::Publish
+            | PacketType::Subscribe
+            | PacketType::Unsubscribe
+            | PacketType::Pingreq
+            | PacketType::Pingresp => false,
+        }
+    }
+
+    /// Reads one that `kind` may carry.
+    pub(crate) fn read(kind: PacketType, reader: &mut Reader<'_>) -> Result<Self, Problem> {
+        let reason = Self(reader.u8(FIELD)?);
+        if reason.belongs_in(kind) {
+            Ok(reason)
+        } else {
+            Err(Problem::Protocol(Fault::Value { field: FIELD, value: reason.0.into() }))
+        }
+    }
+
+    /// Appends it, if `kind` may carry it.
+    pub(crate) fn write(self, kind: PacketType, out: &mut impl Out) -> Result<(), EncodeError> {
+        if !self.belongs_in(kind) {
+            return Err(EncodeError::Value { field: FIELD, value: self.0.into() });
+        }
+        out.u8(self.0);
+        Ok(())
     }
 
     const fn name(self) -> Option<&'static str> {

@@ -1,6 +1,9 @@
 //! SUBSCRIBE: filters, and how their messages shall come.
 
-use crate::{FilterRef, PacketId, QoS, UserProperties, VarInt};
+use crate::property::{Place, Properties, Property, Section, write_option, write_section};
+use crate::reader::{Problem, Reader};
+use crate::writer::Out;
+use crate::{EncodeError, Fault, FilterRef, PacketId, QoS, UserProperties, VarInt, Version};
 
 /// Ask for messages. At least one entry (MQTT-3.8.3-2); 3.1 clients may send none and get an empty SUBACK.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,4 +51,109 @@ pub enum RetainHandling {
     SendIfNew = 1,
     /// 2: never.
     DoNotSend = 2,
+}
+
+/// The bits of the options byte (section 3.8.3.1).
+mod bit {
+    pub(super) const QOS: u8 = 0x03;
+    pub(super) const NO_LOCAL: u8 = 0x04;
+    pub(super) const RETAIN_AS_PUBLISHED: u8 = 0x08;
+    pub(super) const RETAIN_HANDLING_SHIFT: u8 = 4;
+    pub(super) const RESERVED: u8 = 0xc0;
+    pub(super) const RESERVED_IN_3: u8 = !QOS;
+}
+
+const NO_FILTERS: &str = "a SUBSCRIBE has at least one filter";
+const NO_LOCAL_SHARED: &str = "No Local is not allowed on a shared subscription";
+
+impl<'a> Subscribe<'a> {
+    /// Reads it.
+    pub(crate) fn read(version: Version, mut reader: Reader<'a>) -> Result<Self, Problem> {
+        let packet_id = reader.packet_id()?;
+        let mut subscribe =
+            Self { packet_id, subscription_id: None, user_properties: UserProperties::default(), entries: Vec::new() };
+        if version.is_v5() {
+            let mut section = Section::open(Place::SUBSCRIBE, &mut reader)?;
+            while let Some(property) = section.next()? {
+                if let Property::SubscriptionId(id) = property {
+                    subscribe.subscription_id = Some(id);
+                }
+            }
+            subscribe.user_properties = section.user_properties();
+        }
+        while !reader.is_empty() {
+            let filter = reader.filter()?; // MQTT-3.8.3-1
+            let options = SubscribeOptions::read(version, &mut reader)?;
+            if options.no_local && filter.share().is_some() {
+                return Err(Problem::rule(NO_LOCAL_SHARED)); // MQTT-3.8.3-4
+            }
+            subscribe.entries.push(SubscribeEntry { filter, options });
+        }
+        if subscribe.entries.is_empty() && version != Version::V31 {
+            return Err(Problem::rule(NO_FILTERS)); // MQTT-3.8.3-2 (-3 of 3.1.1)
+        }
+        Ok(subscribe)
+    }
+
+    /// Appends it.
+    pub(crate) fn write<O: Out>(&self, version: Version, out: &mut O) -> Result<(), EncodeError> {
+        if self.entries.is_empty() && version != Version::V31 {
+            return Err(EncodeError::NotInVersion(NO_FILTERS));
+        }
+        out.packet_id(self.packet_id);
+        if version.is_v5() {
+            write_section(self, out)?;
+        }
+        for SubscribeEntry { filter, options } in &self.entries {
+            out.binary("topic filter", filter.as_str().as_bytes())?;
+            if version.is_v5() {
+                if options.no_local && filter.share().is_some() {
+                    return Err(EncodeError::NotInVersion(NO_LOCAL_SHARED));
+                }
+                out.u8(options.byte());
+            } else {
+                out.u8(options.qos.bits());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Properties for Subscribe<'_> {
+    fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
+        write_option(self.subscription_id, Property::SubscriptionId, out)?;
+        self.user_properties.write(out)
+    }
+}
+
+impl SubscribeOptions {
+    fn read(version: Version, reader: &mut Reader<'_>) -> Result<Self, Problem> {
+        let byte = reader.u8("subscription options")?;
+        let reserved = if version.is_v5() { bit::RESERVED } else { bit::RESERVED_IN_3 };
+        if byte & reserved != 0 {
+            // MQTT-3.8.3-5 (-4 of 3.1.1)
+            return Err(Problem::Malformed(Fault::Value { field: "subscription options", value: byte.into() }));
+        }
+        let qos = QoS::from_bits(byte & bit::QOS)
+            .ok_or(Problem::Malformed(Fault::Value { field: "subscription QoS", value: 3 }))?;
+        let retain_handling = match byte >> bit::RETAIN_HANDLING_SHIFT {
+            0 => RetainHandling::Send,
+            1 => RetainHandling::SendIfNew,
+            2 => RetainHandling::DoNotSend,
+            other => return Err(Problem::Protocol(Fault::Value { field: "Retain Handling", value: other.into() })),
+        };
+        Ok(Self {
+            qos,
+            no_local: byte & bit::NO_LOCAL != 0,
+            retain_as_published: byte & bit::RETAIN_AS_PUBLISHED != 0,
+            retain_handling,
+        })
+    }
+
+    const fn byte(self) -> u8 {
+        self.qos.bits()
+            | (self.no_local as u8 * bit::NO_LOCAL)
+            | (self.retain_as_published as u8 * bit::RETAIN_AS_PUBLISHED)
+            | (self.retain_handling as u8) << bit::RETAIN_HANDLING_SHIFT
+    }
 }

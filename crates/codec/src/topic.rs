@@ -1,8 +1,12 @@
 //! Topic names and topic filters: checked once, valid for ever (MQTT 5.0 section 4.7).
+//!
+//! In: text. Out: types that can only hold what the rules allow, and whether one filter matches one topic. Nothing
+//! here recurses, and the raw characters are compared, never a normal form (MQTT-4.7.3-4).
 
 use std::fmt;
 use std::sync::Arc;
 
+use memchr::{memchr, memchr2_iter, memchr3};
 use thiserror::Error;
 
 /// What is wrong with a topic name or a topic filter.
@@ -58,13 +62,21 @@ pub struct Share<'a> {
     pub filter: FilterRef<'a>,
 }
 
+/// How the filter of a shared subscription begins (MQTT-4.8.2-1). `$share` alone is an ordinary filter.
+const SHARE_PREFIX: &str = "$share/";
+
 impl<'a> TopicRef<'a> {
     /// Checks a topic name: not empty, at most 65,535 bytes, no U+0000, no wildcard.
     ///
     /// # Errors
     /// The first rule that it breaks.
-    pub fn new(_text: &'a str) -> Result<Self, TopicError> {
-        todo!()
+    pub fn new(text: &'a str) -> Result<Self, TopicError> {
+        check_size(text)?;
+        match memchr3(0, b'+', b'#', text.as_bytes()).and_then(|at| text.as_bytes().get(at)) {
+            None => Ok(Self(text)),
+            Some(0) => Err(TopicError::Null),
+            Some(&wildcard) => Err(TopicError::Wildcard(char::from(wildcard))), // MQTT-3.3.2-2
+        }
     }
 
     /// The text.
@@ -113,8 +125,21 @@ impl<'a> FilterRef<'a> {
     ///
     /// # Errors
     /// The first rule that it breaks.
-    pub fn new(_text: &'a str) -> Result<Self, TopicError> {
-        todo!()
+    pub fn new(text: &'a str) -> Result<Self, TopicError> {
+        check_size(text)?;
+        if memchr(0, text.as_bytes()).is_some() {
+            return Err(TopicError::Null);
+        }
+        let plain = match text.strip_prefix(SHARE_PREFIX) {
+            None => text,
+            Some(rest) => match rest.split_once('/') {
+                // MQTT-4.8.2-1 and -2: both parts are there, and the name has no wildcard.
+                Some((name, filter)) if !name.is_empty() && !filter.is_empty() && !name.contains(['+', '#']) => filter,
+                _ => return Err(TopicError::Share),
+            },
+        };
+        check_wildcards(plain)?;
+        Ok(Self(text))
     }
 
     /// The text.
@@ -126,7 +151,7 @@ impl<'a> FilterRef<'a> {
     /// The parts, when it is `$share/<name>/<filter>`.
     #[must_use]
     pub fn share(self) -> Option<Share<'a>> {
-        let (name, filter) = self.0.strip_prefix("$share/")?.split_once('/')?;
+        let (name, filter) = self.0.strip_prefix(SHARE_PREFIX)?.split_once('/')?;
         Some(Share { name, filter: FilterRef(filter) })
     }
 
@@ -139,8 +164,24 @@ impl<'a> FilterRef<'a> {
     /// Whether it matches `topic`, the `$` rule included. A shared filter matches nothing: ask its
     /// [`Share::filter`]. For one filter and one topic; many filters belong in a trie.
     #[must_use]
-    pub fn matches(self, _topic: TopicRef<'_>) -> bool {
-        todo!()
+    pub fn matches(self, topic: TopicRef<'_>) -> bool {
+        if topic.is_dollar() && self.0.starts_with(['+', '#']) {
+            return false; // MQTT-4.7.2-1
+        }
+        if self.0.starts_with(SHARE_PREFIX) {
+            return false;
+        }
+        let mut levels = topic.0.split('/');
+        for wanted in self.0.split('/') {
+            if wanted == "#" {
+                return true; // what is left, and nothing at all: `a/#` matches `a`
+            }
+            match levels.next() {
+                Some(level) if wanted == "+" || wanted == level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
     }
 
     /// An owned copy.
@@ -170,6 +211,32 @@ impl TopicFilter {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// MQTT-4.7.3-1 and -3.
+const fn check_size(text: &str) -> Result<(), TopicError> {
+    match text.len() {
+        0 => Err(TopicError::Empty),
+        1..=0xffff => Ok(()),
+        _ => Err(TopicError::TooLong),
+    }
+}
+
+/// Wildcards stand alone in their level, and `#` in the last one.
+fn check_wildcards(filter: &str) -> Result<(), TopicError> {
+    let bytes = filter.as_bytes();
+    for at in memchr2_iter(b'+', b'#', bytes) {
+        let begins_level = at == 0 || bytes.get(at - 1) == Some(&b'/');
+        let after = bytes.get(at + 1);
+        if bytes.get(at) == Some(&b'#') {
+            if !begins_level || after.is_some() {
+                return Err(TopicError::MultiLevel); // MQTT-4.7.1-1
+            }
+        } else if !begins_level || after.is_some_and(|&byte| byte != b'/') {
+            return Err(TopicError::SingleLevel); // MQTT-4.7.1-2
+        }
+    }
+    Ok(())
 }
 
 impl std::borrow::Borrow<str> for TopicName {

@@ -1,6 +1,9 @@
 //! UNSUBACK: the answer to an UNSUBSCRIBE.
 
-use crate::{PacketId, ReasonCode, UserProperties};
+use crate::property::{Place, Properties, Property, Section, write_option, write_section};
+use crate::reader::{Problem, Reader};
+use crate::writer::Out;
+use crate::{EncodeError, PacketId, PacketType, ReasonCode, UserProperties, Version};
 
 /// Answers to an UNSUBSCRIBE, in its order; in 3.x only the identifier is on the wire and `reasons` is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,4 +16,54 @@ pub struct Unsuback<'a> {
     pub reason_string: Option<&'a str>,
     /// 5.0.
     pub user_properties: UserProperties<'a>,
+}
+
+const NO_REASONS: &str = "an UNSUBACK of 5.0 answers at least one filter";
+
+impl<'a> Unsuback<'a> {
+    /// Reads it.
+    pub(crate) fn read(version: Version, mut reader: Reader<'a>) -> Result<Self, Problem> {
+        let packet_id = reader.packet_id()?;
+        let mut unsuback =
+            Self { packet_id, reasons: Vec::new(), reason_string: None, user_properties: UserProperties::default() };
+        if !version.is_v5() {
+            reader.finish()?;
+            return Ok(unsuback);
+        }
+        let mut section = Section::open(Place::UNSUBACK, &mut reader)?;
+        while let Some(property) = section.next()? {
+            if let Property::ReasonString(text) = property {
+                unsuback.reason_string = Some(text);
+            }
+        }
+        unsuback.user_properties = section.user_properties();
+        if reader.is_empty() {
+            return Err(Problem::rule(NO_REASONS));
+        }
+        unsuback.reasons.reserve_exact(reader.left());
+        while !reader.is_empty() {
+            unsuback.reasons.push(ReasonCode::read(PacketType::Unsuback, &mut reader)?);
+        }
+        Ok(unsuback)
+    }
+
+    /// Appends it. In 3.x it says only that the UNSUBSCRIBE was done.
+    pub(crate) fn write<O: Out>(&self, version: Version, out: &mut O) -> Result<(), EncodeError> {
+        out.packet_id(self.packet_id);
+        if !version.is_v5() {
+            return Ok(());
+        }
+        if self.reasons.is_empty() {
+            return Err(EncodeError::NotInVersion(NO_REASONS));
+        }
+        write_section(self, out)?;
+        self.reasons.iter().try_for_each(|reason| reason.write(PacketType::Unsuback, out))
+    }
+}
+
+impl Properties for Unsuback<'_> {
+    fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
+        write_option(self.reason_string, Property::ReasonString, out)?;
+        self.user_properties.write(out)
+    }
 }
