@@ -319,3 +319,81 @@ fn flat_topic(flat: &mut Flat, name: &str, position: usize, topic: &BridgeTopic)
         ],
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::option::Fallback;
+    use crate::{Source, SourceFile, load};
+
+    fn read(text: &str) -> Config {
+        let file = Some(SourceFile { name: "broker.toml".into(), text: text.into() });
+        load(Source { file, ..Source::default() }).unwrap().config
+    }
+
+    const FULL: &str = r#"
+        [[listener]]
+        name = "tls"
+        bind = "127.0.0.1:8883"
+        tls = { cert_file = "a", key_file = "b" }
+        [[bridge]]
+        name = "hub"
+        url = "mqtt://h"
+        [[bridge.topic]]
+        filter = "a"
+    "#;
+
+    #[test]
+    fn every_key_of_the_table_is_compared() {
+        let compared = flat(&read(FULL));
+        for option in option::OPTIONS {
+            let reserved = matches!(option.fallback, Fallback::Reserved { .. });
+            let there = compared.keys().any(|key| key.table == option.table && key.name == option.key);
+            assert_ne!(there, reserved, "{}.{}", option.table.name(), option.key);
+        }
+        for key in compared.keys() {
+            assert!(option::find(key.table, key.name).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_same_twice_is_no_change() {
+        assert_eq!(changes(&read(FULL), &read(FULL)), Changes::default());
+    }
+
+    #[test]
+    fn live_keys_and_those_that_need_a_restart_are_named() {
+        let new = FULL.replace("8883", "8884").replace("cert_file = \"a\"", "cert_file = \"c\"")
+            + "[limits]\nreceive_maximum = 5\n[store]\nsync = \"off\"\n";
+        let changes = changes(&read(FULL), &read(&new));
+        assert_eq!(changes.restart, ["listener[tls].bind", "store.sync"]);
+        assert_eq!(changes.live_keys, ["listener[tls].tls.cert_file", "limits.receive_maximum"]);
+        assert_eq!(changes.live, BTreeSet::from([Section::Listener, Section::Limits]));
+    }
+
+    #[test]
+    fn a_listener_that_comes_or_goes_or_changes_its_tls_needs_a_restart() {
+        let plain = read("[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:8883\"");
+        let secure = read(
+            "[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:8883\"\ntls = { cert_file = \"a\", key_file = \"b\" }",
+        );
+        let other = read("[[listener]]\nname = \"other\"\nbind = \"127.0.0.1:8883\"");
+        assert_eq!(changes(&plain, &secure).restart, ["listener[tls].tls"]);
+        assert!(changes(&plain, &secure).live_keys.is_empty());
+        assert_eq!(changes(&plain, &other).restart, ["listener[other]", "listener[tls]"]);
+    }
+
+    #[test]
+    fn bridges_come_go_and_change_live() {
+        let other = FULL.replace("hub", "other");
+        let moved = FULL.replace("mqtt://h", "mqtt://i");
+        let password = FULL.replace("mqtt://h\"", "mqtt://h\"\nusername = \"u\"\npassword = \"one\"");
+        let both = changes(&read(FULL), &read(&other));
+        assert_eq!((both.bridges_added, both.bridges_removed), (vec!["other".into()], vec!["hub".into()]));
+        assert_eq!(changes(&read(FULL), &read(&moved)).bridges_changed, ["hub"]);
+        let changed = changes(&read(&password), &read(&password.replace("one", "two")));
+        assert_eq!(changed.live_keys, ["bridge[hub].password"]);
+        assert!(changed.restart.is_empty());
+        assert!(!format!("{changed:?}").contains("two"));
+    }
+}

@@ -77,7 +77,10 @@ fn somebody_can_log_in(reader: &mut Reader, path: &str, listener: &Listener, con
         "auth".into(),
         "auth.password_file".into(),
     ];
-    let key = format!("{path}.allow_anonymous");
+    let mut key = format!("{path}.allow_anonymous");
+    if !reader.is_written(&key) {
+        key = format!("{path}.bind");
+    }
     let message = format!(
         "nobody could log in on listener \"{}\": allow_anonymous is false{}, and there is neither auth.password_file nor \
          a user name from a client certificate",

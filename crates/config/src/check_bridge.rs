@@ -210,8 +210,7 @@ fn comes_back(reader: &mut Reader, bridge: &Bridge, path: &str, out: &BridgeTopi
     if protected || allowed || !meet(&out.local, &back.local) || !meet(&out.remote, &back.remote) {
         return;
     }
-    let help =
-        "set try_private = true or protocol_version = \"auto\", or allow_loop = true if the remote is known to cope";
+    let help = "set try_private = true or protocol_version = 5, or allow_loop = true if the remote is known to cope";
     let key = format!("{path}.filter");
     if bridge.protocol_version == BridgeVersion::Auto {
         let message = "if the remote does not take 5.0, this bridge's own messages come back to it and are told apart by \

@@ -65,7 +65,7 @@ pub enum Problem {
         found: String,
     },
     /// A key without a default is not there.
-    #[error("missing: {0}")]
+    #[error("missing: expected {0}")]
     Missing(String),
     /// It does not go together with something else.
     #[error("{0}")]

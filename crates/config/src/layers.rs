@@ -20,6 +20,8 @@ use crate::place::Places;
 const PREFIX: &str = "VIADUCT";
 /// More entries than this in one list are not written by a person.
 const ENTRIES_MAX: usize = 10_000;
+/// The longest key has five parts, `bridge.0.topic.0.filter`.
+const PARTS_MAX: usize = 5;
 
 /// The layers as one.
 #[derive(Debug)]
@@ -265,7 +267,10 @@ impl Names {
         let dotted = written.key.replace('[', ".").replace(']', "");
         let mut path = String::new();
         let mut header = String::new();
-        let mut parts = dotted.split('.').peekable();
+        if dotted.split('.').count() > PARTS_MAX {
+            return Err(written.error(Problem::UnknownKey, None));
+        }
+        let mut parts = dotted.split('.');
         while let Some(part) = parts.next() {
             if !is_plain(part) {
                 return Err(written.error(Problem::UnknownKey, None));

@@ -44,6 +44,11 @@ impl Places {
         self.written.insert(path.to_owned(), Written::CommandLine(text.to_owned()));
     }
 
+    /// Whether `path` was written anywhere.
+    pub(crate) fn is_written(&self, path: &str) -> bool {
+        self.written.contains_key(path)
+    }
+
     /// Whether the value at `path` came as text, from the environment or the command line.
     pub(crate) fn is_loose(&self, path: &str) -> bool {
         matches!(self.written.get(path), Some(Written::Environment(_) | Written::CommandLine(_)))

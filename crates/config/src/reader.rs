@@ -94,7 +94,10 @@ impl Reader {
                 let problem = Problem::WrongType { expected: "a table".into(), found: value::found(None, other) };
                 let help = match other {
                     ValueKind::Array(_) => Some(format!("write [{}], with one bracket", table.name())),
-                    _ => None,
+                    _ => option::of(table).next().map(|option| {
+                        let key = path.rsplit('.').next().unwrap_or(&path);
+                        format!("write its keys: {key} = {{ {} = ... }}", option.key)
+                    }),
                 };
                 self.error(&path, self.places.value(&path), problem, help);
                 None
@@ -256,6 +259,11 @@ impl Reader {
         });
     }
 
+    /// Whether somebody wrote the key.
+    pub(crate) fn is_written(&self, path: &str) -> bool {
+        self.places.is_written(path)
+    }
+
     /// Whether the key already has a finding.
     pub(crate) fn is_wrong(&self, path: &str) -> bool {
         self.errors.iter().any(|error| error.key == path)
@@ -285,4 +293,18 @@ fn unknown_help(table: Table, key: &str) -> Option<String> {
     }
     let keys: Vec<&str> = option::of(table).map(|option| option.key).collect();
     Some(format!("there are: {}", keys.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_in_the_table_can_be_read() {
+        for option in option::OPTIONS {
+            if let Fallback::Is(text) = option.fallback {
+                assert!(default(option).is_some(), "{}.{} = {text}", option.table.name(), option.key);
+            }
+        }
+    }
 }
