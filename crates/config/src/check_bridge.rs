@@ -213,8 +213,8 @@ fn comes_back(reader: &mut Reader, bridge: &Bridge, path: &str, out: &BridgeTopi
     let help = "set try_private = true or protocol_version = 5, or allow_loop = true if the remote is known to cope";
     let key = format!("{path}.filter");
     if bridge.protocol_version == BridgeVersion::Auto {
-        let message = "if the remote does not take 5.0, this bridge's own messages come back to it and are told apart by \
-                       their content only: try_private is false";
+        let message = "if the remote does not take 5.0, this bridge's own messages come back to it and have to be \
+                       recognised: try_private is false";
         reader.warn(&key, message, help);
     } else if out.local_prefix == out.remote_prefix && back.local_prefix == back.remote_prefix {
         let message = format!(
@@ -224,7 +224,8 @@ fn comes_back(reader: &mut Reader, bridge: &Bridge, path: &str, out: &BridgeTopi
         );
         reader.contradiction(&key, &[], message, help);
     } else {
-        let message = "this bridge's own messages come back to it and are told apart by their content only";
+        let message =
+            "this bridge's own messages come back to it and have to be recognised: the remote cannot hold them back";
         reader.warn(&key, message, help);
     }
 }

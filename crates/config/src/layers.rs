@@ -15,6 +15,7 @@ use crate::Source;
 use crate::error::{ConfigError, Place, Problem};
 use crate::option::{self, Table};
 use crate::place::Places;
+use crate::value::Wrong;
 
 /// What the environment variables begin with, before the first `__`.
 const PREFIX: &str = "VIADUCT";
@@ -52,7 +53,7 @@ pub(crate) fn lay(source: Source) -> Layers {
                 }
                 builder = builder.add_source(One { key: path, value: written.value.into() });
             }
-            Err(error) => errors.push(error),
+            Err(wrong) => errors.push(written.error(wrong)),
         }
     }
     let root = match builder.build().map(|merged| merged.cache.kind) {
@@ -194,7 +195,8 @@ impl Override {
         }
     }
 
-    fn error(&self, problem: Problem, suggestion: Option<String>) -> ConfigError {
+    fn error(&self, wrong: Wrong) -> ConfigError {
+        let Wrong { problem, suggestion } = wrong;
         ConfigError { key: self.key.clone(), place: self.place(), problem, suggestion }
     }
 }
@@ -257,39 +259,37 @@ impl Names {
     }
 
     /// The path expression for a written key.
-    fn resolve(&mut self, written: &Override) -> Result<String, ConfigError> {
+    fn resolve(&mut self, written: &Override) -> Result<String, Wrong> {
         if written.value == ValueKind::Nil {
-            return Err(written.error(
-                Problem::BadValue { expected: "KEY=VALUE".into(), found: format!("{:?}", written.key) },
-                Some("such as --set node.id=gateway-1".into()),
-            ));
+            let problem = Problem::BadValue { expected: "KEY=VALUE".into(), found: format!("{:?}", written.key) };
+            return Err(Wrong::new(problem).help("such as --set node.id=gateway-1"));
         }
         let dotted = written.key.replace('[', ".").replace(']', "");
         let mut path = String::new();
         let mut header = String::new();
         if dotted.split('.').count() > PARTS_MAX {
-            return Err(written.error(Problem::UnknownKey, None));
+            return Err(Wrong::new(Problem::UnknownKey));
         }
         let mut parts = dotted.split('.');
         while let Some(part) = parts.next() {
             if !is_plain(part) {
-                return Err(written.error(Problem::UnknownKey, None));
+                return Err(Wrong::new(Problem::UnknownKey));
             }
             path = join(&path, part);
             header = join(&header, part);
             if Table::named(&header).is_some_and(Table::is_list) {
                 let Some(entry) = parts.next() else {
                     let help = format!("name the entry and the key: {path}.0.{}", first_key(&header));
-                    return Err(written.error(Problem::UnknownKey, Some(help)));
+                    return Err(Wrong::new(Problem::UnknownKey).help(help));
                 };
-                let index = self.entry(written, &path, entry)?;
+                let index = self.entry(&path, entry)?;
                 path = format!("{path}[{index}]");
             }
         }
         Ok(path)
     }
 
-    fn entry(&mut self, written: &Override, list: &str, entry: &str) -> Result<usize, ConfigError> {
+    fn entry(&mut self, list: &str, entry: &str) -> Result<usize, Wrong> {
         let names = self.lists.entry(list.to_owned()).or_default();
         let by_name = || {
             let same = |name: &Option<String>| name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(entry));
@@ -305,7 +305,7 @@ impl Names {
             _ => {
                 let count = names.len();
                 let help = format!("an entry is its position from 0 or its name; `{list}` has {count} so far");
-                Err(written.error(Problem::UnknownKey, Some(help)))
+                Err(Wrong::new(Problem::UnknownKey).help(help))
             }
         }
     }

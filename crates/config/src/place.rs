@@ -11,10 +11,13 @@ use crate::error::Place;
 /// A line longer than this is shown only from its start: a minified file must not fill a terminal.
 const LINE_MAX: usize = 240;
 
+/// Bytes of the file.
+type Span = Option<Range<usize>>;
+
 /// Where one key was written.
 #[derive(Clone, Debug)]
 enum Written {
-    File { key: Option<Range<usize>>, value: Option<Range<usize>> },
+    File { key: Span, value: Span },
     Environment(String),
     CommandLine(String),
 }
@@ -32,7 +35,7 @@ impl Places {
         Self { file, text, written: HashMap::new() }
     }
 
-    pub(crate) fn in_file(&mut self, path: &str, key: Option<Range<usize>>, value: Option<Range<usize>>) {
+    pub(crate) fn in_file(&mut self, path: &str, key: Span, value: Span) {
         self.written.insert(path.to_owned(), Written::File { key, value });
     }
 
@@ -64,11 +67,7 @@ impl Places {
         self.nearest(path, |key, value| key.or(value))
     }
 
-    fn nearest(
-        &self,
-        path: &str,
-        choose: fn(Option<Range<usize>>, Option<Range<usize>>) -> Option<Range<usize>>,
-    ) -> Place {
+    fn nearest(&self, path: &str, choose: fn(Span, Span) -> Span) -> Place {
         let mut path = path;
         loop {
             match self.written.get(path) {

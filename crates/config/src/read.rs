@@ -341,14 +341,16 @@ fn read_topic(reader: &mut Reader, at: &At<'_>) -> Option<BridgeTopic> {
     let local_prefix = reader.text(at, "local_prefix");
     let remote_prefix = reader.text(at, "remote_prefix");
     let allow_loop = reader.flag(at, "allow_loop");
-    let whole =
-        ["filter", "direction", "local_prefix", "remote_prefix"].iter().all(|key| !reader.is_wrong(&at.key(key)));
+    let whole = ["filter", "local_prefix", "remote_prefix"].iter().all(|key| !reader.is_wrong(&at.key(key)));
     if !whole || !check_bridge::rule(reader, at, &filter, &local_prefix, &remote_prefix) {
         return None;
     }
     let local = check_bridge::joined(reader, at, "local_prefix", &local_prefix, &filter);
     let remote = check_bridge::joined(reader, at, "remote_prefix", &remote_prefix, &filter);
     let (local, remote) = (local?, remote?);
+    if reader.is_wrong(&at.key("direction")) {
+        return None;
+    }
     check_bridge::refuse_sys(reader, at, direction, &local, &remote);
     Some(BridgeTopic { filter, direction, qos, retain, local_prefix, remote_prefix, allow_loop, local, remote })
 }

@@ -69,7 +69,8 @@ pub(crate) fn is_name(text: &str) -> bool {
 /// What a value of this kind looks like, for messages and the reference page.
 pub(crate) fn expected(kind: Kind) -> String {
     match kind {
-        Kind::Text | Kind::Path | Kind::Secret => "a string".into(),
+        Kind::Text | Kind::Secret => "a string".into(),
+        Kind::Path => "a path".into(),
         Kind::Name => format!("a name: 1 to {NAME_MAX} printable bytes without '/', '+' and '#'"),
         Kind::LogFilter => "tracing directives such as \"info,viaduct_bridge=debug\"".into(),
         Kind::Bool => "true or false".into(),
