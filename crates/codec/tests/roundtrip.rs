@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use viaduct_codec::{EncodeError, Frame, Packet, TopicName, TopicRef, UserProperties, Version};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(common::cases(2000))]
 
     #[test]
     fn a_legal_packet_comes_back_equal((version, packet) in common::versioned_packet()) {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use viaduct_codec::{DecodeError, Frame, Packet};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(common::cases(300))]
 
     #[test]
     fn a_packet_cut_anywhere_is_waited_for_and_then_the_same((version, packet) in common::versioned_packet()) {

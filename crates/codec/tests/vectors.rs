@@ -1,48 +1,10 @@
 //! Every packet of the tables in `tests/vectors`, legal and not, against its verdict.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod table;
+
+use table::{MAX_PACKET_SIZE, Vector, hex, vectors};
 use viaduct_codec::{DecodeError, Frame, Packet, Version};
-
-/// The limit that the tables assume.
-const MAX_PACKET_SIZE: u32 = 1000;
-
-struct Vector {
-    place: String,
-    version: Version,
-    bytes: Vec<u8>,
-    verdict: String,
-}
-
-fn vectors() -> Vec<Vector> {
-    let tables = [
-        ("mqtt31.txt", include_str!("vectors/mqtt31.txt")),
-        ("mqtt311.txt", include_str!("vectors/mqtt311.txt")),
-        ("mqtt5.txt", include_str!("vectors/mqtt5.txt")),
-    ];
-    let mut all = Vec::new();
-    for (table, text) in tables {
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
-            let place = format!("{table}:{}: {line}", number + 1);
-            let columns: Vec<&str> = line.split(" | ").collect();
-            let [version, bytes, verdict, clause] = columns[..] else { panic!("four columns: {place}") };
-            assert!(!clause.trim().is_empty(), "a clause: {place}");
-            let version = match version {
-                "3.1" => Version::V31,
-                "3.1.1" => Version::V311,
-                "5.0" => Version::V5,
-                _ => panic!("a version: {place}"),
-            };
-            all.push(Vector { version, bytes: hex(bytes, &place), verdict: verdict.to_owned(), place });
-        }
-    }
-    all
-}
-
-fn hex(text: &str, place: &str) -> Vec<u8> {
-    let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    assert!(digits.len().is_multiple_of(2), "whole bytes: {place}");
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect(place)).collect()
-}
 
 /// What stands between `{` and the `}` that ends a column or is followed by ` {` or ` ->`.
 fn wanted(verdict: &str) -> Vec<&str> {

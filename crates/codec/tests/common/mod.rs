@@ -15,6 +15,12 @@ use viaduct_codec::{
     TopicRef, Unsuback, Unsubscribe, UserProperties, VarInt, Version, Will, WillProperties,
 };
 
+/// So many cases. A failure prints its smallest input, which belongs into a table or a test of its own, not into a file
+/// of seeds.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 /// Every version, as often.
 pub(crate) fn version() -> impl Strategy<Value = Version> {
     prop_oneof![Just(Version::V31), Just(Version::V311), Just(Version::V5)]
