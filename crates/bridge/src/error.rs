@@ -192,9 +192,15 @@ pub enum StepDown {
     /// No CONNACK came.
     #[error("peer closed the connection before CONNACK")]
     Closed,
-    /// What came instead of CONNACK cannot be read.
+    /// What came instead of CONNACK is not MQTT.
     #[error("peer answered what cannot be read ({0})")]
     Unreadable(Looks),
+    /// A CONNACK that cannot be read.
+    #[error("peer answered with a CONNACK that cannot be read")]
+    Malformed,
+    /// A CONNACK as 3.x writes it to a 5.0 CONNECT, or the reverse, that speaks of something else than the level.
+    #[error("peer answered in the form of another version")]
+    OtherVersion,
 }
 
 impl Error {

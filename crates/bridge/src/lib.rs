@@ -9,16 +9,24 @@
 //! clock, no task, no randomness but the seed; nothing a remote sends ends more than one attempt.
 
 mod backoff;
+mod bridge;
 mod error;
 mod event;
+mod flow;
 pub mod limits;
-mod loop_guard;
-mod negotiate;
-mod rules;
+mod link;
+mod local;
+pub mod loop_guard;
+pub mod negotiate;
+mod notify;
+mod remote;
+pub mod rules;
 mod settings;
 mod stats;
+mod subscribe;
 
 pub use backoff::Backoff;
+pub use bridge::Bridge;
 pub use error::{DialError, Error, Step, StepDown, TlsFailure};
 pub use event::{Action, Event, Severity};
 pub use rules::{RuleError, Rules};

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// us out does not count as one that works.
 pub const HELD: Duration = Duration::from_secs(60);
 
+/// No wait between rounds of attempts is shorter, whatever the configuration says: a peer that refuses at once would
+/// otherwise keep a core busy.
+pub const RECONNECT_FLOOR: Duration = Duration::from_millis(10);
+
 /// How often in a row a level that worked at an address may end before CONNACK until it is doubted. A broker that
 /// restarts behind a load balancer closes like one that does not know the level; once doubted, only a restart of the
 /// bridge would try the better level again.

@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn an_echo_is_recognised_as_often_as_it_is_owed_and_for_a_minute() {
         let topic = TopicRef::new("a").unwrap();
-        let at = |seconds| Time::from_millis(seconds * 1000);
+        let at = |seconds: u64| Time::from_millis(seconds * 1000);
         let mut guard = EchoGuard::new(1);
         assert!(!guard.is_echo(at(0), topic, b"x"));
         guard.sent(at(0), topic, b"x");

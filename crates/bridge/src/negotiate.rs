@@ -15,7 +15,7 @@ pub struct Negotiation {
     ladder: Vec<Level>,
     /// Where on the ladder the next attempt stands.
     rung: usize,
-    /// The level at `rung` once led to a CONNACK that accepted us.
+    /// The level at `rung` was once answered by a CONNACK that did not refuse the level.
     worked: bool,
     /// How often in a row a level that worked ended before CONNACK.
     closed: u32,
@@ -34,6 +34,11 @@ pub struct Wishes {
     pub qos: QoS,
 }
 
+impl Wishes {
+    /// Nothing given up.
+    pub const ALL: Self = Self { retain: true, qos: QoS::ExactlyOnce };
+}
+
 /// What follows a level that did not work.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
@@ -49,8 +54,7 @@ impl Negotiation {
     /// Begins at the top of `ladder`, which must not be empty.
     #[must_use]
     pub fn new(ladder: Vec<Level>) -> Self {
-        let wishes = Wishes { retain: true, qos: QoS::ExactlyOnce };
-        Self { ladder, rung: 0, worked: false, closed: 0, given_up: Vec::new(), wishes }
+        Self { ladder, rung: 0, worked: false, closed: 0, given_up: Vec::new(), wishes: Wishes::ALL }
     }
 
     /// The level for the next attempt.
@@ -65,11 +69,20 @@ impl Negotiation {
         self.wishes
     }
 
-    /// The level led to a CONNACK that accepted us.
-    pub fn accepted(&mut self) {
+    /// The peer answered CONNECT at this level, whatever it said: it knows the level.
+    pub fn understood(&mut self) {
         self.worked = true;
         self.closed = 0;
         self.given_up.clear();
+    }
+
+    /// The attempt failed for a reason that says nothing about levels. A round that was under way starts over: what
+    /// closed the connection before may have been the same trouble.
+    pub fn interrupted(&mut self) {
+        if !self.worked {
+            self.rung = 0;
+            self.given_up.clear();
+        }
     }
 
     /// The level did not lead to a CONNACK.
@@ -131,12 +144,12 @@ mod tests {
     fn what_worked_is_remembered_and_a_restart_of_the_remote_does_not_cost_the_level() {
         let mut negotiation = auto();
         assert_eq!(negotiation.failed(StepDown::Closed), Next::Down(Level::V311_BRIDGE));
-        negotiation.accepted();
+        negotiation.understood();
         for _ in 0..5 {
             assert_eq!(negotiation.failed(StepDown::Closed), Next::Again);
             assert_eq!(negotiation.failed(StepDown::Closed), Next::Again);
             assert_eq!(negotiation.level(), Level::V311_BRIDGE);
-            negotiation.accepted();
+            negotiation.understood();
         }
         negotiation.failed(StepDown::Closed);
         negotiation.failed(StepDown::Closed);
@@ -146,9 +159,21 @@ mod tests {
     #[test]
     fn a_remembered_level_that_is_refused_is_left_at_once() {
         let mut negotiation = auto();
-        negotiation.accepted();
+        negotiation.understood();
         let refused = StepDown::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
         assert_eq!(negotiation.failed(refused), Next::Down(Level::V311_BRIDGE));
+    }
+
+    #[test]
+    fn a_round_that_the_network_interrupts_starts_over() {
+        let mut negotiation = auto();
+        negotiation.failed(StepDown::Closed);
+        negotiation.interrupted();
+        assert_eq!(negotiation.level(), Level::V5);
+        negotiation.failed(StepDown::Closed);
+        negotiation.understood();
+        negotiation.interrupted();
+        assert_eq!(negotiation.level(), Level::V311_BRIDGE);
     }
 
     #[test]

@@ -197,6 +197,12 @@ impl Side {
         })
     }
 
+    /// Whether `topic` is one of this side's.
+    #[must_use]
+    pub fn is_match(&self, topic: TopicRef<'_>) -> bool {
+        self.matches.by_ref().matches(topic)
+    }
+
     /// Whether some topic could match both. Exact where one of them has no wildcard, and otherwise by the levels
     /// before the first wildcard: it may say yes too often, which costs a warning.
     fn overlaps(&self, other: &Self) -> bool {
@@ -222,7 +228,7 @@ fn map<'a>(
 ) -> Result<Option<(&'a Rule, TopicName)>, TopicError> {
     for rule in rules {
         let (from, to) = sides(rule);
-        if !from.matches.by_ref().matches(topic) {
+        if !from.is_match(topic) {
             continue;
         }
         if from.prefix == to.prefix {
@@ -244,5 +250,157 @@ fn refuse_loop(rule: usize, topic: &Topic, settings: &Settings) -> Result<(), Ru
             Err(RuleError::Loop { rule, version })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn topic(direction: Direction, filter: &str, local: &str, remote: &str) -> Topic {
+        Topic {
+            filter: filter.into(),
+            direction,
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            local_prefix: local.into(),
+            remote_prefix: remote.into(),
+            allow_loop: false,
+        }
+    }
+
+    fn settings(topics: Vec<Topic>) -> Settings {
+        Settings {
+            name: "b".into(),
+            node: "n".into(),
+            addresses: Vec::new(),
+            protocol: Protocol::Auto,
+            try_private: true,
+            client_id: "n.b".into(),
+            username: None,
+            password: None,
+            keep_alive: 60,
+            clean_session: false,
+            session_expiry: u32::MAX,
+            connect_timeout: Duration::from_secs(10),
+            reconnect_min: Duration::from_secs(1),
+            reconnect_max: Duration::from_secs(60),
+            max_inflight: 20,
+            max_packet_size: 1 << 20,
+            topic_alias_maximum: 0,
+            topics,
+            previous: Vec::new(),
+            notifications: None,
+        }
+    }
+
+    fn rules(topics: Vec<Topic>) -> Rules {
+        Rules::new(&settings(topics)).unwrap()
+    }
+
+    fn named(mapped: Result<Option<(&Rule, TopicName)>, TopicError>) -> Option<String> {
+        mapped.unwrap().map(|(_, name)| name.as_str().to_owned())
+    }
+
+    #[test]
+    fn prefixes_map_both_ways() {
+        // (filter, local prefix, remote prefix, local topic, remote topic)
+        let table = [
+            ("#", "", "", "a/b", "a/b"),
+            ("#", "", "site/1/", "a/b", "site/1/a/b"),
+            ("#", "hub/", "", "hub/a", "a"),
+            ("a/+", "l/", "r/", "l/a/x", "r/a/x"),
+            ("a/#", "l/", "r/s/", "l/a", "r/s/a"),
+            ("", "here", "there/it/is", "here", "there/it/is"),
+            ("a", "p", "q", "pa", "qa"), // a prefix is text, as mosquitto has it: the slash is the writer's
+            ("ä/#", "ö/", "", "ö/ä/1", "ä/1"),
+        ];
+        for (filter, local, remote, here, there) in table {
+            let rules = rules(vec![topic(Direction::Both, filter, local, remote)]);
+            let (here, there) = (TopicRef::new(here).unwrap(), TopicRef::new(there).unwrap());
+            assert_eq!(named(rules.to_remote(here)).as_deref(), Some(there.as_str()), "{filter} out");
+            assert_eq!(named(rules.to_local(there)).as_deref(), Some(here.as_str()), "{filter} in");
+        }
+    }
+
+    #[test]
+    fn what_no_rule_matches_is_not_carried() {
+        let rules = rules(vec![topic(Direction::Out, "a/#", "l/", "r/"), topic(Direction::In, "b/#", "", "")]);
+        for outside in ["a/x", "l/b", "r/a", "b/x", "l", "$SYS/l/a"] {
+            assert_eq!(named(rules.to_remote(TopicRef::new(outside).unwrap())), None, "{outside}");
+        }
+        assert_eq!(named(rules.to_local(TopicRef::new("r/a/x").unwrap())), None);
+        assert_eq!(named(rules.to_local(TopicRef::new("b/x").unwrap())).as_deref(), Some("b/x"));
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let mut low = topic(Direction::Out, "a/b", "", "low/");
+        low.qos = QoS::AtMostOnce;
+        let rules = rules(vec![low, topic(Direction::Out, "a/#", "", "high/")]);
+        let (rule, name) = rules.to_remote(TopicRef::new("a/b").unwrap()).unwrap().unwrap();
+        assert_eq!((rule.qos, name.as_str()), (QoS::AtMostOnce, "low/a/b"));
+        assert_eq!(named(rules.to_remote(TopicRef::new("a/c").unwrap())).as_deref(), Some("high/a/c"));
+    }
+
+    #[test]
+    fn a_shared_subscription_is_matched_by_what_it_shares() {
+        for shared in [topic(Direction::In, "$share/g/x/#", "l/", ""), topic(Direction::In, "x/#", "l/", "$share/g/")] {
+            let rules = rules(vec![shared]);
+            assert_eq!(rules.inward().next().unwrap().remote.subscription.as_str(), "$share/g/x/#");
+            let mapped = named(rules.to_local(TopicRef::new("x/1").unwrap())).unwrap();
+            assert!(mapped.ends_with("x/1") && mapped.starts_with("l/"), "{mapped}");
+        }
+    }
+
+    #[test]
+    fn answers_find_their_way_back() {
+        let rules =
+            rules(vec![topic(Direction::Out, "ask/#", "l/", "r/"), topic(Direction::In, "answer/#", "l/", "s/")]);
+        let to_remote = |text| rules.response_to_remote(TopicRef::new(text).unwrap()).as_str().to_owned();
+        let to_local = |text| rules.response_to_local(TopicRef::new(text).unwrap()).as_str().to_owned();
+        assert_eq!(to_remote("l/answer/1"), "s/answer/1");
+        assert_eq!(to_remote("l/ask/1"), "r/ask/1");
+        assert_eq!(to_remote("elsewhere"), "elsewhere");
+        assert_eq!(to_local("r/ask/1"), "l/ask/1");
+        assert_eq!(to_local("s/answer/1"), "l/answer/1");
+    }
+
+    #[test]
+    fn rules_that_cannot_be_run_are_refused() {
+        let refused = |topics| Rules::new(&settings(topics)).unwrap_err();
+        assert_eq!(refused(Vec::new()), RuleError::Count(0));
+        assert!(matches!(refused(vec![topic(Direction::In, "a/#/b", "", "")]), RuleError::Filter { rule: 0, .. }));
+        assert!(matches!(refused(vec![topic(Direction::In, "", "", "x")]), RuleError::Filter { .. }));
+        assert!(matches!(refused(vec![topic(Direction::In, "a", "+/", "")]), RuleError::Wildcard { .. }));
+        assert!(matches!(refused(vec![topic(Direction::Both, "$share/g/a", "", "")]), RuleError::SharedBoth { .. }));
+    }
+
+    #[test]
+    fn a_loop_that_is_certain_is_refused_unless_it_is_meant() {
+        let mut looping = settings(vec![topic(Direction::Both, "#", "", "")]);
+        looping.protocol = Protocol::Fixed(Version::V311);
+        assert!(Rules::new(&looping).is_ok(), "the private level is tried first");
+        looping.try_private = false;
+        assert_eq!(Rules::new(&looping).unwrap_err(), RuleError::Loop { rule: 0, version: Version::V311 });
+        looping.topics[0].allow_loop = true;
+        assert!(Rules::new(&looping).is_ok());
+        looping.topics[0].allow_loop = false;
+        looping.topics[0].direction = Direction::Out;
+        assert!(Rules::new(&looping).is_ok());
+    }
+
+    #[test]
+    fn overlap_between_out_and_in_is_seen() {
+        let both = |out: &str, inward: &str| {
+            rules(vec![topic(Direction::Out, out, "", ""), topic(Direction::In, inward, "", "")]).carries_both_ways()
+        };
+        assert!(both("a/#", "a/b"));
+        assert!(both("+/b", "a/+"));
+        assert!(both("a/#", "a"));
+        assert!(!both("a/b", "a/c"));
+        assert!(!both("up/#", "down/#"));
+        assert!(!both("a", "a/b"));
     }
 }

@@ -49,6 +49,8 @@ pub struct Stats {
 pub enum Drop {
     /// QoS 0 while the link is down, as for any absent client.
     Offline,
+    /// QoS 0 while the remote reads slower than messages come.
+    Pressure,
     /// Its time was over.
     Expired,
     /// Larger than the other side takes.
@@ -67,8 +69,9 @@ pub enum Drop {
 
 impl Drop {
     /// Every reason, in the order of [`Stats::dropped`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Offline,
+        Self::Pressure,
         Self::Expired,
         Self::TooLarge,
         Self::Refused,
@@ -83,6 +86,7 @@ impl Drop {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Offline => "offline",
+            Self::Pressure => "pressure",
             Self::Expired => "expired",
             Self::TooLarge => "too_large",
             Self::Refused => "refused",

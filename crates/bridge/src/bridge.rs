@@ -1,0 +1,315 @@
+//! The bridge as its owner sees it: bytes in and out on both halves, actions, time.
+//!
+//! In: what sockets and clocks did. Out: [`Action`]s and the two [`Output`]s. This room wires the others and decides
+//! nothing that they can decide: the remote half is in `remote`, the local half in `local`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use viaduct_codec::{PacketId, ReasonCode, Time, TopicFilter, TopicName};
+use viaduct_session::Output;
+use viaduct_session::client::Client;
+
+use crate::flow::Flow;
+use crate::link::{Ending, Link};
+use crate::local::LocalState;
+use crate::loop_guard::EchoGuard;
+use crate::negotiate::Wishes;
+use crate::notify::Notices;
+use crate::{Action, DialError, Error, Event, RuleError, Rules, Settings, Stats, limits};
+
+/// One bridge. Methods come in three families:
+///
+/// - `handle_*` take in what happened; [`Bridge::start`] and [`Bridge::stop`] are the owner's own events;
+/// - [`Bridge::poll`], [`Bridge::remote_output`], [`Bridge::local_output`] and [`Bridge::next_timeout`] say what to
+///   do next, and are asked after every call of the first family;
+/// - the rest are getters.
+///
+/// `handle_remote` and `handle_local` return how many bytes they used. What is left is an incomplete packet, or whole
+/// packets that have to wait because the other half is full: give the rest again, with whatever came in between, once
+/// the other half's output has shrunk or after any other `handle_*` call.
+#[derive(Debug)]
+pub struct Bridge {
+    pub(crate) settings: Settings,
+    pub(crate) rules: Rules,
+    pub(crate) link: Link,
+    pub(crate) remote: Client,
+    pub(crate) remote_output: Output,
+    pub(crate) local: Client,
+    pub(crate) local_output: Output,
+    pub(crate) local_state: LocalState,
+    /// From here to the remote.
+    pub(crate) outward: Flow,
+    /// From the remote to here.
+    pub(crate) inward: Flow,
+    pub(crate) echoes: EchoGuard,
+    pub(crate) notices: Notices,
+    /// What the remote takes, on the present link.
+    pub(crate) offer: Offer,
+    /// SUBSCRIBE packets that are not answered, and what they asked for.
+    pub(crate) asked_remote: BTreeMap<PacketId, Vec<TopicFilter>>,
+    pub(crate) asked_local: BTreeMap<PacketId, Vec<TopicFilter>>,
+    /// Local filters whose retained messages the remote missed.
+    pub(crate) missed: BTreeSet<TopicFilter>,
+    /// The link was up at least once.
+    pub(crate) was_up: bool,
+    /// The local session is older than this bridge.
+    pub(crate) local_resumed: bool,
+    pub(crate) losses: Losses,
+    pub(crate) actions: VecDeque<Action>,
+    pub(crate) stats: Stats,
+}
+
+/// What the remote takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// QoS and RETAIN of a message.
+    pub(crate) wishes: Wishes,
+    /// Filters with wildcards.
+    pub(crate) wildcards: bool,
+    /// Shared subscriptions.
+    pub(crate) shared: bool,
+}
+
+/// Lines about losses that come too often, each kind at most once in [`limits::LOG_EVERY`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Losses {
+    pub(crate) refused_remote: Seldom,
+    pub(crate) refused_local: Seldom,
+    pub(crate) too_large_out: Seldom,
+    pub(crate) too_large_in: Seldom,
+}
+
+/// Counts, and says when it is time for a line.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seldom {
+    next: Time,
+    count: u64,
+}
+
+impl Bridge {
+    /// A bridge that has not begun. `seed` makes its waits differ from other bridges'.
+    ///
+    /// # Errors
+    /// What the settings ask for cannot be run.
+    pub fn new(settings: Settings, seed: u64) -> Result<Self, RuleError> {
+        if settings.addresses.is_empty() {
+            return Err(RuleError::NoAddress);
+        }
+        let rules = Rules::new(&settings)?;
+        let topic = match &settings.notifications {
+            None => None,
+            Some(text) => {
+                Some(TopicName::new(text).map_err(|error| RuleError::Notification { text: text.clone(), error })?)
+            }
+        };
+        Ok(Self {
+            link: Link::new(&settings, seed),
+            rules,
+            remote: Client::new(),
+            remote_output: Output::new(),
+            local: Client::new(),
+            local_output: Output::new(),
+            local_state: LocalState::Closed { retry: None },
+            outward: Flow::default(),
+            inward: Flow::default(),
+            echoes: EchoGuard::new(seed),
+            notices: Notices::new(topic),
+            offer: Offer::ALL,
+            asked_remote: BTreeMap::new(),
+            asked_local: BTreeMap::new(),
+            missed: BTreeSet::new(),
+            was_up: false,
+            local_resumed: false,
+            losses: Losses::default(),
+            actions: VecDeque::new(),
+            stats: Stats::default(),
+            settings,
+        })
+    }
+
+    // --- what happened
+
+    /// Begins: the local half connects and subscribes, so that messages queue from now on, and the first address is
+    /// dialled. Does nothing when it has begun.
+    pub fn start(&mut self, now: Time) {
+        if !self.link.is_stopped() {
+            return;
+        }
+        self.stats.since = now;
+        self.open_local(now);
+        self.link.start(now, &mut self.actions);
+        self.note_address();
+    }
+
+    /// Ends both halves in good order. With `end_session` the local session ends too and what waits in it is gone:
+    /// for a bridge that is taken out of the configuration. May be started again.
+    pub fn stop(&mut self, now: Time, end_session: bool) {
+        if self.link.is_stopped() {
+            return;
+        }
+        self.stop_remote(now);
+        self.close_local(now, end_session);
+    }
+
+    /// The dial of `attempt` succeeded: bytes may flow.
+    pub fn handle_dialled(&mut self, now: Time, attempt: u64) {
+        if self.link.dialled(now, attempt) {
+            self.greet(now);
+        }
+    }
+
+    /// The dial of `attempt` failed.
+    pub fn handle_dial_failed(&mut self, now: Time, attempt: u64, error: DialError) {
+        if self.link.is_dialling(attempt) {
+            let error = self.dial_error(error);
+            self.end_attempt(now, Ending::Error(error), None, true);
+        }
+    }
+
+    /// Bytes from the remote, the unused rest of earlier ones first. Returns how many were used.
+    pub fn handle_remote(&mut self, now: Time, bytes: &[u8]) -> usize {
+        self.read_remote(now, bytes)
+    }
+
+    /// The connection to the remote ended by itself; `why` in words, for the operator.
+    pub fn handle_remote_closed(&mut self, now: Time, why: &str) {
+        self.remote_closed(now, why);
+    }
+
+    /// Bytes from this broker's engine, as [`Bridge::handle_remote`].
+    pub fn handle_local(&mut self, now: Time, bytes: &[u8]) -> usize {
+        self.read_local(now, bytes)
+    }
+
+    /// The engine ended the local connection; it is opened again after [`limits::LOCAL_RETRY`].
+    pub fn handle_local_closed(&mut self, now: Time, why: &str) {
+        self.local_closed(now, why);
+    }
+
+    /// The time of [`Bridge::next_timeout`] has come. Early calls do nothing.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if let Some(ending) = self.link.handle_timeout(now, &mut self.actions) {
+            self.end_attempt(now, ending, None, false);
+        }
+        self.note_address();
+        self.time_remote(now);
+        self.time_local(now);
+    }
+
+    // --- what to do
+
+    /// The next thing to do, in order.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Bytes for the remote. Those of an attempt that has ended are thrown away when the next dial succeeds.
+    pub const fn remote_output(&mut self) -> &mut Output {
+        &mut self.remote_output
+    }
+
+    /// Bytes for this broker's engine.
+    pub const fn local_output(&mut self) -> &mut Output {
+        &mut self.local_output
+    }
+
+    /// When to call [`Bridge::handle_timeout`]; asked anew after every call.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        let remote = if self.link.is_connected() { self.remote.next_timeout() } else { None };
+        [self.link.next_timeout(), remote, self.local_timeout()].into_iter().flatten().min()
+    }
+
+    // --- what it is
+
+    /// What it has counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats { unacknowledged_out: self.outward.len(), unacknowledged_in: self.inward.len(), ..self.stats.clone() }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// The ClientID of the local half.
+    #[must_use]
+    pub fn local_client_id(&self) -> String {
+        format!("$bridge/{}", self.settings.name)
+    }
+
+    /// Whether messages flow.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
+    // --- shared by both halves
+
+    pub(crate) fn log(&mut self, event: Event) {
+        self.actions.push_back(Action::Log(event));
+    }
+
+    pub(crate) fn note_address(&mut self) {
+        if self.stats.address.as_ref() != self.link.address() {
+            self.stats.address = self.link.address().cloned();
+        }
+    }
+
+    /// The attempt or link is over. `tell` is the reason for a 5.0 remote; `closed`: there is nothing to hang up.
+    pub(crate) fn end_attempt(&mut self, now: Time, ending: Ending, tell: Option<ReasonCode>, closed: bool) {
+        let (attempt, was_up) = (self.link.attempt(), self.link.is_up());
+        if !closed {
+            if let Some(reason) = tell.filter(|_| was_up && self.link.level().version().is_v5()) {
+                self.remote.disconnect(reason, &mut self.remote_output);
+            }
+            let reason = if let Ending::Error(error) = &ending { Some(error.clone()) } else { None };
+            self.actions.push_back(Action::HangUp { attempt, reason });
+        }
+        self.remote_gone();
+        let mut next = Vec::new();
+        let error = self.link.ended(now, ending, &mut self.stats, &mut next);
+        if let Some(error) = &error {
+            self.stats.count_connect(error.label());
+            self.stats.last_error = Some((now, error.clone()));
+        }
+        if was_up {
+            self.went_down(now, error);
+        }
+        self.actions.extend(next);
+        self.note_address();
+    }
+
+    fn dial_error(&self, error: DialError) -> Error {
+        let seconds = self.settings.connect_timeout.as_secs_f64();
+        match error {
+            DialError::Unresolvable(reason) => {
+                let host = self.link.address().map(|address| address.host.clone()).unwrap_or_default();
+                Error::Unresolvable { host, reason }
+            }
+            DialError::Refused(reason) => Error::Refused { reason },
+            DialError::Network(reason) => Error::Network { reason },
+            DialError::TimedOut(step) => Error::TimedOut { step, seconds },
+            DialError::Tls(failure) => Error::Tls(failure),
+        }
+    }
+}
+
+impl Offer {
+    /// No limits.
+    pub(crate) const ALL: Self = Self { wishes: Wishes::ALL, wildcards: true, shared: true };
+}
+
+impl Seldom {
+    /// Counts one; the count when it is time for a line.
+    pub(crate) fn count(&mut self, now: Time) -> Option<u64> {
+        self.count += 1;
+        if now < self.next {
+            return None;
+        }
+        self.next = now.after(limits::LOG_EVERY);
+        Some(std::mem::take(&mut self.count))
+    }
+}

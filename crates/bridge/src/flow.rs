@@ -1,0 +1,214 @@
+//! One direction of a bridge: messages taken from one half, handed to the other, acknowledged back.
+//!
+//! In: messages with the packet identifier that their source waits for, and what becomes of them at the target. Out:
+//! publications to the target and acknowledgements to the source, each in the order of arrival. Never acknowledges a
+//! message before the target's broker answered for it, and never holds more than the source's window lets in.
+//!
+//! Either half may be cut at any time. The source then sends again what it has no answer for, with the same packet
+//! identifiers while its session lives: such a message is recognised here and not handed on twice. The target's
+//! client resends what it has sent; when the target's session is gone everything unanswered is published anew.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use viaduct_codec::{PacketId, QoS};
+use viaduct_session::Delivery;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    /// In order of arrival. Their number is bounded by the source's window, see [`crate::Settings::max_inflight`].
+    exchanges: VecDeque<Exchange>,
+    /// Messages of QoS 1 that are done, whose source was cut before it could be told.
+    untold: BTreeMap<PacketId, QoS>,
+    next_token: u64,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+struct Exchange {
+    /// What the target's client calls it.
+    token: u64,
+    /// As the rules make it; `None` when it is not carried on.
+    delivery: Option<Delivery>,
+    source: Source,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Waits for an answer on its present connection.
+    Live(PacketId, QoS),
+    /// Was cut; sends the message again if its session lives.
+    Cut(PacketId, QoS),
+    /// Knows nothing of it any more.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// For the target to take it, for the first time or anew.
+    Waiting { again: bool },
+    /// For the target's answer.
+    Sent(As),
+    /// For its turn to be acknowledged.
+    Done,
+}
+
+/// How a message was published: with no more than the target takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct As {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+/// What became of handing a message to the target's client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// The client has it and will answer for it.
+    Sent(As),
+    /// Nothing more will be heard of it: QoS 0, or dropped.
+    Done,
+    /// Not now, nor anything behind it.
+    NotNow,
+}
+
+impl Flow {
+    /// Unanswered messages.
+    pub(crate) fn len(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Whether a message waits for the target.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.exchanges.iter().any(|exchange| matches!(exchange.state, State::Waiting { .. }))
+    }
+
+    // --- the source
+
+    /// Whether a PUBLISH is one that is here already. Only a duplicate can be: a message with the same identifier
+    /// that is none means that the source has forgotten the old one. QoS 2 is never asked for here: the source's
+    /// client knows its open identifiers across connections and shows each message once.
+    pub(crate) fn is_known(&mut self, id: PacketId, qos: QoS, dup: bool) -> bool {
+        let known = self.exchanges.iter_mut().find(|exchange| exchange.source.is(id));
+        if !dup || qos == QoS::ExactlyOnce {
+            self.untold.remove(&id);
+            if let Some(exchange) = known {
+                exchange.source = Source::Gone;
+            }
+            return false;
+        }
+        if let Some(exchange) = known {
+            exchange.source = Source::Live(id, qos);
+            return true;
+        }
+        let untold = self.untold.remove(&id).is_some();
+        if untold {
+            self.refuse(id, qos);
+        }
+        untold
+    }
+
+    /// Takes a message that waits for an answer.
+    pub(crate) fn take(&mut self, id: PacketId, qos: QoS, delivery: Delivery) {
+        self.push(id, qos, Some(delivery), State::Waiting { again: false });
+    }
+
+    /// Takes a message that is not carried on; its source is answered in its turn all the same.
+    pub(crate) fn refuse(&mut self, id: PacketId, qos: QoS) {
+        self.push(id, qos, None, State::Done);
+    }
+
+    /// The next answer for the source, in the order of arrival. To be asked while the source is connected. A QoS 2
+    /// message of an earlier connection is among them: the source's client then knows what to say when it is asked.
+    pub(crate) fn next_answer(&mut self) -> Option<(PacketId, QoS)> {
+        while self.exchanges.front().is_some_and(|first| first.state == State::Done) {
+            match self.exchanges.pop_front()?.source {
+                Source::Live(id, qos) | Source::Cut(id, qos @ QoS::ExactlyOnce) => return Some((id, qos)),
+                Source::Cut(id, qos) => _ = self.untold.insert(id, qos),
+                Source::Gone => {}
+            }
+        }
+        None
+    }
+
+    /// The source's connection is cut: no answer reaches it until it sends the message again.
+    pub(crate) fn source_cut(&mut self) {
+        for exchange in &mut self.exchanges {
+            if let Source::Live(id, qos) = exchange.source {
+                exchange.source = Source::Cut(id, qos);
+            }
+        }
+    }
+
+    /// The source's session is gone: what is here is carried on, and nobody waits for the answer.
+    pub(crate) fn source_forgot(&mut self) {
+        self.untold.clear();
+        for exchange in &mut self.exchanges {
+            exchange.source = Source::Gone;
+        }
+    }
+
+    // --- the target
+
+    /// Hands everything that waits to the target in order, until it takes no more. `hand` gets the message, its
+    /// token, and whether it was handed over before.
+    pub(crate) fn pump(&mut self, mut hand: impl FnMut(&Delivery, u64, bool) -> Handed) {
+        for exchange in &mut self.exchanges {
+            let State::Waiting { again } = exchange.state else { continue };
+            let handed = exchange.delivery.as_ref().map_or(Handed::Done, |own| hand(own, exchange.token, again));
+            exchange.state = match handed {
+                Handed::Sent(sent) => State::Sent(sent),
+                Handed::Done => State::Done,
+                Handed::NotNow => return,
+            };
+        }
+    }
+
+    /// The target answered for a message: it is done. Returns the message, or `None` when it was not waited for.
+    pub(crate) fn settle(&mut self, token: u64) -> Option<&Delivery> {
+        let exchange = self.sent(token)?;
+        exchange.state = State::Done;
+        exchange.delivery.as_ref()
+    }
+
+    /// How a message was published that the target has not answered for.
+    pub(crate) fn sent_as(&mut self, token: u64) -> Option<As> {
+        match self.sent(token)?.state {
+            State::Sent(sent) => Some(sent),
+            State::Waiting { .. } | State::Done => None,
+        }
+    }
+
+    /// The target takes less than was sent: the message waits again, in its old place.
+    pub(crate) fn again(&mut self, token: u64) {
+        if let Some(exchange) = self.sent(token) {
+            exchange.state = State::Waiting { again: true };
+        }
+    }
+
+    /// The target's session is gone, and what was sent and not answered may be gone with it: all of it waits again.
+    pub(crate) fn target_forgot(&mut self) {
+        for exchange in &mut self.exchanges {
+            if matches!(exchange.state, State::Sent(_)) {
+                exchange.state = State::Waiting { again: true };
+            }
+        }
+    }
+
+    fn sent(&mut self, token: u64) -> Option<&mut Exchange> {
+        // Tokens grow from front to back.
+        let place = self.exchanges.binary_search_by_key(&token, |exchange| exchange.token).ok()?;
+        self.exchanges.get_mut(place).filter(|exchange| matches!(exchange.state, State::Sent(_)))
+    }
+
+    fn push(&mut self, id: PacketId, qos: QoS, delivery: Option<Delivery>, state: State) {
+        self.next_token += 1;
+        self.exchanges.push_back(Exchange { token: self.next_token, delivery, source: Source::Live(id, qos), state });
+    }
+}
+
+impl Source {
+    fn is(self, wanted: PacketId) -> bool {
+        matches!(self, Self::Live(id, _) | Self::Cut(id, _) if id == wanted)
+    }
+}

@@ -1,0 +1,268 @@
+//! The life of the connection to the remote broker: which address, which level, when.
+//!
+//! In: how dials and connections end, and the time. Out: what to do next, as [`Action`]s. Never sees a packet and
+//! never gives up.
+
+use std::time::Duration;
+
+use viaduct_codec::{Level, ReasonCode, Time};
+
+use crate::negotiate::{Negotiation, Next, Wishes};
+use crate::{Action, Address, Backoff, Error, Event, Settings, Stats, Step, StepDown, limits};
+
+/// Where the connection stands.
+///
+/// ```text
+///            start                 dialled                  CONNACK 0
+///  Stopped ────────►  Dialling  ──────────────► Greeting ───────────────► Up
+///     ▲                ▲   │ ▲                     │  │                    │
+///     │                │   │ └─ next level, same ──┘  │                    │
+///     │ stop           │   │    address, at once      │                    │
+///     │ (from          │   ▼ failed, too late         ▼ refused, too late  ▼ lost
+///     │  anywhere)     │  ( another address left in this round? dial it at once )
+///     │                │                        │ no
+///     └────────────────└──── wait is over ── Waiting
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not started, or stopped.
+    Stopped,
+    /// For the dialler, until the deadline.
+    Dialling { deadline: Time },
+    /// For CONNACK, until the deadline.
+    Greeting { deadline: Time },
+    /// Messages flow. `proven` once it held for [`limits::HELD`].
+    Up { since: Time, proven: bool },
+    /// Every address failed; the next round begins then.
+    Waiting { until: Time },
+}
+
+/// How an attempt or a link ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// This level is not taken.
+    Level(StepDown),
+    /// CONNACK refused the will's retain flag or QoS.
+    Wishes(ReasonCode),
+    /// Anything else.
+    Error(Error),
+}
+
+/// See [`State`].
+#[derive(Debug)]
+pub(crate) struct Link {
+    endpoints: Vec<Endpoint>,
+    current: usize,
+    /// Attempts at an address that failed since the last wait or proven link: at the number of addresses, wait.
+    failed: usize,
+    attempt: u64,
+    state: State,
+    backoff: Backoff,
+    connect_timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    address: Address,
+    negotiation: Negotiation,
+}
+
+impl Link {
+    pub(crate) fn new(settings: &Settings, seed: u64) -> Self {
+        let ladder = settings.protocol.ladder(settings.try_private);
+        let endpoints = settings
+            .addresses
+            .iter()
+            .map(|address| Endpoint { address: address.clone(), negotiation: Negotiation::new(ladder.clone()) });
+        let min = settings.reconnect_min.max(limits::RECONNECT_FLOOR);
+        Self {
+            endpoints: endpoints.collect(),
+            current: 0,
+            failed: 0,
+            attempt: 0,
+            state: State::Stopped,
+            backoff: Backoff::new(min, settings.reconnect_max, seed),
+            connect_timeout: settings.connect_timeout,
+        }
+    }
+
+    // --- what it is
+
+    pub(crate) const fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
+    /// Whether bytes from the remote mean something.
+    pub(crate) const fn is_connected(&self) -> bool {
+        matches!(self.state, State::Greeting { .. } | State::Up { .. })
+    }
+
+    pub(crate) const fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    pub(crate) const fn is_stopped(&self) -> bool {
+        matches!(self.state, State::Stopped)
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.endpoint().map_or(Level::V311, |endpoint| endpoint.negotiation.level())
+    }
+
+    pub(crate) fn wishes(&self) -> Wishes {
+        self.endpoint().map_or(Wishes::ALL, |endpoint| endpoint.negotiation.wishes())
+    }
+
+    pub(crate) fn address(&self) -> Option<&Address> {
+        self.endpoint().map(|endpoint| &endpoint.address)
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        match self.state {
+            State::Dialling { deadline } | State::Greeting { deadline } => Some(deadline),
+            State::Waiting { until } => Some(until),
+            State::Up { since, proven: false } => Some(since.after(limits::HELD)),
+            State::Up { proven: true, .. } | State::Stopped => None,
+        }
+    }
+
+    // --- what happens
+
+    pub(crate) fn start(&mut self, now: Time, actions: &mut impl Extend<Action>) {
+        self.dial(now, actions);
+    }
+
+    /// Whether the dial that ended is the one that is waited for; CONNECT is due then.
+    pub(crate) fn dialled(&mut self, now: Time, attempt: u64) -> bool {
+        if attempt != self.attempt || !matches!(self.state, State::Dialling { .. }) {
+            return false;
+        }
+        self.state = State::Greeting { deadline: now.after(self.connect_timeout) };
+        true
+    }
+
+    /// Whether this failed dial is the one that is waited for.
+    pub(crate) const fn is_dialling(&self, attempt: u64) -> bool {
+        attempt == self.attempt && matches!(self.state, State::Dialling { .. })
+    }
+
+    /// CONNACK came and did not speak of the level.
+    pub(crate) fn understood(&mut self) {
+        if let Some(endpoint) = self.endpoints.get_mut(self.current) {
+            endpoint.negotiation.understood();
+        }
+    }
+
+    /// CONNACK accepted us.
+    pub(crate) fn accepted(&mut self, now: Time) {
+        self.state = State::Up { since: now, proven: false };
+        self.understood();
+    }
+
+    /// The deadline that has passed at `now`, as an ending. A wait that is over dials, a link that held is proven.
+    pub(crate) fn handle_timeout(&mut self, now: Time, actions: &mut impl Extend<Action>) -> Option<Ending> {
+        let seconds = self.connect_timeout.as_secs_f64();
+        match self.state {
+            State::Dialling { deadline } if deadline <= now => {
+                Some(Ending::Error(Error::TimedOut { step: Step::Dial, seconds }))
+            }
+            State::Greeting { deadline } if deadline <= now => {
+                Some(Ending::Error(Error::TimedOut { step: Step::Connack, seconds }))
+            }
+            State::Waiting { until } if until <= now => {
+                self.dial(now, actions);
+                None
+            }
+            State::Up { since, proven: false } if since.after(limits::HELD) <= now => {
+                self.state = State::Up { since, proven: true };
+                self.backoff.reset();
+                self.failed = 0;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// The attempt or link is over: chooses what follows, says so, and begins it. Returns the error when the
+    /// attempt counts as failed, and none when the same address is tried again at once.
+    pub(crate) fn ended(
+        &mut self,
+        now: Time,
+        ending: Ending,
+        stats: &mut Stats,
+        actions: &mut impl Extend<Action>,
+    ) -> Option<Error> {
+        let Some(endpoint) = self.endpoints.get_mut(self.current) else { return None };
+        let (from, address) = (endpoint.negotiation.level(), endpoint.address.clone());
+        let error = match ending {
+            Ending::Level(why) => match endpoint.negotiation.failed(why) {
+                Next::Down(to) => {
+                    stats.steps_down += 1;
+                    actions.extend([Action::Log(Event::SteppedDown { address, from, to, why })]);
+                    self.dial(now, actions);
+                    return None;
+                }
+                Next::Again => Error::ServerGone { reason: "it closed the connection before CONNACK".into() },
+                Next::Exhausted(steps) => unreadable(&steps).unwrap_or(Error::LevelRefused(steps)),
+            },
+            Ending::Wishes(reason) => {
+                if endpoint.negotiation.refused(reason) {
+                    actions.extend([Action::Log(Event::GaveUp { address, reason })]);
+                    self.dial(now, actions);
+                    return None;
+                }
+                Error::Unsupported(reason)
+            }
+            Ending::Error(error) => {
+                endpoint.negotiation.interrupted();
+                error
+            }
+        };
+        self.move_on(now, &error, actions);
+        Some(error)
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.state = State::Stopped;
+    }
+
+    // --- how
+
+    fn endpoint(&self) -> Option<&Endpoint> {
+        self.endpoints.get(self.current)
+    }
+
+    fn dial(&mut self, now: Time, actions: &mut impl Extend<Action>) {
+        let Some((address, level)) = self.endpoint().map(|end| (end.address.clone(), end.negotiation.level())) else {
+            return;
+        };
+        self.attempt += 1;
+        self.state = State::Dialling { deadline: now.after(self.connect_timeout) };
+        actions.extend([Action::Dial { attempt: self.attempt, address, level }]);
+    }
+
+    /// The next address at once, or a wait when all of them had their turn.
+    fn move_on(&mut self, now: Time, error: &Error, actions: &mut impl Extend<Action>) {
+        let Some(address) = self.address().cloned() else { return };
+        self.failed += 1;
+        let failed = |retry_in| Action::Log(Event::Failed { address, error: error.clone(), retry_in });
+        if self.failed < self.endpoints.len() {
+            self.current = (self.current + 1) % self.endpoints.len();
+            actions.extend([failed(Duration::ZERO)]);
+            self.dial(now, actions);
+            return;
+        }
+        // A new round begins with the first address: the order is one of preference.
+        (self.failed, self.current) = (0, 0);
+        let wait = self.backoff.next_wait();
+        actions.extend([failed(wait)]);
+        self.state = State::Waiting { until: now.after(wait) };
+    }
+}
+
+/// A peer that answered every level with the same unreadable thing is no broker: say what it looked like.
+fn unreadable(steps: &[(Level, StepDown)]) -> Option<Error> {
+    let (_, StepDown::Unreadable(looks)) = steps.first()? else { return None };
+    let same = steps.iter().all(|(_, why)| *why == StepDown::Unreadable(*looks));
+    same.then_some(Error::NotMqtt(*looks))
+}

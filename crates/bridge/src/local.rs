@@ -1,0 +1,350 @@
+//! The local half: an ordinary persistent 5.0 session of this broker, over a pipe.
+//!
+//! In: bytes from the engine. Out: bytes for the engine, and messages for the outward flow. Never answers for a
+//! message before the remote did, except when nothing more can come of it.
+
+use std::sync::Arc;
+
+use viaduct_codec::{
+    Disconnect, FilterRef, Frame, Level, Message, Packet, QoS, ReasonCode, RetainHandling, Time, TopicFilter,
+    TopicName, TopicRef, Version,
+};
+use viaduct_session::client::{Event as Heard, Hello};
+use viaduct_session::{Delivery, Incoming, Output};
+
+use crate::bridge::Bridge;
+use crate::loop_guard::{Hop, stamp};
+use crate::negotiate::Wishes;
+use crate::rules::Rule;
+use crate::{Action, Drop, Event, Rules, limits, subscribe};
+
+/// Where the local connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LocalState {
+    /// None, and when to make one.
+    Closed { retry: Option<Time> },
+    /// CONNECT is written.
+    Greeting,
+    /// CONNACK came.
+    Up,
+}
+
+impl Bridge {
+    pub(crate) fn open_local(&mut self, now: Time) {
+        self.local_output = Output::new();
+        let hello = Hello {
+            level: Level::V5,
+            client_id: self.local_client_id(),
+            clean_start: false,
+            keep_alive: 0, // the pipe cannot be half open
+            session_expiry: u32::MAX,
+            receive_maximum: self.window(), // what the remote has no room for waits in the session's queue
+            maximum_packet_size: u32::MAX,
+            topic_alias_maximum: 0,
+            max_inflight: u16::MAX, // as many as the broker announces
+            username: None,
+            password: None,
+            will: None,
+        };
+        self.local.connect(now, &hello, &mut self.local_output);
+        self.local_state = LocalState::Greeting;
+        self.actions.push_back(Action::OpenLocal);
+    }
+
+    pub(crate) fn local_closed(&mut self, now: Time, why: &str) {
+        if matches!(self.local_state, LocalState::Closed { .. }) {
+            return;
+        }
+        self.local_gone(Some(now.after(limits::LOCAL_RETRY)));
+        self.log(Event::LocalLost { reason: why.to_owned() });
+    }
+
+    pub(crate) fn close_local(&mut self, now: Time, end_session: bool) {
+        self.tell_local(now, false);
+        if end_session {
+            let last = Disconnect { session_expiry: Some(0), ..Disconnect::new(ReasonCode::NORMAL_DISCONNECTION) };
+            // A DISCONNECT without strings always fits.
+            _ = Packet::Disconnect(last).encode(Version::V5, self.local_output.buffer());
+        } else {
+            self.local.disconnect(ReasonCode::NORMAL_DISCONNECTION, &mut self.local_output);
+        }
+        self.local_gone(None);
+        self.actions.push_back(Action::CloseLocal);
+    }
+
+    pub(crate) fn read_local(&mut self, now: Time, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while !matches!(self.local_state, LocalState::Closed { .. }) {
+            // Acknowledgements for the inward flow come this way: while it waits for them the remote is not read,
+            // and may in turn not read us. So then a full output is no reason to stop.
+            let full = self.link.is_up() && self.remote_output.pending() >= limits::OUTPUT_HIGH_WATER;
+            if full && !self.inward.is_waiting() {
+                return used;
+            }
+            let rest = bytes.get(used..).unwrap_or_default();
+            let packet = match Frame::split(rest, u32::MAX) {
+                Ok(None) => return used,
+                Ok(Some(frame)) => {
+                    used += frame.bytes.len();
+                    Packet::decode(frame, Version::V5)
+                }
+                Err(error) => Err(error),
+            };
+            match packet {
+                Ok(packet) => self.hear_local(now, packet),
+                Err(error) => self.drop_local(now, &error.to_string()),
+            }
+        }
+        bytes.len()
+    }
+
+    pub(crate) fn local_timeout(&self) -> Option<Time> {
+        match self.local_state {
+            LocalState::Closed { retry } => retry,
+            LocalState::Greeting | LocalState::Up => self.local.next_timeout(),
+        }
+    }
+
+    pub(crate) fn time_local(&mut self, now: Time) {
+        match self.local_state {
+            LocalState::Closed { retry: Some(retry) } if retry <= now => self.open_local(now),
+            LocalState::Greeting | LocalState::Up if self.local.next_timeout().is_some_and(|due| due <= now) => {
+                if let Err(violation) = self.local.handle_timeout(now, &mut self.local_output) {
+                    self.drop_local(now, &violation.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Publishes the state of the link here.
+    pub(crate) fn tell_local(&mut self, now: Time, up: bool) {
+        let Some(mut notice) = self.notices.state(now, up, Wishes::ALL).filter(|_| self.local_state == LocalState::Up)
+        else {
+            return;
+        };
+        if self.local.publish(now, &notice, NOTICE, &mut self.local_output).is_err() {
+            notice.qos = QoS::AtMostOnce; // the window is full of messages; the state does not wait for them
+            _ = self.local.publish(now, &notice, NOTICE, &mut self.local_output);
+        }
+    }
+
+    /// Hands what came from the remote to this broker, and answers the remote for what is done.
+    pub(crate) fn pump_inward(&mut self, now: Time) {
+        if self.local_state == LocalState::Up {
+            let Self { inward, local, local_output, stats, losses, actions, .. } = self;
+            inward.pump(|delivery, token, again| {
+                let handed = crate::remote::hand(now, local, delivery, token, local_output);
+                if handed.is_ok() && !again {
+                    stats.messages_in += 1;
+                }
+                handed.unwrap_or_else(|reason| {
+                    stats.count_drop(reason);
+                    if reason == Drop::TooLarge
+                        && let Some(count) = losses.too_large_in.count(now)
+                    {
+                        let topic = delivery.message.topic.as_str().to_owned();
+                        actions.push_back(Action::Log(Event::MessageTooLarge { outgoing: false, topic, count }));
+                    }
+                    crate::flow::Handed::Done
+                })
+            });
+        }
+        if self.link.is_up() {
+            while let Some((id, qos)) = self.inward.next_answer() {
+                self.remote.acknowledge(id, qos, ReasonCode::SUCCESS, &mut self.remote_output);
+            }
+        }
+    }
+
+    /// Has the retained messages of these filters sent again.
+    pub(crate) fn replay_local(&mut self, filters: &[TopicFilter]) {
+        let wanted: Vec<_> = self.local_filters().into_iter().filter(|(filter, _)| filters.contains(filter)).collect();
+        self.subscribe_local(&wanted, RetainHandling::Send);
+    }
+
+    /// What is subscribed to here, each filter once, at the highest QoS of its rules.
+    pub(crate) fn local_filters(&self) -> Vec<(TopicFilter, QoS)> {
+        subscribe::filters(self.rules.out().map(|rule| (&rule.local.subscription, rule.qos)))
+    }
+
+    pub(crate) fn window(&self) -> u16 {
+        self.settings.max_inflight.max(1)
+    }
+
+    // --- packets
+
+    fn hear_local(&mut self, now: Time, packet: Packet<'_>) {
+        let heard = match self.local.handle(now, packet, &mut self.local_output) {
+            Ok(heard) => heard,
+            Err(violation) => return self.drop_local(now, &violation.to_string()),
+        };
+        match heard {
+            Heard::Connack(connack) if connack.reason.is_error() => self.drop_local(now, &connack.reason.to_string()),
+            Heard::Connack(connack) => self.local_is_up(now, connack.session_present),
+            Heard::Publish(incoming) => self.take_local(now, &incoming),
+            Heard::Suback(suback) => {
+                let asked = self.asked_local.remove(&suback.packet_id).unwrap_or_default();
+                for (filter, reason) in asked.into_iter().zip(suback.reasons).filter(|(_, reason)| reason.is_error()) {
+                    self.stats.subscriptions_refused += 1;
+                    self.log(Event::SubscriptionRefused { remote: false, filter, reason });
+                }
+            }
+            // PUBREC already says that the message is safe here.
+            Heard::Received { token, reason } | Heard::Settled { token, reason } => {
+                self.settle_inward(now, token, reason);
+            }
+            Heard::Disconnect(disconnect) => {
+                let reason = disconnect.reason.to_string();
+                self.drop_local(now, &reason);
+            }
+            Heard::None | Heard::Unsuback(_) | Heard::Auth(_) => {}
+        }
+    }
+
+    fn local_is_up(&mut self, now: Time, session_present: bool) {
+        self.local_state = LocalState::Up;
+        if session_present {
+            self.local_resumed |= !self.was_up;
+        } else {
+            self.local.forget();
+            self.inward.target_forgot();
+            self.outward.source_forgot();
+        }
+        self.unsubscribe_local();
+        let filters = self.local_filters();
+        self.subscribe_local(&filters, RetainHandling::SendIfNew);
+        self.tell_local(now, self.link.is_up());
+        self.pump_inward(now);
+    }
+
+    fn subscribe_local(&mut self, filters: &[(TopicFilter, QoS)], retain_handling: RetainHandling) {
+        if self.local_state != LocalState::Up {
+            return;
+        }
+        for chunk in subscribe::chunks(filters) {
+            let entries = subscribe::entries(chunk, retain_handling);
+            if let Some(id) = self.local.subscribe(&entries, None, &mut self.local_output) {
+                self.asked_local.insert(id, chunk.iter().map(|(filter, _)| filter.clone()).collect());
+            }
+        }
+    }
+
+    /// Takes back what earlier rules subscribed to and these do not.
+    fn unsubscribe_local(&mut self) {
+        let kept = self.local_filters();
+        let old =
+            subscribe::previous(&self.settings.previous, |topic| topic.direction.is_out(), |topic| &topic.local_prefix);
+        let gone: Vec<_> = old.into_iter().filter(|old| !kept.iter().any(|(filter, _)| filter == old)).collect();
+        let refs: Vec<FilterRef<'_>> = gone.iter().map(TopicFilter::by_ref).collect();
+        if !refs.is_empty() {
+            self.local.unsubscribe(&refs, &mut self.local_output);
+        }
+    }
+
+    /// A message of this broker, for the remote.
+    fn take_local(&mut self, now: Time, incoming: &Incoming<'_>) {
+        let publish = &incoming.publish;
+        if let Some(id) = publish.packet_id
+            && self.outward.is_known(id, publish.qos, publish.dup)
+        {
+            return self.answer_local();
+        }
+        match outgoing(now, incoming, &self.rules, &self.settings.node) {
+            Ok(delivery) => match publish.packet_id {
+                Some(id) => self.outward.take(id, publish.qos, delivery),
+                None => self.send_once(now, incoming.topic(), &delivery),
+            },
+            Err(reason) => {
+                self.stats.count_drop(reason);
+                if let Some(id) = publish.packet_id {
+                    self.outward.refuse(id, publish.qos);
+                }
+            }
+        }
+        if publish.packet_id.is_some() {
+            self.pump_outward(now);
+        }
+    }
+
+    /// QoS 0: now or never. What was retained is fetched again when the link is back.
+    fn send_once(&mut self, now: Time, topic: TopicRef<'_>, delivery: &Delivery) {
+        if self.link.is_up() {
+            if self.remote_output.pending() >= 4 * limits::OUTPUT_HIGH_WATER {
+                return self.stats.count_drop(Drop::Pressure);
+            }
+            return self.publish_once(now, delivery);
+        }
+        self.stats.count_drop(Drop::Offline);
+        if delivery.retain
+            && let Some(rule) = self.rules.out().find(|rule| rule.local.is_match(topic))
+        {
+            self.missed.insert(rule.local.subscription.clone());
+        }
+    }
+
+    /// Tells this broker what is done, in order.
+    pub(crate) fn answer_local(&mut self) {
+        if self.local_state != LocalState::Up {
+            return;
+        }
+        while let Some((id, qos)) = self.outward.next_answer() {
+            self.local.acknowledge(id, qos, ReasonCode::SUCCESS, &mut self.local_output);
+        }
+    }
+
+    /// This broker answered for a message of the remote.
+    fn settle_inward(&mut self, now: Time, token: u64, reason: ReasonCode) {
+        if let Some(delivery) = self.inward.settle(token)
+            && reason.is_error()
+        {
+            let topic = delivery.message.topic.as_str().to_owned();
+            self.stats.count_drop(Drop::Refused);
+            if let Some(count) = self.losses.refused_local.count(now) {
+                self.log(Event::MessageRefused { remote: false, topic, reason, count });
+            }
+        }
+        self.pump_inward(now);
+    }
+
+    /// The engine broke off, or said something that it should not.
+    fn drop_local(&mut self, now: Time, reason: &str) {
+        self.local_closed(now, reason);
+        self.actions.push_back(Action::CloseLocal);
+    }
+
+    fn local_gone(&mut self, retry: Option<Time>) {
+        self.local.detach();
+        self.outward.source_cut();
+        self.asked_local.clear();
+        self.local_state = LocalState::Closed { retry };
+    }
+}
+
+/// The token of state messages, which no flow gives.
+pub(crate) const NOTICE: u64 = 0;
+
+/// The message as the remote gets it.
+fn outgoing(now: Time, incoming: &Incoming<'_>, rules: &Rules, node: &str) -> Result<Delivery, Drop> {
+    let (rule, topic) = rules.to_remote(incoming.topic()).map_err(|_| Drop::BadTopic)?.ok_or(Drop::Unmatched)?;
+    let message = Message::from_publish(&incoming.publish, topic, now);
+    carried(message, rule, |response| rules.response_to_remote(response), node, Hop::Out)
+}
+
+/// A message that has its name on the other side already, by its rule.
+pub(crate) fn carried(
+    mut message: Message,
+    rule: &Rule,
+    response: impl Fn(TopicRef<'_>) -> TopicName,
+    node: &str,
+    hop: Hop,
+) -> Result<Delivery, Drop> {
+    message.qos = message.qos.min(rule.qos);
+    message.retain &= rule.retain;
+    if let Some(to) = message.properties.as_mut().and_then(|own| own.response_topic.as_mut()) {
+        *to = response(to.by_ref());
+    }
+    stamp(&mut message, node, hop).map_err(|_| Drop::Loop)?;
+    let (qos, retain) = (message.qos, message.retain);
+    Ok(Delivery { message: Arc::new(message), qos, retain, ids: Default::default(), group: None })
+}
