@@ -242,10 +242,16 @@ fn map<'a>(
 }
 
 /// Without No Local and without the private bit everything that goes out under a rule that also comes in comes back.
+/// With prefixes that differ it comes back once and is recognised; with equal ones a second path at the remote would
+/// make a ring without an end.
 fn refuse_loop(rule: usize, topic: &Topic, settings: &Settings) -> Result<(), RuleError> {
     match settings.protocol {
         Protocol::Fixed(version)
-            if !version.is_v5() && !settings.try_private && topic.direction == Direction::Both && !topic.allow_loop =>
+            if !version.is_v5()
+                && !settings.try_private
+                && topic.direction == Direction::Both
+                && topic.local_prefix == topic.remote_prefix
+                && !topic.allow_loop =>
         {
             Err(RuleError::Loop { rule, version })
         }
@@ -387,6 +393,9 @@ mod tests {
         looping.topics[0].allow_loop = true;
         assert!(Rules::new(&looping).is_ok());
         looping.topics[0].allow_loop = false;
+        looping.topics[0].remote_prefix = "r/".into();
+        assert!(Rules::new(&looping).is_ok());
+        looping.topics[0].remote_prefix.clear();
         looping.topics[0].direction = Direction::Out;
         assert!(Rules::new(&looping).is_ok());
     }
