@@ -145,10 +145,7 @@ impl Engine {
 
     /// Moves what may move from the session's queue to the wire.
     pub(crate) fn pump(&mut self, now: Time, index: usize) {
-        if let Some(pumped) = self.with_session(index, |session, output| session.pump(now, output)) {
-            self.stats.dropped(Dropped::Expired, pumped.expired);
-            self.stats.dropped(Dropped::TooLarge, pumped.too_large);
-        }
+        self.with_session(index, |session, output| session.pump(now, output));
     }
 
     /// Runs `f` on a session and the output of its connection, and keeps the numbers and the list of who has something
@@ -171,9 +168,12 @@ impl Engine {
             }
             None => f(&mut slot.session, &mut self.nowhere),
         };
-        for (counter, sent) in self.stats.messages_sent.iter().zip(slot.session.take_sent()) {
+        let counts = slot.session.take_counts();
+        for (counter, sent) in self.stats.messages_sent.iter().zip(counts.sent) {
             counter.add(sent);
         }
+        self.stats.dropped(Dropped::Expired, counts.expired);
+        self.stats.dropped(Dropped::TooLarge, counts.too_large);
         let (messages_now, bytes_now) = slot.session.queued();
         if (messages_now, bytes_now) != (messages, bytes) {
             step(&self.stats.queued_messages, messages, messages_now);

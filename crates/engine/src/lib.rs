@@ -142,9 +142,6 @@ impl Engine {
                 Item::Chosen { member, delivery, checked, hops } => {
                     self.deliver_to_member(now, member, delivery, checked, hops);
                 }
-                Item::Kick(client_id) => {
-                    self.kick(now, client_id.as_str());
-                }
             }
         }
     }

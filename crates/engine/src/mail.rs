@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{ClientId, Message};
+use viaduct_codec::Message;
 use viaduct_router::RouteSet;
 use viaduct_session::Delivery;
 
@@ -35,8 +35,6 @@ pub(crate) enum Item {
     Routed { message: Arc<Message>, routes: Arc<RouteSet<SessionKey>>, publisher: Option<SessionKey> },
     /// A message for the one member of a share group that was chosen.
     Chosen { member: SessionKey, delivery: Delivery, checked: bool, hops: u8 },
-    /// The session of this ClientID is to be ended by the operator.
-    Kick(ClientId),
 }
 
 /// What waits to be sent, by worker.
@@ -59,7 +57,6 @@ impl Outbox {
         mail.bytes += match &item {
             Item::Routed { message, .. } => message.size(),
             Item::Chosen { delivery, .. } => delivery.message.size(),
-            Item::Kick(_) => size_of::<Item>(),
         };
         mail.items.push(item);
     }

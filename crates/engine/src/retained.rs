@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
-use viaduct_codec::{FilterRef, Message, Time, TopicFilter, TopicName, TopicRef};
+use viaduct_codec::{FilterRef, Message, Time, TopicFilter, TopicName};
 use viaduct_router::Retained;
 
 use crate::limits::SEGMENTS;
@@ -112,11 +112,6 @@ impl RetainedMessages {
             walk.segment += 1;
         }
         false
-    }
-
-    /// The retained message of one topic.
-    pub(crate) fn get(&self, topic: TopicRef<'_>) -> Option<Arc<Message>> {
-        self.segments.get(segment_of(topic.as_str()))?.read().get(topic).cloned()
     }
 
     fn gone(&self, message: Option<Arc<Message>>) {

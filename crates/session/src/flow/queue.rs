@@ -1,0 +1,110 @@
+//! Messages that wait for a window, a socket or a connection: bounded in number and bytes.
+//!
+//! QoS 0 waits apart from QoS 1 and 2, since it needs no window and must not wait for one (MQTT-4.9.0-2). Order is kept
+//! within each of the two, which is what the standard promises: per topic and QoS (MQTT-4.6.0-6).
+
+use std::collections::VecDeque;
+
+use viaduct_codec::{QoS, Time};
+
+use crate::delivery::{Delivered, Delivery, DropReason, OnFull, QueueLimits};
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    zero: VecDeque<Delivery>,
+    rest: VecDeque<Delivery>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Messages and bytes that wait.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.zero.len() + self.rest.len(), self.bytes)
+    }
+
+    pub(crate) fn has_qos0(&self) -> bool {
+        !self.zero.is_empty()
+    }
+
+    pub(crate) fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// Adds a message, as the limits allow. `connected` decides what `OnFull::Disconnect` means.
+    pub(crate) fn push(&mut self, delivery: Delivery, limits: &QueueLimits, connected: bool) -> Delivered {
+        let size = delivery.message.size();
+        let mut dropped = false;
+        while self.size().0 >= limits.max_messages || self.bytes + size > limits.max_bytes {
+            match limits.on_full {
+                OnFull::Disconnect if connected => return Delivered::Overflow,
+                OnFull::Disconnect | OnFull::DropNewest => return Delivered::Dropped(DropReason::QueueFull),
+                OnFull::DropOldest => {
+                    let Some(oldest) = self.zero.pop_front().or_else(|| self.rest.pop_front()) else {
+                        return Delivered::Dropped(DropReason::QueueFull);
+                    };
+                    self.bytes -= oldest.message.size();
+                    dropped = true;
+                }
+            }
+        }
+        self.bytes += size;
+        if delivery.qos == QoS::AtMostOnce {
+            self.zero.push_back(delivery)
+        } else {
+            self.rest.push_back(delivery)
+        }
+        if dropped { Delivered::Dropped(DropReason::QueueFull) } else { Delivered::Queued }
+    }
+
+    /// The next QoS 0 message that is not expired; those that are, are counted in `expired`.
+    pub(crate) fn pop_qos0(&mut self, now: Time, expired: &mut u64) -> Option<Delivery> {
+        Self::pop(&mut self.zero, &mut self.bytes, now, expired)
+    }
+
+    /// As [`Queue::pop_qos0`] for QoS 1 and 2.
+    pub(crate) fn pop_rest(&mut self, now: Time, expired: &mut u64) -> Option<Delivery> {
+        Self::pop(&mut self.rest, &mut self.bytes, now, expired)
+    }
+
+    /// Gives up what is QoS 0: it is for a connection, not for a session.
+    pub(crate) fn clear_qos0(&mut self) {
+        self.bytes -= self.zero.iter().map(|delivery| delivery.message.size()).sum::<usize>();
+        self.zero = VecDeque::new();
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes what came by a share group: by `group`, or by any.
+    pub(crate) fn take_shared(&mut self, group: Option<&str>, taken: &mut Vec<Delivery>) {
+        let is_meant = |delivery: &Delivery| match (&delivery.group, group) {
+            (Some(own), Some(group)) => **own == *group,
+            (own, None) => own.is_some(),
+            (None, Some(_)) => false,
+        };
+        for queue in [&mut self.rest, &mut self.zero] {
+            if queue.iter().any(is_meant) {
+                let (meant, kept) = std::mem::take(queue).into_iter().partition(is_meant);
+                *queue = kept;
+                let meant: VecDeque<Delivery> = meant;
+                self.bytes -= meant.iter().map(|delivery| delivery.message.size()).sum::<usize>();
+                taken.extend(meant);
+            }
+        }
+    }
+
+    fn pop(queue: &mut VecDeque<Delivery>, bytes: &mut usize, now: Time, expired: &mut u64) -> Option<Delivery> {
+        loop {
+            let delivery = queue.pop_front()?;
+            *bytes -= delivery.message.size();
+            if queue.is_empty() {
+                *queue = VecDeque::new(); // An idle session holds no buffer.
+            }
+            if !delivery.message.is_expired(now) {
+                return Some(delivery);
+            }
+            *expired += 1;
+        }
+    }
+}

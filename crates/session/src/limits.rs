@@ -1,0 +1,15 @@
+//! The bounds of a conversation that are not settings, with their reasons.
+
+/// Bytes on their way to one peer above which messages wait in the queue instead. A socket buffer holds about as much;
+/// more would only be memory for a peer that does not read.
+pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;
+
+/// Packet identifiers in use up to which they are found by looking through a list; beyond, a set of 8 KiB is kept.
+pub(crate) const FEW_IDS: usize = 32;
+
+/// Topic aliases that are assigned towards one peer however many it allows: beyond this the table costs more than it
+/// saves.
+pub(crate) const ALIASES_OUT: u16 = 64;
+
+/// Seconds that a client's end waits for PINGRESP before it takes the server for dead.
+pub(crate) const PINGRESP_SECONDS: u32 = 10;

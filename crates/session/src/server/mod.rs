@@ -1,0 +1,354 @@
+//! The broker's end of a conversation.
+//!
+//! [`admit`] turns a CONNECT into an [`Admission`] or a [`Refusal`]; [`Session`] then keeps what belongs to the ClientID, with
+//! and without a connection.
+//!
+//! ```text
+//!        attach                       detach
+//! offline ------> connected ------------------> offline       ended by whoever keeps the sessions
+//!                  |  handle: a packet came -> Event or Violation
+//!                  |  deliver: a message for the client
+//!                  |  pump: the output was written
+//! ```
+
+mod admit;
+mod refusal;
+mod will;
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use viaduct_codec::{
+    Auth, Connack, ConnackProperties, Disconnect, Level, Packet, PacketId, PacketType, QoS, ReasonCode, Suback,
+    Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
+};
+
+pub use admit::{Admission, Terms, admit};
+pub use refusal::{Refusal, RefusalKind};
+pub use will::{Ending, Will, WillFate, will_fate};
+
+use crate::delivery::{Counts, Delivered, Delivery, DropReason, QueueLimits};
+use crate::flow::{self, Answered, Flow, Incoming, KeepAlive, Queue};
+use crate::limits::OUTPUT_HIGH_WATER;
+use crate::output::Output;
+use crate::violation::Violation;
+
+/// What a packet of the client asks for. What the conversation itself needs has been answered already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Nothing.
+    None,
+    /// A message. QoS 1 and 2 wait for [`Session::acknowledge`].
+    Publish(Incoming<'a>),
+    /// Waits for [`Session::suback`].
+    Subscribe(Subscribe<'a>),
+    /// Waits for [`Session::unsuback`].
+    Unsubscribe(Unsubscribe<'a>),
+    /// The client ends the connection. A session expiry that it sent is in force.
+    Disconnect {
+        /// `NORMAL_DISCONNECTION` for 3.x.
+        reason: ReasonCode,
+    },
+    /// One step of an authentication exchange.
+    Auth(Auth<'a>),
+    /// A message that was sent is settled, one way or the other.
+    Settled {
+        /// What the client said.
+        reason: ReasonCode,
+    },
+}
+
+/// What a broker keeps of one ClientID.
+#[derive(Debug)]
+pub struct Session {
+    flow: Flow,
+    queue: Queue,
+    limits: QueueLimits,
+    /// Seconds that it outlives its connection.
+    expiry: u32,
+    link: Option<Link>,
+}
+
+/// What ends with the connection.
+#[derive(Debug)]
+struct Link {
+    level: Level,
+    keep_alive: KeepAlive,
+    /// CONNECT asked for a session that outlives the connection, so DISCONNECT may change for how long.
+    may_change_expiry: bool,
+    max_expiry: Option<u32>,
+}
+
+impl Session {
+    /// A session without a connection.
+    #[must_use]
+    pub fn new(queue: QueueLimits) -> Self {
+        Self { flow: Flow::default(), queue: Queue::default(), limits: queue, expiry: 0, link: None }
+    }
+
+    /// Whether it has a connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// What the connection speaks.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.level().map(Level::version)
+    }
+
+    /// The protocol level of the connection.
+    #[must_use]
+    pub fn level(&self) -> Option<Level> {
+        self.link.as_ref().map(|link| link.level)
+    }
+
+    /// Seconds that it outlives its connection; `u32::MAX` never ends.
+    #[must_use]
+    pub fn session_expiry(&self) -> u32 {
+        self.expiry
+    }
+
+    /// QoS 1 and 2 messages that were sent and are not settled.
+    #[must_use]
+    pub fn inflight(&self) -> usize {
+        self.flow.inflight()
+    }
+
+    /// Messages that wait, and their bytes.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        self.queue.size()
+    }
+
+    /// When the client has been silent for too long; `None` without a connection or keep alive.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.link.as_ref()?.keep_alive.deadline()
+    }
+
+    /// Whether the client has been silent for one and a half keep alive intervals (MQTT-3.1.2-22).
+    #[must_use]
+    pub fn is_overdue(&self, now: Time) -> bool {
+        self.link.as_ref().is_some_and(|link| link.keep_alive.is_overdue(now))
+    }
+
+    /// What happened since it was last asked.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(self.flow.counts())
+    }
+
+    /// Begins a connection: CONNACK, and with a session that was there before (`session_present`) what it left open, in the
+    /// original order, and then what waits.
+    pub fn attach(&mut self, now: Time, admission: &Admission, terms: &Terms, session_present: bool, out: &mut Output) {
+        let version = admission.level.version();
+        self.expiry = admission.session_expiry;
+        self.limits = terms.queue.clone();
+        self.link = Some(Link {
+            level: admission.level,
+            keep_alive: KeepAlive::server(admission.keep_alive, now),
+            may_change_expiry: admission.session_expiry > 0,
+            max_expiry: terms.max_session_expiry,
+        });
+        self.flow.attach(flow::Terms {
+            version,
+            window: admission.receive_maximum,
+            maximum_packet_size: admission.maximum_packet_size,
+            aliases_out: if version.is_v5() { admission.topic_alias_maximum } else { 0 },
+            aliases_in: if version.is_v5() { terms.topic_alias_maximum } else { 0 },
+            receive_maximum: if version.is_v5() { terms.receive_maximum } else { 0 },
+            problem_information: admission.problem_information,
+        });
+        self.flow.write(&Packet::Connack(Box::new(connack(admission, terms, session_present))), out);
+        self.pump(now, out);
+    }
+
+    /// One packet from the client.
+    ///
+    /// # Errors
+    /// The client broke a rule: the connection is to be closed with [`Violation::reason`].
+    pub fn handle<'a>(&mut self, now: Time, packet: Packet<'a>, out: &mut Output) -> Result<Event<'a>, Violation> {
+        let Some(link) = &mut self.link else { return Ok(Event::None) };
+        link.keep_alive.touch(now);
+        match packet {
+            Packet::Publish(publish) => {
+                if !publish.properties.subscription_ids.is_empty() {
+                    return Err(Violation::SubscriptionIdFromClient); // MQTT-3.3.4-6
+                }
+                Ok(self.flow.publish_in(publish, out)?.map_or(Event::None, Event::Publish))
+            }
+            Packet::Puback(ack) => self.answered(now, |flow, _| flow.puback(&ack), out),
+            Packet::Pubrec(ack) => self.answered(now, |flow, out| flow.pubrec(&ack, out), out),
+            Packet::Pubcomp(ack) => self.answered(now, |flow, _| flow.pubcomp(&ack), out),
+            Packet::Pubrel(ack) => {
+                self.flow.pubrel(&ack, out);
+                Ok(Event::None)
+            }
+            Packet::Subscribe(subscribe) => Ok(Event::Subscribe(subscribe)),
+            Packet::Unsubscribe(unsubscribe) => Ok(Event::Unsubscribe(unsubscribe)),
+            Packet::Pingreq => {
+                self.flow.write(&Packet::Pingresp, out); // MQTT-3.12.4-1
+                Ok(Event::None)
+            }
+            Packet::Disconnect(disconnect) => self.disconnected(&disconnect),
+            Packet::Auth(auth) => Ok(Event::Auth(auth)),
+            Packet::Connect(_) => {
+                let why = "the connection has sent CONNECT already"; // MQTT-3.1.0-2
+                Err(Violation::UnexpectedPacket { packet: PacketType::Connect, why })
+            }
+            Packet::Connack(_) => Err(from_server(PacketType::Connack)),
+            Packet::Suback(_) => Err(from_server(PacketType::Suback)),
+            Packet::Unsuback(_) => Err(from_server(PacketType::Unsuback)),
+            Packet::Pingresp => Err(from_server(PacketType::Pingresp)),
+        }
+    }
+
+    /// Answers a message of QoS 1 or 2 that the broker has taken, or refuses.
+    pub fn acknowledge(
+        &mut self,
+        id: PacketId,
+        qos: QoS,
+        reason: ReasonCode,
+        reason_string: Option<&str>,
+        out: &mut Output,
+    ) {
+        self.flow.acknowledge(id, qos, reason, reason_string, out);
+    }
+
+    /// Answers a SUBSCRIBE, one reason per filter. 3.1 has no word for a failure: the caller gives it the QoS that was asked.
+    pub fn suback(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>, out: &mut Output) {
+        let user_properties = UserProperties::default();
+        self.flow.write(&Packet::Suback(Suback { packet_id, reasons, reason_string: None, user_properties }), out);
+    }
+
+    /// Answers an UNSUBSCRIBE, one reason per filter.
+    pub fn unsuback(&mut self, packet_id: PacketId, mut reasons: Vec<ReasonCode>, out: &mut Output) {
+        if self.version() != Some(Version::V5) {
+            reasons.clear();
+        }
+        let user_properties = UserProperties::default();
+        self.flow.write(&Packet::Unsuback(Unsuback { packet_id, reasons, reason_string: None, user_properties }), out);
+    }
+
+    /// Sends a message, lets it wait, or gives it up.
+    ///
+    /// QoS 0 goes out as long as the output is not too full, whatever waits for the window, and is not kept for a client that
+    /// is not there. QoS 1 and 2 never overtake what waits.
+    pub fn deliver(&mut self, now: Time, delivery: Delivery, out: &mut Output) -> Delivered {
+        let connected = self.link.is_some();
+        let has_room = connected && out.pending() < OUTPUT_HIGH_WATER;
+        let at_once = if delivery.qos == QoS::AtMostOnce {
+            if !connected {
+                return Delivered::Dropped(DropReason::Offline);
+            }
+            has_room && !self.queue.has_qos0()
+        } else {
+            has_room && !self.queue.has_rest() && self.flow.is_open()
+        };
+        if !at_once {
+            return self.queue.push(delivery, &self.limits, connected);
+        }
+        if delivery.message.is_expired(now) {
+            return Delivered::Dropped(DropReason::Expired); // MQTT-3.3.2-5
+        }
+        match self.flow.send(now, &delivery, 0, out) {
+            Ok(()) => Delivered::Sent,
+            Err(flow::TooLarge) => Delivered::Dropped(DropReason::TooLarge),
+        }
+    }
+
+    /// Sends what the window and the output have room for: first what an earlier connection left open, then what waits.
+    pub fn pump(&mut self, now: Time, out: &mut Output) {
+        if self.link.is_none() {
+            return;
+        }
+        self.flow.send_again(now, out);
+        let mut expired = 0;
+        while out.pending() < OUTPUT_HIGH_WATER {
+            let next = if self.flow.is_open() { self.queue.pop_rest(now, &mut expired) } else { None };
+            let Some(delivery) = next.or_else(|| self.queue.pop_qos0(now, &mut expired)) else { break };
+            if self.flow.send(now, &delivery, 0, out).is_err() {
+                self.flow.counts().too_large += 1;
+            }
+        }
+        self.flow.counts().expired += expired;
+    }
+
+    /// Writes DISCONNECT for a 5.0 client, with words if it wants them and takes them; nothing for 3.x.
+    pub fn disconnect(&mut self, reason: ReasonCode, reason_string: Option<&str>, out: &mut Output) {
+        if self.version() != Some(Version::V5) {
+            return;
+        }
+        let wanted = self.flow.terms().is_some_and(|terms| terms.problem_information);
+        let mut disconnect = Disconnect { reason_string: reason_string.filter(|_| wanted), ..Disconnect::new(reason) };
+        if !self.flow.write(&Packet::Disconnect(disconnect), out) && disconnect.reason_string.is_some() {
+            disconnect.reason_string = None; // MQTT-3.14.2-3
+            self.flow.write(&Packet::Disconnect(disconnect), out);
+        }
+    }
+
+    /// The connection is over. What is open and what waits with QoS 1 and 2 stays for the next one.
+    pub fn detach(&mut self) {
+        self.link = None;
+        self.flow.detach();
+        self.queue.clear_qos0();
+    }
+
+    /// Takes what came by the share group `group`, or by any, and may go to another member: what waits, and for any group what
+    /// was sent with QoS 1 and not acknowledged. To be asked when a member leaves its group or its session ends.
+    pub fn take_shared(&mut self, group: Option<&str>) -> Vec<Delivery> {
+        let mut taken = if group.is_none() { self.flow.take_shared() } else { Vec::new() };
+        self.queue.take_shared(group, &mut taken);
+        taken
+    }
+
+    /// The session ends: nothing is owed any more.
+    pub fn clear(&mut self) {
+        self.flow.forget();
+        self.queue.clear();
+    }
+
+    fn answered<'a>(
+        &mut self,
+        now: Time,
+        answer: impl FnOnce(&mut Flow, &mut Output) -> Result<Answered, Violation>,
+        out: &mut Output,
+    ) -> Result<Event<'a>, Violation> {
+        match answer(&mut self.flow, out)? {
+            Answered::Nothing | Answered::Received(..) => Ok(Event::None),
+            Answered::Over(_, reason) => {
+                self.pump(now, out);
+                Ok(Event::Settled { reason })
+            }
+        }
+    }
+
+    fn disconnected<'a>(&mut self, disconnect: &Disconnect<'_>) -> Result<Event<'a>, Violation> {
+        if let (Some(seconds), Some(link)) = (disconnect.session_expiry, &self.link) {
+            if !link.may_change_expiry && seconds > 0 {
+                return Err(Violation::SessionExpiryRaised { seconds });
+            }
+            self.expiry = link.max_expiry.map_or(seconds, |max| seconds.min(max));
+        }
+        Ok(Event::Disconnect { reason: disconnect.reason })
+    }
+}
+
+fn connack<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) -> Connack<'a> {
+    let mut properties = ConnackProperties::default();
+    if admission.level.version().is_v5() {
+        properties.session_expiry = admission.session_expiry_changed.then_some(admission.session_expiry);
+        properties.receive_maximum = NonZeroU16::new(terms.receive_maximum).filter(|max| *max < NonZeroU16::MAX);
+        properties.retain_available = (!terms.retain_available).then_some(false);
+        properties.maximum_packet_size = NonZeroU32::new(terms.maximum_packet_size);
+        properties.assigned_client_id = admission.assigned.then_some(admission.client_id.as_str()); // MQTT-3.1.3-7
+        properties.topic_alias_maximum = Some(terms.topic_alias_maximum).filter(|max| *max > 0);
+        properties.server_keep_alive = admission.server_keep_alive;
+    }
+    // 3.1 has no such flag; the codec leaves it out there.
+    Connack { session_present, reason: ReasonCode::SUCCESS, properties }
+}
+
+fn from_server(packet: PacketType) -> Violation {
+    Violation::UnexpectedPacket { packet, why: "only a server sends it" }
+}

@@ -1,0 +1,214 @@
+//! The broker of a test: engines, mail between them, and a clock that moves when it is told to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use viaduct_codec::{Packet, Time, Version};
+use viaduct_engine::{
+    AllowAll, Arrival, Authorizer, Connected, ConnectionId, Engine, Identity, Settings, Shared, worker_of,
+};
+use viaduct_session::server::{Terms, admit};
+use viaduct_store::MemoryStore;
+
+use crate::client::Client;
+
+/// A broker without sockets.
+#[derive(Debug)]
+pub struct World {
+    engines: Vec<Engine>,
+    /// What the listener of the test offers; change it before a client connects.
+    pub terms: Arc<Terms>,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    now: Time,
+    connections: u64,
+}
+
+impl World {
+    /// A broker of `workers` workers with default settings where everybody may do everything.
+    #[must_use]
+    pub fn new(workers: u16) -> Self {
+        Self::with(workers, Settings::default(), Box::new(AllowAll))
+    }
+
+    /// A broker of `workers` workers.
+    #[must_use]
+    pub fn with(workers: u16, settings: Settings, authorizer: Box<dyn Authorizer>) -> Self {
+        let shared = Shared::new(workers, authorizer);
+        let now = Time::from_millis(1_700_000_000_000);
+        let settings = Arc::new(settings);
+        let engines = (0..workers)
+            .map(|worker| {
+                let store = Box::<MemoryStore>::default();
+                let worker = viaduct_engine::WorkerId(worker);
+                Engine::new(worker, Arc::clone(&shared), Arc::clone(&settings), store, 7, now)
+            })
+            .collect();
+        Self { engines, terms: Arc::default(), shared, now, connections: 0 }
+    }
+
+    /// The time of the test.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The engine of a worker, for its numbers and views.
+    ///
+    /// # Panics
+    /// There is no such worker.
+    pub fn engine(&mut self, worker: usize) -> &mut Engine {
+        self.engines.get_mut(worker).expect("the test named a worker that exists")
+    }
+
+    /// Lets time pass; every deadline on the way fires at its moment.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now.after(duration);
+        while let Some(next) = self.engines.iter().filter_map(Engine::next_timeout).min().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            for engine in &mut self.engines {
+                engine.handle_timeout(self.now);
+            }
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Opens a connection with this CONNECT; what came back is in the client. A newcomer that is held in a takeover
+    /// storm is let in when its time comes, which moves the clock.
+    ///
+    /// # Panics
+    /// The packet is no CONNECT, or the terms refuse it: that is tested with `viaduct_session::server::admit`.
+    pub fn connect(&mut self, packet: &Packet<'_>) -> Client {
+        self.connect_as(packet, Identity::default())
+    }
+
+    /// As [`World::connect`], as somebody.
+    ///
+    /// # Panics
+    /// As [`World::connect`].
+    pub fn connect_as(&mut self, packet: &Packet<'_>, identity: Identity) -> Client {
+        let Packet::Connect(connect) = packet else { panic!("not a CONNECT: {packet:?}") };
+        self.connections += 1;
+        let id = ConnectionId(self.connections);
+        let assigned = format!("assigned-{}", self.connections);
+        let admission = admit(connect, &self.terms, self.now, || assigned.as_str().into()).expect("the terms allow it");
+        let version = connect.level.version();
+        let worker = usize::from(worker_of(admission.client_id.as_str(), self.workers()).0);
+        let mut arrival = Box::new(Arrival {
+            admission,
+            identity,
+            peer: format!("test:{}", self.connections).into(),
+            listener: "test".into(),
+            mountpoint: None,
+            terms: Arc::clone(&self.terms),
+            waited_until: None,
+        });
+        loop {
+            let now = self.now;
+            match self.engine(worker).handle_connect(now, id, arrival) {
+                Connected::Taken => break,
+                Connected::Held { until, arrival: held } => {
+                    self.pass(until.since(now));
+                    arrival = held;
+                }
+            }
+        }
+        self.settle();
+        Client::new(worker, id, version)
+    }
+
+    /// Sends packets of `client`, and takes what it got in answer into its mailbox.
+    ///
+    /// # Panics
+    /// A packet can't be encoded.
+    pub fn send(&mut self, client: &mut Client, packets: &[Packet<'_>]) {
+        let mut bytes = Vec::new();
+        for packet in packets {
+            packet.encode(client.version, &mut bytes).expect("a packet that the test made");
+        }
+        self.send_bytes(client, &bytes);
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_bytes(&mut self, client: &mut Client, bytes: &[u8]) {
+        client.pending.extend_from_slice(bytes);
+        loop {
+            let now = self.now;
+            let progress = self.engine(client.worker).handle_bytes(now, client.id, &client.pending);
+            client.pending.drain(..progress.consumed);
+            self.settle();
+            if !progress.more {
+                break;
+            }
+        }
+        self.take(client);
+    }
+
+    /// Cuts the connection of `client` without a word.
+    pub fn cut(&mut self, client: &mut Client) {
+        self.take(client);
+        let now = self.now;
+        self.engine(client.worker).handle_closed(now, client.id, "cut by the test");
+        self.settle();
+    }
+
+    /// Takes what is on its way to `client` into its mailbox.
+    pub fn take(&mut self, client: &mut Client) {
+        loop {
+            let id = client.id;
+            let engine = self.engines.get_mut(client.worker).expect("a client knows its worker");
+            let Some(output) = engine.output(id) else { break };
+            if output.is_empty() {
+                break;
+            }
+            let bytes = output.unsent().to_vec();
+            output.advance(bytes.len());
+            client.receive(&bytes);
+            let now = self.now;
+            self.engine(client.worker).handle_drained(now, id);
+            self.settle();
+        }
+        let closing = self.engine(client.worker).closing(client.id).is_some();
+        client.closed |= closing;
+    }
+
+    fn workers(&self) -> u16 {
+        u16::try_from(self.engines.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Carries mail until there is none.
+    fn settle(&mut self) {
+        loop {
+            let mail: Vec<_> =
+                self.engines.iter_mut().flat_map(|engine| std::iter::from_fn(|| engine.poll_mail())).collect();
+            if mail.is_empty() {
+                return;
+            }
+            let now = self.now;
+            for (worker, mail) in mail {
+                self.engine(usize::from(worker.0)).handle_mail(now, mail);
+            }
+        }
+    }
+}
+
+/// A CONNECT with nothing special: clean start, keep alive off.
+#[must_use]
+pub fn connect<'a>(version: Version, client_id: &'a str) -> viaduct_codec::Connect<'a> {
+    let level = match version {
+        Version::V31 => viaduct_codec::Level::V31,
+        Version::V311 => viaduct_codec::Level::V311,
+        Version::V5 => viaduct_codec::Level::V5,
+    };
+    viaduct_codec::Connect {
+        level,
+        clean_start: true,
+        keep_alive: 0,
+        client_id,
+        will: None,
+        username: None,
+        password: None,
+        properties: viaduct_codec::ConnectProperties::default(),
+    }
+}
