@@ -98,11 +98,13 @@ impl Retained {
             }
             let ends_here = step.everything || step.rest.is_none() || step.rest == Some("#");
             // The edge's own node was handed out before; so was everything on the way to it.
-            if ends_here && step.edge.is_none() && step.at != ROOT {
-                if let Some(message) = self.tree.get(step.at).and_then(|node| node.value.as_ref()) {
-                    found.push(Arc::clone(message));
-                    left -= 1;
-                }
+            if ends_here
+                && step.edge.is_none()
+                && step.at != ROOT
+                && let Some(message) = self.tree.get(step.at).and_then(|node| node.value.as_ref())
+            {
+                found.push(Arc::clone(message));
+                left -= 1;
             }
             self.go_below(step, &edge, &mut steps);
         }

@@ -32,8 +32,12 @@ pub struct Subscriptions<K> {
 struct Ending<K> {
     holders: Vec<(K, Subscription)>,
     /// Boxed, because few filters have any.
-    groups: Option<Box<Vec<Group<K>>>>,
+    groups: Option<Box<Groups<K>>>,
 }
+
+/// The share groups of one filter, by name.
+#[derive(Debug)]
+struct Groups<K>(Vec<Group<K>>);
 
 /// The members of one share name at one filter.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ impl<K> Default for Ending<K> {
 
 impl<K> Ending<K> {
     fn is_empty(&self) -> bool {
-        self.holders.is_empty() && self.groups.as_ref().is_none_or(|groups| groups.is_empty())
+        self.holders.is_empty() && self.groups.as_ref().is_none_or(|groups| groups.0.is_empty())
     }
 }
 
@@ -89,7 +93,7 @@ impl<K: Copy + Eq + Hash + Ord> Subscriptions<K> {
         let is_new = match filter.share() {
             None => put(&mut node.value.holders, key, subscription),
             Some(_) => {
-                let groups = node.value.groups.get_or_insert_default();
+                let groups = &mut node.value.groups.get_or_insert_with(|| Box::new(Groups(Vec::new()))).0;
                 let group = match groups.iter().position(|group| &*group.filter == filter.as_str()) {
                     Some(position) => groups.get_mut(position),
                     None => {
@@ -130,7 +134,7 @@ impl<K: Copy + Eq + Hash + Ord> Subscriptions<K> {
         let Some(node) = self.tree.find(share.filter.as_str()).and_then(|at| self.tree.get_mut(at)) else {
             return false;
         };
-        let groups = node.value.groups.iter_mut().flat_map(|groups| groups.iter_mut());
+        let groups = node.value.groups.iter_mut().flat_map(|groups| groups.0.iter_mut());
         let mut members = groups.filter(|group| &*group.filter == filter.as_str()).flat_map(|group| &mut group.members);
         members.find(|member| member.key == key).map(|member| member.online = online).is_some()
     }
@@ -169,7 +173,7 @@ impl<K: Copy + Eq + Hash + Ord> Subscriptions<K> {
         for (key, subscription) in &node.value.holders {
             into.add(*key, *subscription);
         }
-        for group in node.value.groups.iter().flat_map(|groups| groups.iter()) {
+        for group in node.value.groups.iter().flat_map(|groups| groups.0.iter()) {
             into.add_group(&group.filter, &group.members);
         }
     }
@@ -177,7 +181,7 @@ impl<K: Copy + Eq + Hash + Ord> Subscriptions<K> {
 
 impl<K: Copy + Eq> Ending<K> {
     fn leave(&mut self, filter: &str, key: K) -> bool {
-        let Some(groups) = &mut self.groups else { return false };
+        let Some(Groups(groups)) = self.groups.as_deref_mut() else { return false };
         let Some(place) = groups.iter().position(|group| &*group.filter == filter) else { return false };
         let Some(group) = groups.get_mut(place) else { return false };
         let Some(member) = group.members.iter().position(|member| member.key == key) else { return false };

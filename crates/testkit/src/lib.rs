@@ -3,6 +3,8 @@
 //! In: what clients send, and how much time passes. Out: the packets that each client got. No socket, no thread and no
 //! real time, so that a delay of hours is tested in microseconds and every run is the same run.
 
+#![allow(clippy::panic, reason = "a test that holds it wrong is to fail at once")]
+
 mod client;
 mod world;
 
