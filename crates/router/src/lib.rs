@@ -4,7 +4,7 @@
 //! data: no lock, no clock, no packet identifier, no connection.
 //!
 //! [`Subscriptions`] is a trie of filters, matched without recursion; a match goes into [`Matches`] and freezes into a
-//! [`RouteSet`]. [`Retained`] is a trie of topics. Both live in an arena ([`tree`]) and give back what they no longer
+//! [`RouteSet`]. [`Retained`] is a trie of topics. Both live in an arena (`tree`) and give back what they no longer
 //! need.
 
 mod matches;

@@ -1,5 +1,7 @@
 //! The tries against a naive model: a list of filters, each asked whether it matches.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests in a file of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

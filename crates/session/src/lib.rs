@@ -4,7 +4,7 @@
 //! In: packets, the time, messages to deliver. Out: events, and encoded bytes appended to an [`Output`]. No I/O, no clock,
 //! no other session: who hears a message and who may publish it is decided elsewhere.
 //!
-//! [`server::admit`] judges a CONNECT; [`server::Session`] is what a broker keeps of one ClientID, with and without a
+//! [`server::admit()`] judges a CONNECT; [`server::Session`] is what a broker keeps of one ClientID, with and without a
 //! connection; [`client::Client`] is what a bridge dials with. Both ends run on the same `flow`: the window of
 //! unacknowledged messages, packet identifiers, topic aliases, the queue, keep alive.
 

@@ -1,6 +1,6 @@
 //! The broker's end of a conversation.
 //!
-//! [`admit`] turns a CONNECT into an [`Admission`] or a [`Refusal`]; [`Session`] then keeps what belongs to the ClientID, with
+//! [`admit()`] turns a CONNECT into an [`Admission`] or a [`Refusal`]; [`Session`] then keeps what belongs to the ClientID, with
 //! and without a connection.
 //!
 //! ```text
