@@ -1,5 +1,7 @@
 //! Messages reach who subscribed, on one worker and across several.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests in a file of tests")]
+
 use std::time::Duration;
 
 use viaduct_codec::{

@@ -1,5 +1,7 @@
 //! Sessions begin, resume, are taken over and end; wills go by the rules.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests in a file of tests")]
+
 use std::time::Duration;
 
 use viaduct_codec::{
