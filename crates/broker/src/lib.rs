@@ -1,1 +1,40 @@
-//! Sockets, threads and signals around the engine.
+//! Sockets, threads and signals around the engine: listeners, workers, logins, bridges, metrics.
+//!
+//! In: a checked configuration. Out: a running broker ([`run`]), a bridge that was checked ([`check_bridge`]), a user
+//! file that was written ([`set_password`]). All rules of MQTT live below, in `engine`, `session` and `bridge`; this
+//! crate moves bytes and decides who may come in.
+
+mod admin;
+mod auth;
+mod bridge;
+mod clock;
+mod connection;
+mod counters;
+mod files;
+mod flush;
+mod hello;
+mod limits;
+mod links;
+mod listener;
+mod logging;
+mod mailbox;
+mod metrics;
+mod refusal_log;
+mod reload;
+mod run;
+mod state;
+mod sys;
+mod terms;
+mod tls;
+mod transport;
+mod worker;
+
+pub use auth::{AuthFileError, HashKind, WriteError, set_password};
+pub use bridge::{CheckTarget, PlanError, check as check_bridge};
+pub use listener::BindError;
+pub use reload::SetupError;
+pub use run::run;
+pub use tls::TlsFileError;
+
+/// The version of this broker.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

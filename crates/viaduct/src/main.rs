@@ -1,2 +1,165 @@
-//! The command line.
-fn main() {}
+//! The command line: reads files, environment and arguments, and hands them to the crates that know what they mean.
+//!
+//! Exit codes: 0 done (for `run`: stopped by SIGTERM or SIGINT), 2 the configuration or the command line is wrong and
+//! nothing was started, 1 anything else.
+
+mod cli;
+mod password;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use viaduct_broker::{CheckTarget, HashKind};
+use viaduct_config::{Loaded, Source, SourceFile};
+
+use cli::{BridgeCommand, Cli, Command, ConfigArgs, RunArgs};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The configuration or the command line is wrong.
+const BAD_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => run(&cli.run),
+        Some(Command::Run(args)) => run(&args.or(cli.run)),
+        Some(Command::CheckConfig { file, config }) => check_config(file.as_deref(), &config),
+        Some(Command::Passwd { file, user, pbkdf2 }) => passwd(&file, &user, pbkdf2),
+        Some(Command::Bridge { command: BridgeCommand::Check { name, url, config } }) => {
+            check_bridge(name.as_deref(), url.as_deref(), &config)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(text) = &failure.text {
+                // Standard error may be gone; the exit code says it too.
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why the process ends, and with which code.
+#[derive(Debug)]
+struct Failure {
+    text: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    fn new(text: impl std::fmt::Display) -> Self {
+        Self { text: Some(text.to_string()), code: 1 }
+    }
+
+    fn configuration(text: impl std::fmt::Display) -> Self {
+        Self { text: Some(text.to_string()), code: BAD_CONFIGURATION }
+    }
+}
+
+fn run(args: &RunArgs) -> Result<(), Failure> {
+    let loaded = load(args.config.config.as_deref(), &args.config.overrides).map_err(Failure::configuration)?;
+    let again = || load(args.config.config.as_deref(), &args.config.overrides);
+    viaduct_broker::run(loaded, &again).map_err(|error| Failure::new(format!("viaduct: {error}")))
+}
+
+fn check_config(file: Option<&Path>, args: &ConfigArgs) -> Result<(), Failure> {
+    let file = file.or(args.config.as_deref());
+    let loaded = load(file, &args.overrides).map_err(Failure::configuration)?;
+    for warning in &loaded.warnings {
+        say(&format!("warning: {warning}"))?;
+    }
+    let config = &loaded.config;
+    say(&format!("the configuration is good: {} listeners, {} bridges", config.listeners.len(), config.bridges.len()))
+}
+
+fn passwd(file: &Path, user: &str, pbkdf2: bool) -> Result<(), Failure> {
+    let password = password::read(user).map_err(Failure::new)?;
+    let kind = if pbkdf2 { HashKind::Pbkdf2 } else { HashKind::Argon2id };
+    viaduct_broker::set_password(file, user, &password, kind).map_err(Failure::new)
+}
+
+fn check_bridge(name: Option<&str>, url: Option<&str>, args: &ConfigArgs) -> Result<(), Failure> {
+    let loaded = match url {
+        None => load(args.config.as_deref(), &args.overrides),
+        Some(url) => {
+            // A bridge of its own, read as if it were in a file, so that the same words mean the same.
+            let text = format!(
+                "[[bridge]]\nname = \"check\"\nurl = {}\n\n[[bridge.topic]]\nfilter = \"viaduct/bridge/check\"\ndirection = \"in\"\n",
+                quoted(url)
+            );
+            let file = SourceFile { name: "--url".to_owned(), text };
+            parse(Some(file), &args.overrides)
+        }
+    }
+    .map_err(Failure::configuration)?;
+    let name = name.unwrap_or("check");
+    let Some(bridge) = loaded.config.bridges.iter().find(|bridge| bridge.name == name) else {
+        let names: Vec<&str> = loaded.config.bridges.iter().map(|bridge| bridge.name.as_str()).collect();
+        let known =
+            if names.is_empty() { "there is none".to_owned() } else { format!("there are {}", names.join(", ")) };
+        return Err(Failure::configuration(format!("no bridge is called {name:?}: {known}")));
+    };
+    let target = CheckTarget { config: &loaded.config, bridge };
+    match viaduct_broker::check_bridge(target, &mut std::io::stdout()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure { text: None, code: 1 }),
+        Err(error) => Err(Failure::new(error)),
+    }
+}
+
+/// `text` as a TOML string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            _ if character.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(character))),
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn load(file: Option<&Path>, overrides: &[String]) -> Result<Loaded, String> {
+    let file = match file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Some(SourceFile { name: path.display().to_string(), text })
+        }
+    };
+    parse(file, overrides)
+}
+
+fn parse(file: Option<SourceFile>, overrides: &[String]) -> Result<Loaded, String> {
+    // Names and values that are not UTF-8 can't be ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let source = Source { file, environment, overrides: overrides.to_vec(), hostname };
+    viaduct_config::load(source).map_err(|errors| errors.to_string())
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}").map_err(Failure::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_one_toml_string_whatever_is_in_it() {
+        assert_eq!(quoted("mqtt://a"), "\"mqtt://a\"");
+        assert_eq!(quoted("a\"\n[x]\\"), "\"a\\\"\\u000A[x]\\\\\"");
+    }
+}

@@ -1,0 +1,156 @@
+//! A bridge's configuration as its machine and its task need it: files read, nothing left to find out later.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use thiserror::Error;
+use viaduct_bridge::{Address, Direction, Protocol, RuleError, Settings, Topic};
+use viaduct_codec::Version;
+use viaduct_config::{Bridge, BridgeTls, BridgeTopic, BridgeVersion, Config};
+use viaduct_session::server::Terms;
+
+use super::BridgeStatus;
+use crate::tls::{self, TlsFileError};
+
+/// Everything that a bridge's task needs.
+#[derive(Debug)]
+pub(crate) struct BridgePlan {
+    pub(crate) settings: Settings,
+    /// For those addresses that speak TLS.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) tls_settings: BridgeTls,
+    /// How long each step of a dial may take.
+    pub(crate) step: Duration,
+    /// What the local half is offered.
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) status: Arc<BridgeStatus>,
+}
+
+/// Why a bridge can't be run as configured.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// A TLS file can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    /// The password file can't be read.
+    #[error("{}: {source} (bridge[{bridge}].password_file)", path.display())]
+    Password {
+        /// The bridge.
+        bridge: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Its rules don't fit together.
+    #[error("bridge \"{bridge}\": {source}")]
+    Rules {
+        /// The bridge.
+        bridge: String,
+        /// What is wrong.
+        source: RuleError,
+    },
+}
+
+/// Makes the plan of `bridge`. `origin` is what this process calls itself in the hop lists of messages; `previous` is
+/// what the bridge carried before a reload.
+///
+/// # Errors
+/// A file can't be used, or the rules don't fit together.
+pub(crate) fn plan(
+    config: &Config,
+    bridge: &Bridge,
+    previous: Option<&Bridge>,
+    origin: &str,
+    status: Arc<BridgeStatus>,
+) -> Result<BridgePlan, PlanError> {
+    let needs_tls = bridge.urls.iter().any(|url| url.tls);
+    let tls = if needs_tls { Some(tls::client_config(&bridge.name, &bridge.tls)?) } else { None };
+    let settings = settings(config, bridge, previous, origin)?;
+    viaduct_bridge::Rules::new(&settings).map_err(|source| PlanError::Rules { bridge: bridge.name.clone(), source })?;
+    Ok(BridgePlan {
+        settings,
+        tls,
+        tls_settings: bridge.tls.clone(),
+        step: bridge.connect_timeout,
+        terms: crate::terms::bridge_terms(config, bridge),
+        status,
+    })
+}
+
+/// The settings of the machine, with the password read.
+pub(super) fn settings(
+    config: &Config,
+    bridge: &Bridge,
+    previous: Option<&Bridge>,
+    origin: &str,
+) -> Result<Settings, PlanError> {
+    Ok(Settings {
+        name: bridge.name.clone(),
+        node: origin.to_owned(),
+        addresses: bridge
+            .urls
+            .iter()
+            .map(|url| Address { host: url.host.clone(), port: url.port, tls: url.tls })
+            .collect(),
+        protocol: match bridge.protocol_version {
+            BridgeVersion::Auto => Protocol::Auto,
+            BridgeVersion::V31 => Protocol::Fixed(Version::V31),
+            BridgeVersion::V311 => Protocol::Fixed(Version::V311),
+            BridgeVersion::V5 => Protocol::Fixed(Version::V5),
+        },
+        try_private: bridge.try_private,
+        client_id: bridge.client_id.clone(),
+        username: bridge.username.clone(),
+        password: password(bridge)?,
+        keep_alive: bridge.keepalive,
+        clean_session: bridge.clean_session,
+        session_expiry: bridge.session_expiry,
+        connect_timeout: bridge.connect_timeout,
+        reconnect_min: bridge.reconnect_min,
+        reconnect_max: bridge.reconnect_max,
+        max_inflight: bridge.max_inflight,
+        max_packet_size: config.limits.max_packet_size,
+        topic_alias_maximum: config.limits.topic_alias_maximum,
+        topics: bridge.topics.iter().map(topic).collect(),
+        previous: previous.map(|bridge| bridge.topics.iter().map(topic).collect()).unwrap_or_default(),
+        notifications: bridge.notifications.then(|| format!("$SYS/broker/connection/{}/state", bridge.client_id)),
+    })
+}
+
+fn topic(topic: &BridgeTopic) -> Topic {
+    Topic {
+        filter: topic.filter.clone(),
+        direction: match topic.direction {
+            viaduct_config::Direction::In => Direction::In,
+            viaduct_config::Direction::Out => Direction::Out,
+            viaduct_config::Direction::Both => Direction::Both,
+        },
+        qos: topic.qos,
+        retain: topic.retain,
+        local_prefix: topic.local_prefix.clone(),
+        remote_prefix: topic.remote_prefix.clone(),
+        allow_loop: topic.allow_loop,
+    }
+}
+
+fn password(bridge: &Bridge) -> Result<Option<Vec<u8>>, PlanError> {
+    let Some(path) = &bridge.password_file else {
+        return Ok(bridge.password.as_ref().map(|secret| secret.expose().as_bytes().to_vec()));
+    };
+    let mut bytes = crate::files::read(path).map_err(|source| PlanError::Password {
+        bridge: bridge.name.clone(),
+        path: path.clone(),
+        source,
+    })?;
+    // One line end belongs to the editor, not to the password.
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    Ok(Some(bytes))
+}

@@ -1,0 +1,437 @@
+//! The task of one bridge: moves bytes between its machine, the remote's socket and this worker's engine.
+//!
+//! In: a plan. Out: what the machine asks for: dials, connections, log lines. It decides nothing about MQTT. Must never:
+//! wait for one side while the other has something to say.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use tokio::time::{Sleep, sleep_until};
+use viaduct_bridge::{Action, Bridge, DialError, Severity};
+use viaduct_codec::{ClientId, Frame, Packet, Time, Version};
+use viaduct_engine::{Arrival, Connected, ConnectionId, Identity};
+use viaduct_session::server::admit;
+
+use super::dial::{Security, dial};
+use super::{BridgePlan, Control, LocalLink, Stop};
+use crate::limits::{BRIDGE_STATUS, SCRATCH};
+use crate::links::Outlet;
+use crate::transport::Transport;
+use crate::worker::Worker;
+
+type Dial = Pin<Box<dyn Future<Output = Result<Transport, DialError>>>>;
+
+/// The connection to the remote, as far as it has come.
+enum Remote {
+    None,
+    Dialling { attempt: u64, dial: Dial },
+    Open { transport: Box<Transport>, tail: Vec<u8>, blocked: bool },
+}
+
+/// The connection to this worker's engine.
+#[derive(Default)]
+struct Local {
+    link: Rc<LocalLink>,
+    /// While there is one.
+    id: Option<ConnectionId>,
+    /// CONNECT has not been handed in yet.
+    opening: bool,
+    /// Held in a takeover storm.
+    held: Option<(Time, Box<Arrival>)>,
+}
+
+/// Why the task woke up.
+enum Event {
+    Stop(Stop),
+    Local,
+    Dialled(u64, Result<Transport, DialError>),
+    RemoteRead,
+    RemoteWritable,
+    RemoteClosed(String),
+    Timeout,
+}
+
+struct Pump {
+    worker: Rc<Worker>,
+    plan: Rc<BridgePlan>,
+    bridge: Bridge,
+    local: Local,
+    remote: Remote,
+    security: Security,
+    stopping: bool,
+    /// When the numbers for metrics are due.
+    report: Time,
+}
+
+/// Runs the bridge until it is told to stop.
+pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Control>) {
+    let name = plan.settings.name.clone();
+    let bridge = match Bridge::new(plan.settings.clone(), crate::tls::seed()) {
+        Ok(bridge) => bridge,
+        Err(error) => {
+            tracing::error!(bridge = %name, %error, "the bridge can't be run");
+            return;
+        }
+    };
+    let security = Security { config: plan.tls.clone(), settings: plan.tls_settings.clone() };
+    let report = worker.now();
+    let mut pump =
+        Pump { worker, plan, bridge, local: Local::default(), remote: Remote::None, security, stopping: false, report };
+    let mut sleep = Box::pin(sleep_until(tokio::time::Instant::now()));
+    pump.bridge.start(pump.worker.now());
+    loop {
+        pump.settle();
+        pump.report(false);
+        if pump.stopping && pump.local.id.is_none() && !pump.local.opening {
+            break;
+        }
+        pump.arm(sleep.as_mut());
+        match std::future::poll_fn(|cx| pump.poll_event(cx, &control, sleep.as_mut())).await {
+            Event::Stop(stop) => {
+                pump.stopping = true;
+                let now = pump.worker.now();
+                pump.bridge.stop(now, stop == Stop::ForGood);
+            }
+            event => pump.handle(event),
+        }
+    }
+    pump.hang_up();
+    pump.report(true);
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        // After a panic too: the engine must not keep a connection that nobody drives.
+        if let Some(id) = self.local.id.take()
+            && self.worker.engine.try_borrow_mut().is_ok()
+        {
+            self.worker.closed(id, "the bridge ended");
+        }
+    }
+}
+
+impl Pump {
+    fn now(&self) -> Time {
+        self.worker.now()
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            // Moving bytes is what `settle` does.
+            Event::Local | Event::RemoteRead | Event::Stop(_) => {}
+            Event::RemoteWritable => {
+                if let Remote::Open { blocked, .. } = &mut self.remote {
+                    *blocked = false;
+                }
+            }
+            Event::Dialled(attempt, Ok(transport)) => {
+                self.remote = Remote::Open { transport: Box::new(transport), tail: Vec::new(), blocked: false };
+                self.bridge.handle_dialled(now, attempt);
+            }
+            Event::Dialled(attempt, Err(error)) => {
+                self.remote = Remote::None;
+                self.bridge.handle_dial_failed(now, attempt, error);
+            }
+            Event::RemoteClosed(why) => {
+                self.remote = Remote::None;
+                self.bridge.handle_remote_closed(now, &why);
+            }
+            Event::Timeout => {
+                self.retry_held(now);
+                self.bridge.handle_timeout(now);
+            }
+        }
+    }
+
+    /// Does what the machine asks for and moves bytes, until neither has anything more to do.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(action) = self.bridge.poll() {
+                self.act(action);
+                moved = true;
+            }
+            moved |= self.local_to_engine();
+            moved |= self.engine_to_local();
+            moved |= self.remote_to_bridge();
+            moved |= self.bridge_to_remote();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let name = &self.plan.settings.name;
+        match action {
+            Action::OpenLocal => self.open_local(),
+            Action::CloseLocal => {
+                self.local_to_engine();
+                self.local.opening = false;
+                self.local.held = None;
+                if let Some(id) = self.local.id.take() {
+                    self.worker.closed(id, "the bridge closed it");
+                }
+            }
+            Action::Dial { attempt, address, level } => {
+                tracing::debug!(bridge = %name, attempt, %address, %level, "dialling");
+                let (security, step) = (self.security.clone(), self.plan.step);
+                let dial = Box::pin(async move { dial(&address, &security, step).await });
+                self.remote = Remote::Dialling { attempt, dial };
+            }
+            Action::HangUp { attempt, reason } => {
+                if let Some(reason) = reason {
+                    tracing::debug!(bridge = %name, attempt, %reason, "hanging up");
+                }
+                self.hang_up();
+            }
+            Action::Log(event) => match event.severity() {
+                Severity::Info => tracing::info!("bridge \"{name}\": {event}"),
+                Severity::Warning => tracing::warn!("bridge \"{name}\": {event}"),
+            },
+            Action::StateChanged { up, error } => {
+                tracing::debug!(bridge = %name, up, error = error.map(tracing::field::display), "state");
+                self.report = Time::default();
+            }
+            action => tracing::debug!(bridge = %name, ?action, "not understood"),
+        }
+    }
+
+    fn open_local(&mut self) {
+        if let Some(id) = self.local.id.take() {
+            self.worker.closed(id, "the bridge opened another one");
+        }
+        self.local.held = None;
+        self.local.opening = true;
+    }
+
+    /// What the local half says, to the engine.
+    fn local_to_engine(&mut self) -> bool {
+        if self.local.opening {
+            return self.hand_in_connect();
+        }
+        let Some(id) = self.local.id.filter(|_| self.local.held.is_none()) else { return false };
+        let output = self.bridge.local_output();
+        if output.is_empty() {
+            return false;
+        }
+        let progress = self.worker.with_engine(|engine, now| engine.handle_bytes(now, id, output.unsent()));
+        output.advance(progress.consumed);
+        // The message rate is for clients; a bridge is slowed where its messages came from.
+        progress.consumed > 0
+    }
+
+    /// CONNECT of the local half, as any client's but for what is asked of strangers only.
+    fn hand_in_connect(&mut self) -> bool {
+        let now = self.now();
+        let output = self.bridge.local_output();
+        let Ok(Some(frame)) = Frame::split(output.unsent(), u32::MAX) else { return false };
+        let length = frame.bytes.len();
+        let admission = match Packet::decode(frame, Version::V5) {
+            Ok(Packet::Connect(connect)) => {
+                admit(&connect, &self.plan.terms, now, || ClientId::from(connect.client_id))
+                    .map_err(|e| e.why.to_string())
+            }
+            Ok(_) => Err("its first packet is no CONNECT".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        output.advance(length);
+        self.local.opening = false;
+        match admission {
+            Ok(admission) => {
+                let link = Rc::clone(&self.local.link);
+                let id = self.worker.links.borrow_mut().insert(Outlet::Bridge(link));
+                self.local.id = Some(id);
+                let arrival = Arrival {
+                    admission,
+                    identity: Identity { username: None, local: true },
+                    peer: "bridge".into(),
+                    listener: "bridge".into(),
+                    mountpoint: None,
+                    terms: Arc::clone(&self.plan.terms),
+                    waited_until: None,
+                };
+                self.connect_local(id, Box::new(arrival));
+            }
+            Err(why) => self.bridge.handle_local_closed(now, &why),
+        }
+        true
+    }
+
+    fn connect_local(&mut self, id: ConnectionId, arrival: Box<Arrival>) {
+        match self.worker.with_engine(|engine, now| engine.handle_connect(now, id, arrival)) {
+            Connected::Taken => self.local.held = None,
+            Connected::Held { until, arrival } => self.local.held = Some((until, arrival)),
+        }
+    }
+
+    fn retry_held(&mut self, now: Time) {
+        if let (Some(id), Some((_, arrival))) = (self.local.id, self.local.held.take_if(|(until, _)| *until <= now)) {
+            self.connect_local(id, arrival);
+        }
+    }
+
+    /// What the engine says, to the local half.
+    fn engine_to_local(&mut self) -> bool {
+        let Some(id) = self.local.id.filter(|_| self.local.held.is_none()) else { return false };
+        let now = self.now();
+        let mut engine = self.worker.engine.borrow_mut();
+        let Some(output) = engine.output(id) else { return false };
+        let mut used = 0;
+        if !output.is_empty() {
+            used = self.bridge.handle_local(now, output.unsent());
+            output.advance(used);
+        }
+        if !output.is_empty() {
+            return used > 0;
+        }
+        if let Some(why) = engine.closing(id).map(ToString::to_string) {
+            drop(engine);
+            self.worker.closed(id, &why);
+            self.local.id = None;
+            self.bridge.handle_local_closed(now, &why);
+            return true;
+        }
+        if used > 0 {
+            engine.handle_drained(now, id);
+            drop(engine);
+            self.worker.flush_soon();
+        }
+        used > 0
+    }
+
+    /// What was read from the remote and had to wait, to the machine.
+    fn remote_to_bridge(&mut self) -> bool {
+        let now = self.worker.now();
+        let Remote::Open { tail, .. } = &mut self.remote else { return false };
+        if tail.is_empty() {
+            return false;
+        }
+        let used = self.bridge.handle_remote(now, tail);
+        if used >= tail.len() {
+            *tail = Vec::new();
+        } else {
+            tail.drain(..used);
+        }
+        used > 0
+    }
+
+    /// What the machine says, to the remote.
+    fn bridge_to_remote(&mut self) -> bool {
+        let Remote::Open { transport, blocked, .. } = &mut self.remote else { return false };
+        if *blocked {
+            return false;
+        }
+        let output = self.bridge.remote_output();
+        let mut moved = false;
+        let error = loop {
+            if output.is_empty() {
+                match transport.try_flush() {
+                    Ok(()) => return moved,
+                    Err(error) => break error,
+                }
+            }
+            match transport.try_write(output.unsent()) {
+                Ok(0) => break std::io::ErrorKind::WriteZero.into(),
+                Ok(taken) => {
+                    output.advance(taken);
+                    moved = true;
+                }
+                Err(error) => break error,
+            }
+        };
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            *blocked = true;
+            return moved;
+        }
+        self.remote = Remote::None;
+        self.bridge.handle_remote_closed(self.worker.now(), &format!("writing failed: {error}"));
+        true
+    }
+
+    /// Ends the dial or the connection, writing what goes at once.
+    fn hang_up(&mut self) {
+        if let Remote::Open { transport, .. } = &mut self.remote {
+            let output = self.bridge.remote_output();
+            while !output.is_empty() {
+                match transport.try_write(output.unsent()) {
+                    Ok(taken) if taken > 0 => output.advance(taken),
+                    _ => break,
+                }
+            }
+            transport.shut_down();
+        }
+        self.remote = Remote::None;
+    }
+
+    fn arm(&self, sleep: Pin<&mut Sleep>) {
+        let held = self.local.held.as_ref().map(|(until, _)| *until);
+        let next = [self.bridge.next_timeout(), held, Some(self.report)].into_iter().flatten().min();
+        let deadline = self.worker.broker.clock.instant(next.unwrap_or(self.report));
+        if sleep.deadline() != deadline {
+            sleep.reset(deadline);
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>, control: &Control, sleep: Pin<&mut Sleep>) -> Poll<Event> {
+        control.remember(cx);
+        if !self.stopping
+            && let Some(stop) = control.stop.get()
+        {
+            return Poll::Ready(Event::Stop(stop));
+        }
+        if self.local.link.take_dirty(cx) {
+            return Poll::Ready(Event::Local);
+        }
+        if sleep.poll(cx).is_ready() {
+            return Poll::Ready(Event::Timeout);
+        }
+        match &mut self.remote {
+            Remote::None => Poll::Pending,
+            Remote::Dialling { attempt, dial } => {
+                let attempt = *attempt;
+                dial.as_mut().poll(cx).map(|result| Event::Dialled(attempt, result))
+            }
+            Remote::Open { transport, tail, blocked } => {
+                if *blocked && let Poll::Ready(ready) = transport.poll_writable(cx) {
+                    return Poll::Ready(match ready {
+                        Ok(()) => Event::RemoteWritable,
+                        Err(error) => Event::RemoteClosed(error.to_string()),
+                    });
+                }
+                // Whole packets wait because this broker is behind: the remote waits too, by not being read.
+                let most = usize::try_from(self.plan.settings.max_packet_size).unwrap_or(usize::MAX);
+                if tail.len() >= most.saturating_add(SCRATCH) {
+                    return Poll::Pending;
+                }
+                self.worker.with_scratch(|scratch| match transport.poll_read(cx, scratch) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Ok(0)) => Poll::Ready(Event::RemoteClosed("the remote closed the connection".into())),
+                    Poll::Ready(Err(error)) => Poll::Ready(Event::RemoteClosed(error.to_string())),
+                    Poll::Ready(Ok(read)) => {
+                        tail.extend_from_slice(scratch.get(..read).unwrap_or_default());
+                        Poll::Ready(Event::RemoteRead)
+                    }
+                })
+            }
+        }
+    }
+
+    /// Puts the numbers where metrics find them, at most so often.
+    fn report(&mut self, last: bool) {
+        let now = self.now();
+        if now < self.report && !last {
+            return;
+        }
+        self.report = now.after(BRIDGE_STATUS);
+        let status = &self.plan.status;
+        *status.stats.lock() = self.bridge.stats();
+        let view = self.worker.engine.borrow().client(&self.bridge.local_client_id());
+        let queued = view.map_or(0, |view| view.queued_messages + view.inflight);
+        status.queued.store(queued as u64, Ordering::Relaxed);
+    }
+}

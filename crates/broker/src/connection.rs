@@ -1,0 +1,305 @@
+//! One client's connection on the worker of its session: one task, from the first look at its session to the last byte.
+//!
+//! In: a socket whose CONNECT was read and admitted. Out: its bytes to the engine, a bounded turn at a time; the flusher
+//! writes. Only the beginning of an incomplete packet is kept between turns. Must never: wait for whoever hears what it
+//! says, or hold a buffer while it is idle.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::time::{Instant, sleep_until, timeout};
+use viaduct_codec::Time;
+use viaduct_engine::{Arrival, Connected, ConnectionId, Progress};
+
+use crate::flush;
+use crate::limits::{HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE};
+use crate::links::Outlet;
+use crate::state::Place;
+use crate::transport::{Parts, Transport};
+use crate::worker::Worker;
+
+/// An admitted connection on its way to its session's worker.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) parts: Parts,
+    pub(crate) arrival: Box<Arrival>,
+    /// What came behind CONNECT already.
+    pub(crate) rest: Vec<u8>,
+    pub(crate) place: Place,
+}
+
+/// A connection as its task and the flusher share it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: Arc<str>,
+    pub(crate) transport: RefCell<Transport>,
+    /// Since when the socket takes nothing; `None` while it does.
+    blocked: Cell<Option<Time>>,
+    ended: Cell<Option<End>>,
+    /// The task's, to be told about the two above.
+    waker: RefCell<Option<Waker>>,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The socket is closed as it is.
+    Now,
+    /// Everything was written: the peer's last bytes are waited for, so that it can read ours.
+    Linger,
+}
+
+/// Why the task woke up.
+enum Event {
+    /// The socket takes bytes again.
+    Writable,
+    /// Bytes were read and handed on.
+    Read(Progress),
+    /// Its mail piles up elsewhere.
+    Congested,
+    /// The peer is gone.
+    Gone(String),
+    /// Somebody ended it.
+    Ended(End),
+}
+
+impl Link {
+    fn new(peer: Arc<str>, transport: Transport) -> Self {
+        Self {
+            peer,
+            transport: RefCell::new(transport),
+            blocked: Cell::new(None),
+            ended: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get().is_some()
+    }
+
+    pub(crate) fn end(&self, end: End) {
+        if !self.has_ended() {
+            self.ended.set(Some(end));
+            self.wake();
+        }
+    }
+
+    /// The socket took not everything; `progress` when it took something.
+    pub(crate) fn block(&self, now: Time, progress: bool) {
+        let fresh = self.blocked.get().is_none();
+        if fresh || progress {
+            self.blocked.set(Some(now));
+        }
+        if fresh {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn unblock(&self) {
+        self.blocked.set(None);
+    }
+
+    pub(crate) fn blocked_since(&self) -> Option<Time> {
+        self.blocked.get()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn remember(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+/// Gives the newcomer its session and drives it to its end.
+pub(crate) async fn settle(worker: Rc<Worker>, newcomer: Newcomer) {
+    let Newcomer { parts, arrival, mut rest, place } = newcomer;
+    let transport = match Transport::from_parts(parts) {
+        Ok(transport) => transport,
+        Err(error) => {
+            tracing::warn!(peer = %arrival.peer, %error, "closed: its socket can't be moved to its worker");
+            return;
+        }
+    };
+    let link = Rc::new(Link::new(Arc::clone(&arrival.peer), transport));
+    let id = worker.links.borrow_mut().insert(Outlet::Socket(Rc::clone(&link)));
+    let mut arrival = arrival;
+    loop {
+        match worker.with_engine(|engine, now| engine.handle_connect(now, id, arrival)) {
+            Connected::Taken => break,
+            Connected::Held { until, arrival: held } => {
+                arrival = held;
+                if !hold(&worker, &link, until, &mut rest).await {
+                    worker.links.borrow_mut().remove(id);
+                    return;
+                }
+            }
+        }
+    }
+    let end = drive(&worker, &link, id, rest).await;
+    if end == End::Linger {
+        linger(&worker, &link).await;
+    }
+    drop(place);
+}
+
+/// Waits until `until`, reading a little so as to notice the end of the peer; `false` when that came.
+async fn hold(worker: &Worker, link: &Link, until: Time, rest: &mut Vec<u8>) -> bool {
+    let mut sleep = std::pin::pin!(sleep_until(worker.broker.clock.instant(until)));
+    std::future::poll_fn(|cx| {
+        if sleep.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if link.has_ended() {
+            return Poll::Ready(false);
+        }
+        while rest.len() < HELD_BYTES {
+            let read = worker.with_scratch(|scratch| {
+                let read = link.transport.borrow_mut().poll_read(cx, scratch);
+                if let Poll::Ready(Ok(read)) = read {
+                    rest.extend_from_slice(scratch.get(..read).unwrap_or_default());
+                }
+                read
+            });
+            match read {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(read)) => worker.traffic.bytes_received.add(read as u64),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Reads until the end. `tail` is what has been read and not been handled yet.
+async fn drive(worker: &Rc<Worker>, link: &Link, id: ConnectionId, mut tail: Vec<u8>) -> End {
+    let mut progress = Progress { more: !tail.is_empty(), ..Progress::default() };
+    loop {
+        while progress.more || progress.pause_until.is_some() {
+            if let Some(until) = progress.pause_until
+                && let Some(end) = pause(link, worker.broker.clock.instant(until)).await
+            {
+                return end;
+            }
+            progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, &tail));
+            consume(&mut tail, progress.consumed);
+            tokio::task::yield_now().await;
+        }
+        match std::future::poll_fn(|cx| poll_event(worker, link, id, &mut tail, cx)).await {
+            Event::Read(read) => progress = read,
+            Event::Writable => flush::write(worker, id, link),
+            Event::Congested => {
+                if let Some(end) = pause(link, Instant::now() + MAILBOX_PAUSE).await {
+                    return end;
+                }
+            }
+            Event::Gone(why) => {
+                worker.closed(id, &why);
+                return End::Now;
+            }
+            Event::Ended(end) => return end,
+        }
+    }
+}
+
+/// Sleeps; `Some` when the connection is ended meanwhile.
+async fn pause(link: &Link, until: Instant) -> Option<End> {
+    let mut sleep = std::pin::pin!(sleep_until(until));
+    std::future::poll_fn(|cx| {
+        link.remember(cx);
+        match link.ended.get() {
+            Some(end) => Poll::Ready(Some(end)),
+            None => sleep.as_mut().poll(cx).map(|()| None),
+        }
+    })
+    .await
+}
+
+fn poll_event(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Event> {
+    link.remember(cx);
+    if let Some(end) = link.ended.get() {
+        return Poll::Ready(Event::Ended(end));
+    }
+    if link.blocked_since().is_some() {
+        match link.transport.borrow().poll_writable(cx) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Event::Writable),
+            Poll::Ready(Err(error)) => return Poll::Ready(Event::Gone(format!("writing failed: {error}"))),
+            Poll::Pending => {}
+        }
+        // A client that sends and never reads would pile up acknowledgements.
+        if worker.engine.borrow_mut().output(id).is_some_and(|output| output.pending() > OUTPUT_PAUSE) {
+            return Poll::Pending;
+        }
+    }
+    if worker.is_congested() {
+        return Poll::Ready(Event::Congested);
+    }
+    worker.with_scratch(|scratch| {
+        let read = match link.transport.borrow_mut().poll_read(cx, scratch) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => return Poll::Ready(Event::Gone("the peer closed the connection".to_owned())),
+            Poll::Ready(Err(error)) => return Poll::Ready(Event::Gone(format!("reading failed: {error}"))),
+            Poll::Ready(Ok(read)) => read,
+        };
+        worker.traffic.bytes_received.add(read as u64);
+        let fresh = scratch.get(..read).unwrap_or_default();
+        Poll::Ready(Event::Read(handle(worker, id, tail, fresh)))
+    })
+}
+
+/// Hands `tail` and `fresh` to the engine as one; what is left over is in `tail` afterwards.
+fn handle(worker: &Worker, id: ConnectionId, tail: &mut Vec<u8>, fresh: &[u8]) -> Progress {
+    if tail.is_empty() {
+        let progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, fresh));
+        tail.extend_from_slice(fresh.get(progress.consumed..).unwrap_or_default());
+        return progress;
+    }
+    tail.extend_from_slice(fresh);
+    let progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, tail));
+    consume(tail, progress.consumed);
+    progress
+}
+
+fn consume(tail: &mut Vec<u8>, consumed: usize) {
+    if consumed >= tail.len() {
+        // The memory goes too: an idle connection holds no buffer.
+        *tail = Vec::new();
+    } else {
+        tail.drain(..consumed);
+    }
+}
+
+/// Reads and throws away until the peer closes, for a bounded time and amount.
+async fn linger(worker: &Worker, link: &Link) {
+    let mut left = LINGER_BYTES;
+    let drain = std::future::poll_fn(|cx| {
+        loop {
+            let read = worker.with_scratch(|scratch| link.transport.borrow_mut().poll_discard(cx, scratch));
+            match read {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(read)) if read >= left => return Poll::Ready(()),
+                Poll::Ready(Ok(read)) => left -= read,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    // Whether it closed or the time is over is all the same.
+    let _ = timeout(LINGER, drain).await;
+}
+
+/// As [`linger`], for a connection that never got as far as a session.
+pub(crate) async fn linger_alone(worker: &Worker, transport: Transport) {
+    let mut transport = transport;
+    transport.shut_down();
+    linger(worker, &Link::new("".into(), transport)).await;
+}

@@ -1,0 +1,152 @@
+//! What the broker itself counts: connections, logins, bytes. The engine counts messages, the bridges their own.
+//!
+//! Bytes are counted on the path of every message, so each worker has its own and nobody waits; what happens once per
+//! connection is shared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use viaduct_codec::Level;
+use viaduct_engine::Counter;
+
+use crate::auth::LoginResult;
+
+/// How a connection attempt ended; the name is the label in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum ConnectResult {
+    /// It was let in.
+    Accepted,
+    /// Its protocol level is not allowed here, or unknown.
+    RefusedLevel,
+    /// CONNECT is malformed or asks for what is not offered.
+    RefusedConnect,
+    /// Wrong user or password, or nobody in particular where that is not taken.
+    RefusedLogin,
+    /// No CONNECT came in time.
+    TimedOut,
+    /// What came is not MQTT.
+    NotMqtt,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// It closed before it was let in.
+    Closed,
+    /// The listener has as many connections as it may.
+    TooMany,
+}
+
+impl ConnectResult {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Accepted,
+        Self::RefusedLevel,
+        Self::RefusedConnect,
+        Self::RefusedLogin,
+        Self::TimedOut,
+        Self::NotMqtt,
+        Self::TlsFailed,
+        Self::Closed,
+        Self::TooMany,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::RefusedLevel => "refused_level",
+            Self::RefusedConnect => "refused_connect",
+            Self::RefusedLogin => "refused_login",
+            Self::TimedOut => "timed_out",
+            Self::NotMqtt => "not_mqtt",
+            Self::TlsFailed => "tls_failed",
+            Self::Closed => "closed",
+            Self::TooMany => "too_many",
+        }
+    }
+}
+
+/// The label of a level; the last is for those that no CONNECT named or that are unknown.
+pub(crate) const LEVELS: [&str; 6] = ["3", "4", "5", "131", "132", "none"];
+
+fn level_index(level: Option<Level>) -> usize {
+    level.and_then(|level| Level::ALL.iter().position(|known| *known == level)).unwrap_or(LEVELS.len() - 1)
+}
+
+/// Connection attempts of one listener, by level and result.
+#[derive(Debug, Default)]
+pub(crate) struct Connects {
+    counts: [[AtomicU64; ConnectResult::ALL.len()]; LEVELS.len()],
+}
+
+impl Connects {
+    pub(crate) fn count(&self, level: Option<Level>, result: ConnectResult) {
+        if let Some(counter) = self.counts.get(level_index(level)).and_then(|row| row.get(result as usize)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Every count with its labels.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.counts.iter().zip(LEVELS).flat_map(|(row, level)| {
+            row.iter()
+                .zip(ConnectResult::ALL)
+                .map(move |(count, result)| (level, result.name(), count.load(Ordering::Relaxed)))
+        })
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.counts.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Logins by result.
+#[derive(Debug, Default)]
+pub(crate) struct Logins {
+    counts: [AtomicU64; LoginResult::ALL.len()],
+}
+
+impl Logins {
+    pub(crate) fn count(&self, result: LoginResult) {
+        if let Some(counter) = self.counts.get(result as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counts.iter().zip(LoginResult::ALL).map(|(count, result)| (result.name(), count.load(Ordering::Relaxed)))
+    }
+}
+
+/// Bytes of clients on one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) bytes_received: Counter,
+    pub(crate) bytes_sent: Counter,
+    /// Connections closed because they took nothing for too long.
+    pub(crate) stalled: Counter,
+}
+
+/// The numbers of one worker, for whoever reads them.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerNumbers {
+    pub(crate) engine: Arc<viaduct_engine::Stats>,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_result_and_level_counts_in_its_own_place() {
+        for (place, result) in ConnectResult::ALL.into_iter().enumerate() {
+            assert_eq!(result as usize, place);
+        }
+        for (place, result) in LoginResult::ALL.into_iter().enumerate() {
+            assert_eq!(result as usize, place);
+        }
+        let connects = Connects::default();
+        connects.count(Some(Level::V311_BRIDGE), ConnectResult::Accepted);
+        connects.count(None, ConnectResult::NotMqtt);
+        let counted: Vec<_> = connects.each().filter(|(.., count)| *count > 0).collect();
+        assert_eq!(counted, [("132", "accepted", 1), ("none", "not_mqtt", 1)]);
+    }
+}

@@ -1,0 +1,160 @@
+//! The end of a turn: what the engine has to say is written, once for each connection, and mailed, once for each worker.
+//!
+//! In: that somebody used the engine. Out: bytes on sockets, mail, and the engine's next deadline. A socket that does
+//! not take everything is left to its own task, which waits until it does. Must never: wait for a socket, or let one
+//! that does not read hold up the others.
+
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::time::{Sleep, sleep_until};
+use viaduct_codec::Time;
+use viaduct_engine::ConnectionId;
+
+use crate::connection::{End, Link};
+use crate::limits::{CLOSE_GRACE, FLUSH_TURN, SWEEP, WRITE_STALL};
+use crate::links::Outlet;
+use crate::mailbox::Letter;
+use crate::worker::Worker;
+
+/// Runs for as long as the worker does.
+pub(crate) async fn run(worker: Rc<Worker>) {
+    let mut alarm = Alarm { armed: None, sleep: Box::pin(sleep_until(tokio::time::Instant::now())) };
+    loop {
+        alarm.set(&worker);
+        let timed_out = std::future::poll_fn(|cx| {
+            if alarm.armed.is_some() && alarm.sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            worker.poll_flush_due(cx).map(|()| false)
+        })
+        .await;
+        if timed_out {
+            alarm.armed = None;
+            worker.engine.borrow_mut().handle_timeout(worker.now());
+        }
+        if flush(&worker) {
+            worker.flush_soon();
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The timer of the engine's next deadline; set anew only when that changed.
+struct Alarm {
+    armed: Option<Time>,
+    sleep: std::pin::Pin<Box<Sleep>>,
+}
+
+impl Alarm {
+    fn set(&mut self, worker: &Worker) {
+        let next = worker.engine.borrow().next_timeout();
+        if next != self.armed {
+            self.armed = next;
+            if let Some(time) = next {
+                self.sleep.as_mut().reset(worker.broker.clock.instant(time));
+            }
+        }
+    }
+}
+
+/// Writes and mails; `true` when there is more than one turn's worth.
+fn flush(worker: &Worker) -> bool {
+    let mut written = 0;
+    let mut more = false;
+    loop {
+        let next = worker.engine.borrow_mut().poll_dirty();
+        let Some(id) = next else { break };
+        let outlet = worker.links.borrow().get(id);
+        match outlet {
+            Some(Outlet::Socket(link)) => write(worker, id, &link),
+            Some(Outlet::Bridge(local)) => local.wake(),
+            None => {}
+        }
+        written += 1;
+        if written >= FLUSH_TURN {
+            more = true;
+            break;
+        }
+    }
+    loop {
+        let next = worker.engine.borrow_mut().poll_mail();
+        let Some((to, mail)) = next else { break };
+        worker.broker.send(to, Letter::Mail(mail));
+    }
+    more
+}
+
+/// Writes what waits for the connection as far as its socket takes it, and closes it when that was the last.
+pub(crate) fn write(worker: &Worker, id: ConnectionId, link: &Link) {
+    if link.has_ended() {
+        return;
+    }
+    let mut sent = 0;
+    let result = {
+        let mut engine = worker.engine.borrow_mut();
+        let Some(output) = engine.output(id) else { return };
+        let mut transport = link.transport.borrow_mut();
+        loop {
+            let unsent = output.unsent();
+            if unsent.is_empty() {
+                break transport.try_flush();
+            }
+            match transport.try_write(unsent) {
+                Ok(0) => break Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    output.advance(taken);
+                    sent += taken;
+                }
+                Err(error) => break Err(error),
+            }
+        }
+    };
+    worker.traffic.bytes_sent.add(sent as u64);
+    match result {
+        Ok(()) => {
+            link.unblock();
+            let mut engine = worker.engine.borrow_mut();
+            let why = engine.closing(id).map(ToString::to_string);
+            if let Some(why) = why {
+                drop(engine);
+                link.transport.borrow_mut().shut_down();
+                worker.closed(id, &why);
+                link.end(End::Linger);
+            } else if sent > 0 {
+                engine.handle_drained(worker.now(), id);
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => link.block(worker.now(), sent > 0),
+        Err(error) => {
+            worker.closed(id, &format!("writing failed: {error}"));
+            link.end(End::Now);
+        }
+    }
+}
+
+/// Closes connections that have taken nothing of what waits for them for too long.
+pub(crate) async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let now = worker.now();
+        let stuck: Vec<_> = {
+            let links = worker.links.borrow();
+            let engine = worker.engine.borrow();
+            links
+                .sockets()
+                .filter_map(|(id, link)| {
+                    let since = now.since(link.blocked_since()?);
+                    let limit = if engine.closing(id).is_some() { CLOSE_GRACE } else { WRITE_STALL };
+                    (since >= limit).then(|| (id, Rc::clone(link)))
+                })
+                .collect()
+        };
+        for (id, link) in stuck {
+            worker.traffic.stalled.add(1);
+            tracing::info!(peer = %link.peer, "closed: it took nothing of what waits for it for too long");
+            worker.closed(id, "it took nothing of what waits for it for too long");
+            link.end(End::Now);
+        }
+    }
+}

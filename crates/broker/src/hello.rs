@@ -1,0 +1,323 @@
+//! From accept to the session's worker: TLS, CONNECT, admission, login.
+//!
+//! In: a socket that nobody has read from. Out: an admitted, authenticated connection in its worker's mailbox, or a
+//! refusal that says why, to the peer and in the log. All of it within `limits.connect_timeout`. Must never: keep a byte
+//! more than CONNECT may have, or tell a stranger why a login failed.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use viaduct_codec::{ClientId, Connect, DecodeError, Frame, Level, Looks, Packet, ReasonCode, Version};
+use viaduct_engine::{Arrival, Identity};
+use viaduct_session::server::{Admission, Refusal, admit};
+
+use crate::auth::{Credentials, LoginResult};
+use crate::bridge::LOCAL_CLIENT_PREFIX;
+use crate::connection::{Newcomer, linger_alone};
+use crate::counters::ConnectResult;
+use crate::limits::HELLOS;
+use crate::mailbox::Letter;
+use crate::state::{ListenerState, Place, Policy};
+use crate::tls;
+use crate::transport::Transport;
+use crate::worker::Worker;
+
+/// The first byte of every CONNECT.
+const CONNECT: u8 = 0x10;
+/// Bytes of the name that a client without one gets: 128 bits, written in hexadecimal.
+const ASSIGNED: usize = 16;
+
+/// A socket that was accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) tcp: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) place: Place,
+    pub(crate) at: Instant,
+}
+
+/// One greeting.
+struct Greeting {
+    worker: Rc<Worker>,
+    listener: Arc<ListenerState>,
+    policy: Arc<Policy>,
+    peer: SocketAddr,
+}
+
+/// Why nobody was let in.
+struct Turned {
+    level: Option<Level>,
+    result: ConnectResult,
+    /// For the log; `None` when there is nothing to say about a peer that just went away.
+    why: Option<String>,
+    /// To be written before the close, with the transport that takes it.
+    answer: Option<(Vec<u8>, Transport)>,
+}
+
+/// Greets a socket; at the end it is with its worker, or closed.
+pub(crate) async fn greet(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted { tcp, peer, place, at } = accepted;
+    let listener = Arc::clone(place.listener());
+    let policy = listener.policy.load_full();
+    if worker.hellos.get() >= HELLOS {
+        listener.connects.count(None, ConnectResult::TooMany);
+        return;
+    }
+    worker.hellos.set(worker.hellos.get() + 1);
+    let greeting = Greeting { worker: Rc::clone(&worker), listener, policy, peer };
+    let deadline = at + greeting.policy.connect_timeout;
+    let result = timeout_at(deadline, greeting.run(tcp)).await.unwrap_or_else(|_| {
+        let why =
+            format!("no CONNECT within {} s (limits.connect_timeout)", greeting.policy.connect_timeout.as_secs_f64());
+        Err(Turned::away(None, ConnectResult::TimedOut, why))
+    });
+    worker.hellos.set(worker.hellos.get() - 1);
+    match result {
+        Ok((transport, arrival, rest)) => greeting.pass_on(transport, arrival, rest, place),
+        Err(turned) => greeting.turn_away(turned).await,
+    }
+}
+
+impl Greeting {
+    async fn run(&self, tcp: std::net::TcpStream) -> Result<(Transport, Box<Arrival>, Vec<u8>), Turned> {
+        let mut transport = self.secure(tcp).await?;
+        let mut buffer = Vec::new();
+        let length = self.read_connect(&mut transport, &mut buffer).await?;
+        let rest = buffer.split_off(length);
+        let frame = Frame::split(&buffer, self.policy.terms.maximum_packet_size);
+        let connect = match frame.map(|frame| frame.map(|frame| Packet::decode(frame, Version::V5))) {
+            Ok(Some(Ok(Packet::Connect(connect)))) => connect,
+            Ok(Some(Err(error))) | Err(error) => return Err(self.undecodable(&error, &buffer, transport)),
+            Ok(_) => return Err(Turned::away(None, ConnectResult::NotMqtt, "its first packet is no CONNECT")),
+        };
+        let level = connect.level;
+        let now = self.worker.now();
+        let admission = match admit(&connect, &self.policy.terms, now, assign) {
+            Ok(admission) => admission,
+            Err(refusal) => return Err(self.refused(Some(level), &refusal, transport)),
+        };
+        if admission.client_id.as_str().starts_with(LOCAL_CLIENT_PREFIX) {
+            let refusal = Refusal::after_admission(&admission, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
+            let why = format!("ClientIDs that begin with {LOCAL_CLIENT_PREFIX} are this broker's own");
+            let answer = Some((refusal.answer, transport));
+            return Err(Turned { level: Some(level), result: ConnectResult::RefusedConnect, why: Some(why), answer });
+        }
+        let identity = match self.log_in(&connect, &admission, &transport).await {
+            Ok(identity) => identity,
+            Err((reason, why)) => {
+                let refusal = Refusal::after_admission(&admission, reason);
+                let answer = Some((refusal.answer, transport));
+                return Err(Turned { level: Some(level), result: ConnectResult::RefusedLogin, why: Some(why), answer });
+            }
+        };
+        self.listener.connects.count(Some(level), ConnectResult::Accepted);
+        let arrival = Arrival {
+            admission,
+            identity,
+            peer: self.peer.to_string().into(),
+            listener: Arc::clone(&self.listener.name),
+            mountpoint: self.policy.mountpoint.clone(),
+            terms: Arc::clone(&self.policy.terms),
+            waited_until: None,
+        };
+        Ok((transport, Box::new(arrival), rest))
+    }
+
+    /// The stream that MQTT is spoken on, after the TLS handshake where there is one.
+    async fn secure(&self, tcp: std::net::TcpStream) -> Result<Transport, Turned> {
+        let failed =
+            |what: &dyn Display| Turned::away(None, ConnectResult::Closed, format!("its socket can't be used: {what}"));
+        let tcp = TcpStream::from_std(tcp).map_err(|error| failed(&error))?;
+        let tls = match &self.policy.tls {
+            None => None,
+            Some(config) => {
+                let connection = rustls::ServerConnection::new(Arc::clone(config)).map_err(|error| failed(&error))?;
+                Some(rustls::Connection::Server(connection))
+            }
+        };
+        let mut transport = Transport::new(tcp, tls);
+        let shaken = std::future::poll_fn(|cx| transport.poll_handshake(cx)).await;
+        shaken.map_err(|error| {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                return Turned { level: None, result: ConnectResult::TlsFailed, why: None, answer: None };
+            }
+            let tls_error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let why = match tls_error {
+                Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                    "what came is not TLS, on a TLS listener".to_owned()
+                }
+                _ => format!("the TLS handshake failed: {error}"),
+            };
+            Turned::away(None, ConnectResult::TlsFailed, why)
+        })?;
+        Ok(transport)
+    }
+
+    /// Reads until CONNECT is whole; its length. Noise is recognised at its first bytes.
+    async fn read_connect(&self, transport: &mut Transport, buffer: &mut Vec<u8>) -> Result<usize, Turned> {
+        loop {
+            let read = std::future::poll_fn(|cx| {
+                self.worker.with_scratch(|scratch| {
+                    let read = transport.poll_read(cx, scratch);
+                    if let Poll::Ready(Ok(read)) = read {
+                        buffer.extend_from_slice(scratch.get(..read).unwrap_or_default());
+                    }
+                    read
+                })
+            })
+            .await;
+            match read {
+                Ok(0) | Err(_) => {
+                    return Err(Turned { level: None, result: ConnectResult::Closed, why: None, answer: None });
+                }
+                Ok(read) => self.worker.traffic.bytes_received.add(read as u64),
+            }
+            if buffer.first() != Some(&CONNECT) {
+                return Err(self.not_mqtt(Looks::like(buffer)));
+            }
+            match Frame::split(buffer, self.policy.terms.maximum_packet_size) {
+                Ok(Some(frame)) => return Ok(frame.bytes.len()),
+                Ok(None) => {}
+                Err(error) => {
+                    let why = error.to_string();
+                    return Err(Turned::away(None, ConnectResult::RefusedConnect, why));
+                }
+            }
+        }
+    }
+
+    fn not_mqtt(&self, looks: Looks) -> Turned {
+        let kind = if self.policy.tls.is_some() { "TLS" } else { "plain" };
+        Turned::away(None, ConnectResult::NotMqtt, format!("{looks} on a {kind} listener"))
+    }
+
+    fn undecodable(&self, error: &DecodeError, first: &[u8], transport: Transport) -> Turned {
+        if let DecodeError::NotMqtt(looks) = error {
+            return self.not_mqtt(*looks);
+        }
+        let refusal = Refusal::from_decode(error, first);
+        let result = if matches!(error, DecodeError::UnknownLevel { .. }) {
+            ConnectResult::RefusedLevel
+        } else {
+            ConnectResult::RefusedConnect
+        };
+        let why = match error {
+            DecodeError::UnknownLevel { level, .. } => self.level_refused(*level),
+            error => error.to_string(),
+        };
+        Turned { level: None, result, why: Some(why), answer: Some((refusal.answer, transport)) }
+    }
+
+    fn refused(&self, level: Option<Level>, refusal: &Refusal, transport: Transport) -> Turned {
+        let is_level = refusal.reason == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION;
+        let (result, why) = match level.filter(|_| is_level) {
+            Some(level) => (ConnectResult::RefusedLevel, self.level_refused(level.byte())),
+            None => (ConnectResult::RefusedConnect, refusal.why.to_string()),
+        };
+        Turned { level, result, why: Some(why), answer: Some((refusal.answer.clone(), transport)) }
+    }
+
+    fn level_refused(&self, offered: u8) -> String {
+        let allowed: Vec<String> = self.policy.terms.allowed_levels.iter().map(ToString::to_string).collect();
+        format!("it offers protocol level {offered}, allowed are {}", allowed.join(", "))
+    }
+
+    async fn log_in(
+        &self,
+        connect: &Connect<'_>,
+        admission: &Admission,
+        transport: &Transport,
+    ) -> Result<Identity, (ReasonCode, String)> {
+        let from = self.policy.username_from;
+        let certificate_name = tls::certificate_name(transport.peer_certificates(), from).map_err(|why| {
+            self.worker.broker.logins.count(LoginResult::BadPassword);
+            (ReasonCode::NOT_AUTHORIZED, why.to_owned())
+        })?;
+        let credentials = Credentials {
+            username: connect.username.map(str::to_owned),
+            password: connect.password.map(<[u8]>::to_vec),
+            certificate_name,
+        };
+        let login = self.worker.broker.users.login(credentials, self.policy.allow_anonymous).await;
+        self.worker.broker.logins.count(login.result);
+        if login.result.is_success() {
+            return Ok(Identity { username: login.username, local: false });
+        }
+        let client_id = &admission.client_id;
+        Err(match login.result {
+            LoginResult::AnonymousRefused => (
+                ReasonCode::NOT_AUTHORIZED,
+                format!("ClientID {client_id:?} came without a user name (listener.allow_anonymous is false)"),
+            ),
+            _ => (
+                ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+                format!(
+                    "ClientID {client_id:?}: bad user name or password for {:?}",
+                    connect.username.unwrap_or_default()
+                ),
+            ),
+        })
+    }
+
+    /// Hands the connection to the worker of its session.
+    fn pass_on(&self, transport: Transport, arrival: Box<Arrival>, rest: Vec<u8>, place: Place) {
+        let to = self.worker.broker.worker_of(arrival.admission.client_id.as_str());
+        match transport.into_parts() {
+            Ok(parts) => {
+                let newcomer = Newcomer { parts, arrival, rest, place };
+                self.worker.broker.send(to, Letter::Newcomer(Box::new(newcomer)));
+            }
+            Err(error) => tracing::warn!(peer = %self.peer, %error, "closed: its socket can't be moved to its worker"),
+        }
+    }
+
+    async fn turn_away(&self, turned: Turned) {
+        let Turned { level, result, why, answer } = turned;
+        self.listener.connects.count(level, result);
+        if let Some(why) = why
+            && let Some(left_out) =
+                self.worker.broker.refusals.ask(self.worker.now(), self.peer.ip(), &self.listener.name)
+        {
+            let (peer, listener) = (self.peer, &self.listener.name);
+            if left_out == 0 {
+                tracing::warn!("closed {peer}: {why} (listener \"{listener}\")");
+            } else {
+                tracing::warn!("closed {peer}: {why} (listener \"{listener}\", {left_out} more since the last line)");
+            }
+        }
+        if let Some((bytes, mut transport)) = answer {
+            // A few bytes into an empty socket: if they don't fit, nobody reads there.
+            if let Ok(sent) = transport.try_write(&bytes) {
+                self.worker.traffic.bytes_sent.add(sent as u64);
+            }
+            linger_alone(&self.worker, transport).await;
+        }
+    }
+}
+
+impl Turned {
+    fn away(level: Option<Level>, result: ConnectResult, why: impl Into<String>) -> Self {
+        Self { level, result, why: Some(why.into()), answer: None }
+    }
+}
+
+/// A ClientID for a client that has none: one that nobody can guess, so that nobody can take its session.
+fn assign() -> ClientId {
+    let mut bytes = [0; ASSIGNED];
+    if tls::random(&mut bytes).is_err() {
+        bytes = [0; ASSIGNED].map(|_: u8| tls::seed().to_ne_bytes()[0]);
+    }
+    let mut text = String::with_capacity(5 + 2 * ASSIGNED);
+    text.push_str("auto-");
+    for byte in bytes {
+        use std::fmt::Write;
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    ClientId::from(text.as_str())
+}

@@ -1,0 +1,66 @@
+//! Every bound of this crate that is not a setting, with its reason.
+
+use std::time::Duration;
+
+/// Bytes of the scratch buffer that each worker reads into: the most that one connection is read for in a turn.
+pub(crate) const SCRATCH: usize = 64 * 1024;
+/// Bytes that rustls may hold for sending on one connection: one full record, so that a peer that does not read costs
+/// no more than that on top of its queue.
+pub(crate) const TLS_BUFFER: usize = 16 * 1024;
+/// Connections that wait to be accepted by the kernel; the usual ceiling of `net.core.somaxconn`.
+pub(crate) const BACKLOG: i32 = 4096;
+/// Connections that are between accept and the end of CONNECT at a time on one worker. Each may hold up to
+/// `max_packet_size`, so strangers may take no more than this many of those.
+pub(crate) const HELLOS: usize = 4096;
+/// The first pause after accept failed (no file descriptors left, say), doubled up to [`ACCEPT_BACKOFF_MAX`].
+pub(crate) const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// The longest such pause: soon enough to notice that descriptors are free again.
+pub(crate) const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long a connection may take nothing of what waits for it before it is closed. Longer than any TCP retransmission
+/// pause that still recovers in practice.
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
+/// How long the last bytes (DISCONNECT, CONNACK) may take to leave before the socket is closed without them.
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(3);
+/// How often connections are looked at for [`WRITE_STALL`] and [`CLOSE_GRACE`].
+pub(crate) const SWEEP: Duration = Duration::from_secs(1);
+/// After the last byte the peer's own last bytes are read and thrown away for this long, because closing with unread
+/// bytes makes the system send a reset that can overtake what was written.
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
+/// Bytes that are thrown away at most while lingering.
+pub(crate) const LINGER_BYTES: usize = 1024 * 1024;
+/// Connections that the flusher writes before it lets other tasks run.
+pub(crate) const FLUSH_TURN: usize = 1024;
+/// Letters that a worker opens before it lets other tasks run.
+pub(crate) const LETTERS_TURN: usize = 64;
+/// Bytes of message that may wait in one worker's mailbox before the workers that write to it stop reading clients.
+pub(crate) const MAILBOX_BYTES: usize = 64 * 1024 * 1024;
+/// How often a worker that stopped reading for that looks again.
+pub(crate) const MAILBOX_PAUSE: Duration = Duration::from_millis(1);
+/// Password checks that run at a time: they are made to be slow, and need a core each.
+pub(crate) const PASSWORD_CHECKS: usize = 4;
+/// Bytes that a password, ACL, certificate, key, CRL or token file may have: far beyond any real one, and it keeps a
+/// path to a device or a log from eating the memory.
+pub(crate) const FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Peers that the refusal log remembers at a time.
+pub(crate) const REFUSAL_PEERS: usize = 10_000;
+/// A peer's refusals are logged once in this time.
+pub(crate) const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
+/// How long clients have to take their last bytes when the broker stops.
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// How long the workers have to stop after that before the process ends without them.
+pub(crate) const WORKER_STOP: Duration = Duration::from_secs(5);
+/// How long the API waits for a worker's answer.
+pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first pause after a bridge's task panicked, doubled up to [`RESTART_MAX`].
+pub(crate) const RESTART_MIN: Duration = Duration::from_secs(1);
+/// The longest such pause.
+pub(crate) const RESTART_MAX: Duration = Duration::from_secs(60);
+/// Connections that wait, held in a takeover storm, keep at most this many bytes that came after CONNECT.
+pub(crate) const HELD_BYTES: usize = 64 * 1024;
+/// Workers at most; the identity of a worker is 16 bits.
+pub(crate) const WORKERS: usize = 1024;
+/// Bytes that may wait for a client that does not take them before it is read no further: far above what deliveries may
+/// pile up, so that only a client that asks and never listens meets it.
+pub(crate) const OUTPUT_PAUSE: usize = 8 * 1024 * 1024;
+/// How often a bridge's numbers are put where metrics find them; a change of its state does so at once.
+pub(crate) const BRIDGE_STATUS: Duration = Duration::from_secs(1);

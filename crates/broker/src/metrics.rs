@@ -1,0 +1,324 @@
+//! `/metrics`: every number of the broker in Prometheus' text format, summed over the workers when asked for.
+//!
+//! No label carries a ClientID or a topic: the number of series depends on the configuration, never on the clients.
+
+use std::sync::atomic::Ordering;
+
+use prometheus::TextEncoder;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use viaduct_codec::ReasonCode;
+use viaduct_engine::{Dropped, Stats, Takeover};
+
+use crate::counters::{LEVELS, WorkerNumbers};
+use crate::state::Broker;
+
+/// Upper bounds of `store_commit_seconds`, from a fast disk to one that is broken.
+const COMMIT_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0];
+
+/// The text.
+pub(crate) fn render(broker: &Broker) -> Result<String, prometheus::Error> {
+    let numbers = broker.numbers.load_full().unwrap_or_default();
+    let mut families = Families::default();
+    build(&mut families);
+    listeners(&mut families, broker);
+    sessions(&mut families, broker, &numbers);
+    messages(&mut families, &numbers);
+    bridges(&mut families, broker);
+    // A family without a series can't be written: there are no bridges, say.
+    families.0.retain(|family| !family.get_metric().is_empty());
+    TextEncoder::new().encode_to_string(&families.0)
+}
+
+/// Adds one number of every worker.
+pub(crate) fn sum(numbers: &[WorkerNumbers], pick: impl Fn(&Stats) -> u64) -> u64 {
+    numbers.iter().map(|worker| pick(&worker.engine)).sum()
+}
+
+#[derive(Default)]
+struct Families(Vec<MetricFamily>);
+
+/// Label names and values.
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Families {
+    fn counter<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Vec<(&'a str, &'a str)>, u64)>,
+    ) {
+        self.family(
+            name,
+            help,
+            MetricType::COUNTER,
+            series.into_iter().map(|(labels, value)| {
+                let mut counter = Counter::default();
+                counter.set_value(as_float(value));
+                let mut metric = labelled(&labels);
+                metric.set_counter(counter);
+                metric
+            }),
+        );
+    }
+
+    fn gauge<'a>(&mut self, name: &str, help: &str, series: impl IntoIterator<Item = (Vec<(&'a str, &'a str)>, f64)>) {
+        self.family(
+            name,
+            help,
+            MetricType::GAUGE,
+            series.into_iter().map(|(labels, value)| {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                let mut metric = labelled(&labels);
+                metric.set_gauge(gauge);
+                metric
+            }),
+        );
+    }
+
+    fn family(&mut self, name: &str, help: &str, kind: MetricType, metrics: impl Iterator<Item = Metric>) {
+        let mut family = MetricFamily::default();
+        family.set_name(format!("viaduct_{name}"));
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        family.set_metric(metrics.collect());
+        self.0.push(family);
+    }
+}
+
+fn labelled(labels: Labels<'_>) -> Metric {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    Metric::from_label(labels.iter().map(pair).collect())
+}
+
+/// Counts stay exact up to 2^53, which no counter of ours reaches within a process.
+#[allow(clippy::cast_precision_loss, reason = "the format knows only floating point")]
+fn as_float(value: u64) -> f64 {
+    value as f64
+}
+
+fn build(families: &mut Families) {
+    families.gauge("build_info", "The version of this broker.", [(vec![("version", crate::VERSION)], 1.0)]);
+}
+
+fn listeners(families: &mut Families, broker: &Broker) {
+    families.gauge(
+        "connections",
+        "Connections now.",
+        broker
+            .listeners
+            .iter()
+            .map(|listener| (vec![("listener", &*listener.name)], f64::from(listener.connections()))),
+    );
+    families.counter(
+        "connects_total",
+        "Connection attempts by how they ended; level \"none\" when no CONNECT named a known one.",
+        broker.listeners.iter().flat_map(|listener| {
+            listener
+                .connects
+                .each()
+                // Every level shows its accepted ones, and any pair that ever happened.
+                .filter(|(level, result, count)| *count > 0 || (*result == "accepted" && *level != LEVELS[5]))
+                .map(|(level, result, count)| {
+                    (vec![("listener", &*listener.name), ("level", level), ("result", result)], count)
+                })
+        }),
+    );
+    families.counter(
+        "auth_total",
+        "Logins by result.",
+        broker.logins.each().map(|(result, count)| (vec![("result", result)], count)),
+    );
+}
+
+fn sessions(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers]) {
+    families.gauge(
+        "sessions",
+        "Sessions now.",
+        [
+            (vec![("state", "connected")], as_float(sum(numbers, |stats| stats.sessions_connected.get()))),
+            (vec![("state", "disconnected")], as_float(sum(numbers, |stats| stats.sessions_disconnected.get()))),
+        ],
+    );
+    families.counter(
+        "sessions_expired_total",
+        "Sessions that ended because their expiry passed.",
+        [(vec![], sum(numbers, |stats| stats.sessions_expired.get()))],
+    );
+    families.gauge("subscriptions", "Subscriptions now.", [(vec![], as_float(broker.engines.subscriptions() as u64))]);
+    let (retained, retained_bytes) = broker.engines.retained();
+    families.gauge("retained_messages", "Retained messages now.", [(vec![], as_float(retained as u64))]);
+    families.gauge("retained_bytes", "Bytes that they hold.", [(vec![], as_float(retained_bytes))]);
+    families.counter(
+        "takeovers_total",
+        "CONNECTs for a ClientID that was connected, by what became of them.",
+        Takeover::ALL.iter().map(|result| {
+            let count = sum(numbers, |stats| stats.takeovers.get(*result as usize).map_or(0, |counter| counter.get()));
+            (vec![("result", result.name())], count)
+        }),
+    );
+    families.counter(
+        "takeover_storms_total",
+        "Takeover storms that were recognised.",
+        [(vec![], sum(numbers, |stats| stats.takeover_storms.get()))],
+    );
+}
+
+fn messages(families: &mut Families, numbers: &[WorkerNumbers]) {
+    let by_qos = |pick: fn(&Stats, usize) -> u64| {
+        ["0", "1", "2"]
+            .into_iter()
+            .enumerate()
+            .map(move |(index, qos)| (vec![("qos", qos)], sum(numbers, |stats| pick(stats, index))))
+    };
+    families.counter(
+        "messages_received_total",
+        "PUBLISH packets from clients.",
+        by_qos(|stats, index| stats.messages_received.get(index).map_or(0, viaduct_engine::Counter::get)),
+    );
+    families.counter(
+        "messages_sent_total",
+        "PUBLISH packets for clients.",
+        by_qos(|stats, index| stats.messages_sent.get(index).map_or(0, viaduct_engine::Counter::get)),
+    );
+    families.counter(
+        "messages_dropped_total",
+        "Messages that were not delivered, by reason.",
+        Dropped::ALL.iter().map(|reason| {
+            let count =
+                sum(numbers, |stats| stats.messages_dropped.get(*reason as usize).map_or(0, |counter| counter.get()));
+            (vec![("reason", reason.name())], count)
+        }),
+    );
+    let traffic = |pick: fn(&WorkerNumbers) -> u64| [(vec![], numbers.iter().map(pick).sum::<u64>())];
+    families.counter("bytes_received_total", "Bytes from clients.", traffic(|w| w.traffic.bytes_received.get()));
+    families.counter("bytes_sent_total", "Bytes to clients.", traffic(|w| w.traffic.bytes_sent.get()));
+    families.counter(
+        "stalled_connections_total",
+        "Connections closed because they took nothing of what waited for them.",
+        traffic(|w| w.traffic.stalled.get()),
+    );
+    families.gauge(
+        "queued_messages",
+        "Messages that wait for their sessions now.",
+        [(vec![], as_float(sum(numbers, |stats| stats.queued_messages.get())))],
+    );
+    families.gauge(
+        "queued_bytes",
+        "Bytes that they hold.",
+        [(vec![], as_float(sum(numbers, |stats| stats.queued_bytes.get())))],
+    );
+    families.gauge(
+        "inflight_messages",
+        "Messages sent and not acknowledged yet.",
+        [(vec![], as_float(sum(numbers, |stats| stats.inflight_messages.get())))],
+    );
+    protocol_errors(families, numbers);
+    store(families);
+}
+
+fn protocol_errors(families: &mut Families, numbers: &[WorkerNumbers]) {
+    let reasons: Vec<(String, u64)> = (0..=u8::MAX)
+        .map(|code| {
+            let count = sum(numbers, |stats| {
+                stats.protocol_errors.get(usize::from(code)).map_or(0, viaduct_engine::Counter::get)
+            });
+            (code, count)
+        })
+        // Those that every broker meets are there from the start; the rest when they happen.
+        .filter(|(code, count)| *count > 0 || matches!(*code, 0x81 | 0x82 | 0x8d | 0x95))
+        .map(|(code, count)| (ReasonCode(code).to_string(), count))
+        .collect();
+    families.counter(
+        "protocol_errors_total",
+        "Connections closed for what the client did, by reason code.",
+        reasons.iter().map(|(reason, count)| (vec![("reason", reason.as_str())], *count)),
+    );
+}
+
+/// The store of this version keeps everything in memory and commits nothing; the series is there for dashboards.
+fn store(families: &mut Families) {
+    let mut histogram = Histogram::default();
+    let bucket = |bound: &f64| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket
+    };
+    histogram.set_bucket(COMMIT_SECONDS.iter().map(bucket).collect());
+    let mut metric = labelled(&[]);
+    metric.set_histogram(histogram);
+    families.family(
+        "store_commit_seconds",
+        "How long a commit to the disk takes.",
+        MetricType::HISTOGRAM,
+        std::iter::once(metric),
+    );
+}
+
+fn bridges(families: &mut Families, broker: &Broker) {
+    let statuses: Vec<_> = broker.bridges.lock().values().cloned().collect();
+    let read: Vec<_> = statuses.iter().map(|status| (status, status.stats.lock().clone())).collect();
+    let names: Vec<String> = read.iter().map(|(status, _)| status.name.clone()).collect();
+    let each = || names.iter().map(String::as_str).zip(&read);
+    families.gauge(
+        "bridge_up",
+        "Whether the bridge's link is up.",
+        each().map(|(name, (_, stats))| (vec![("bridge", name)], f64::from(u8::from(stats.up)))),
+    );
+    families.counter(
+        "bridge_connects_total",
+        "Ends of attempts and links, by result.",
+        each().flat_map(|(name, (_, stats))| {
+            let connected = stats.connects.get("connected").copied().unwrap_or_default();
+            std::iter::once(("connected", connected))
+                .chain(
+                    stats.connects.iter().map(|(result, count)| (*result, *count)).filter(|(r, _)| *r != "connected"),
+                )
+                .map(move |(result, count)| (vec![("bridge", name), ("result", result)], count))
+                .collect::<Vec<_>>()
+        }),
+    );
+    families.counter(
+        "bridge_messages_total",
+        "Messages carried.",
+        each().flat_map(|(name, (_, stats))| {
+            [
+                (vec![("bridge", name), ("direction", "in")], stats.messages_in),
+                (vec![("bridge", name), ("direction", "out")], stats.messages_out),
+            ]
+        }),
+    );
+    families.counter(
+        "bridge_messages_dropped_total",
+        "Messages that were not carried on, by reason.",
+        each().flat_map(|(name, (_, stats))| {
+            viaduct_bridge::Drop::ALL
+                .iter()
+                .map(|reason| (vec![("bridge", name), ("reason", reason.label())], stats.dropped_for(*reason)))
+                .collect::<Vec<_>>()
+        }),
+    );
+    families.gauge(
+        "bridge_queued_messages",
+        "Messages that wait here for the remote.",
+        each().map(|(name, (status, _))| (vec![("bridge", name)], as_float(status.queued.load(Ordering::Relaxed)))),
+    );
+    families.gauge(
+        "bridge_last_error_timestamp_seconds",
+        "When the last attempt or link failed; 0 when none did.",
+        each().map(|(name, (_, stats))| {
+            let at = stats.last_error.as_ref().map_or(0.0, |(at, _)| as_float(at.as_millis()) / 1000.0);
+            (vec![("bridge", name)], at)
+        }),
+    );
+    families.counter(
+        "bridge_panics_total",
+        "Restarts of the bridge's task after a defect.",
+        each().map(|(name, (status, _))| (vec![("bridge", name)], status.panics.load(Ordering::Relaxed))),
+    );
+}

@@ -1,0 +1,216 @@
+//! TLS of a bridge towards its remote: its configuration and how far the remote is checked.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use viaduct_config::{BridgeTls, Verify};
+
+use super::load::{Named, TlsFileError};
+
+/// Where Debian and its kin keep the authorities that the machine trusts.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Reads the files of a bridge's `tls`; `bridge` is its name, for errors.
+///
+/// # Errors
+/// A file is missing or can't be used, or certificate and key don't belong together.
+pub(crate) fn client_config(bridge: &str, tls: &BridgeTls) -> Result<Arc<ClientConfig>, TlsFileError> {
+    let table = format!("bridge[{bridge}].tls");
+    let named = |path, field| Named { path, table: &table, field };
+    let provider = super::provider();
+    let verifier = verifier(&table, tls, &provider)?;
+    let first = named(tls.ca_file.as_deref().unwrap_or(Path::new("")), "ca_file");
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(super::versions(tls.min_version, tls.max_version))
+        .map_err(|error| first.unusable(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match (&tls.cert_file, &tls.key_file) {
+        (Some(cert_path), Some(key_path)) => {
+            let key_file = named(key_path, "key_file");
+            let chain = named(cert_path, "cert_file").chain()?;
+            builder.with_client_auth_cert(chain, key_file.private_key()?).map_err(|error| match error {
+                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                    key_file.unusable(format!("the key does not belong to the certificate in {}", cert_path.display()))
+                }
+                error => key_file.unusable(format!("the key can't be used: {error}")),
+            })?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// The name that is asked for and checked.
+///
+/// # Errors
+/// It is neither a DNS name nor an IP address.
+pub(crate) fn server_name(tls: &BridgeTls, host: &str) -> Result<ServerName<'static>, String> {
+    let name = tls.server_name.as_deref().unwrap_or(host);
+    ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is neither a DNS name nor an IP address"))
+}
+
+fn verifier(
+    table: &str,
+    tls: &BridgeTls,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsFileError> {
+    if tls.verify == Verify::None {
+        return Ok(Arc::new(Anybody { provider: Arc::clone(provider) }));
+    }
+    let ca_file = Named { path: tls.ca_file.as_deref().unwrap_or(Path::new(SYSTEM_ROOTS)), table, field: "ca_file" };
+    let (roots, pinned) = match &tls.ca_file {
+        Some(_) => ca_file.roots()?,
+        None => (public_roots(), Vec::new()),
+    };
+    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| ca_file.unusable(error.to_string()))?;
+    Ok(Arc::new(Trusted { chain, pinned, check_name: tls.verify == Verify::Full }))
+}
+
+/// What this machine trusts, or what browsers trust when it says nothing.
+fn public_roots() -> RootCertStore {
+    let path = Path::new(SYSTEM_ROOTS);
+    let mut roots = RootCertStore::empty();
+    if let Ok(bytes) = crate::files::read(path) {
+        use rustls_pki_types::pem::PemObject;
+        let (added, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
+        if added > 0 {
+            return roots;
+        }
+    }
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    roots
+}
+
+/// Checks the chain, the dates and, if asked to, the name.
+#[derive(Debug)]
+struct Trusted {
+    chain: Arc<WebPkiServerVerifier>,
+    /// The certificates of `ca_file`. A remote may show one of them as its own: many small brokers have one self-signed
+    /// certificate, and that file is how their clients trust it.
+    pinned: Vec<CertificateDer<'static>>,
+    check_name: bool,
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.pinned.iter().any(|pinned| pinned == end_entity) {
+            return self.verify_pinned(end_entity, server_name, now);
+        }
+        match self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is checked last, so everything else is in order.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.check_name => Ok(ServerCertVerified::assertion()),
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+impl Trusted {
+    fn verify_pinned(
+        &self,
+        certificate: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let bad = || Error::InvalidCertificate(CertificateError::BadEncoding);
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| bad())?;
+        let seconds = |time: i64| u64::try_from(time).unwrap_or(0);
+        let not_before = seconds(parsed.validity().not_before.timestamp());
+        let not_after = seconds(parsed.validity().not_after.timestamp());
+        let at = |secs| UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs));
+        if now.as_secs() < not_before {
+            return Err(CertificateError::NotValidYetContext { time: now, not_before: at(not_before) }.into());
+        }
+        if now.as_secs() > not_after {
+            return Err(CertificateError::ExpiredContext { time: now, not_after: at(not_after) }.into());
+        }
+        if self.check_name {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+}
+
+/// Takes anybody: `verify = "none"`. Signatures are still checked, so that who answers at least holds the key of the
+/// certificate that it shows.
+#[derive(Debug)]
+struct Anybody {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

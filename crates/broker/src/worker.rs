@@ -1,0 +1,190 @@
+//! One worker: a thread with its runtime, its engine, and the connections whose sessions live here.
+//!
+//! In: letters. Out: tasks on this thread. The engine is borrowed for single calls and never across an await. Must never:
+//! wait for another worker, or do anything slow on this thread.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use tokio::task::LocalSet;
+use viaduct_codec::Time;
+use viaduct_engine::{ConnectionId, Engine, Settings, WorkerId};
+use viaduct_store::MemoryStore;
+
+use crate::bridge::{self, BridgeTasks};
+use crate::connection;
+use crate::counters::{Traffic, WorkerNumbers};
+use crate::limits::{LETTERS_TURN, SCRATCH};
+use crate::links::Links;
+use crate::mailbox::{Inbox, Letter};
+use crate::state::Broker;
+use crate::{flush, hello};
+
+/// What the tasks of a worker share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) engine: RefCell<Engine>,
+    pub(crate) links: RefCell<Links>,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) bridges: RefCell<BridgeTasks>,
+    /// Connections that have not sent CONNECT yet.
+    pub(crate) hellos: Cell<usize>,
+    /// What every connection reads into.
+    scratch: RefCell<Box<[u8]>>,
+    /// Whether the flusher has something to do, and how to wake it.
+    flush_due: Cell<bool>,
+    flusher: RefCell<Option<Waker>>,
+}
+
+impl Worker {
+    pub(crate) fn now(&self) -> Time {
+        self.broker.clock.now()
+    }
+
+    /// Asks the flusher to run once the tasks that are ready have had their turn.
+    pub(crate) fn flush_soon(&self) {
+        if !self.flush_due.replace(true)
+            && let Some(waker) = self.flusher.borrow().as_ref()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// For the flusher: ready when somebody asked for it.
+    pub(crate) fn poll_flush_due(&self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        if self.flush_due.replace(false) {
+            return Poll::Ready(());
+        }
+        let mut flusher = self.flusher.borrow_mut();
+        if !flusher.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *flusher = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Lends the scratch buffer; not to be asked for again inside.
+    pub(crate) fn with_scratch<R>(&self, read: impl FnOnce(&mut [u8]) -> R) -> R {
+        read(&mut self.scratch.borrow_mut())
+    }
+
+    /// Does something with the engine, after which there may be something to write.
+    pub(crate) fn with_engine<R>(&self, act: impl FnOnce(&mut Engine, Time) -> R) -> R {
+        let result = act(&mut self.engine.borrow_mut(), self.now());
+        self.flush_soon();
+        result
+    }
+
+    /// The connection is over.
+    pub(crate) fn closed(&self, id: ConnectionId, why: &str) {
+        self.with_engine(|engine, now| engine.handle_closed(now, id, why));
+        self.links.borrow_mut().remove(id);
+    }
+
+    /// Whether mail of this broker piles up somewhere, so that reading clients should wait.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.broker.mailboxes.len() > 1 && self.broker.mailboxes.iter().any(crate::mailbox::Mailbox::is_full)
+    }
+}
+
+/// Starts the worker's thread. It sends its numbers once its engine is there.
+///
+/// # Errors
+/// The system gives no thread.
+pub(crate) fn spawn(
+    id: WorkerId,
+    broker: Arc<Broker>,
+    inbox: Inbox,
+    settings: Arc<Settings>,
+    numbers: std::sync::mpsc::Sender<(WorkerId, WorkerNumbers)>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("worker-{}", id.0)).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                // The main thread notices that no numbers came.
+                tracing::error!(worker = id.0, %error, "the worker's runtime can't be made");
+                return;
+            }
+        };
+        let local = LocalSet::new();
+        local.block_on(&runtime, run(id, broker, inbox, settings, numbers));
+        // Password checks that still run are not waited for.
+        runtime.shutdown_background();
+    })
+}
+
+async fn run(
+    id: WorkerId,
+    broker: Arc<Broker>,
+    mut inbox: Inbox,
+    settings: Arc<Settings>,
+    numbers: std::sync::mpsc::Sender<(WorkerId, WorkerNumbers)>,
+) {
+    let now = broker.clock.now();
+    let store = Box::new(MemoryStore::default());
+    let engine = Engine::new(id, Arc::clone(&broker.engines), settings, store, crate::tls::seed(), now);
+    let traffic: Arc<Traffic> = Arc::default();
+    let sent = numbers.send((id, WorkerNumbers { engine: engine.stats(), traffic: Arc::clone(&traffic) }));
+    drop(numbers);
+    if sent.is_err() {
+        return;
+    }
+    let worker = Rc::new(Worker {
+        broker,
+        engine: RefCell::new(engine),
+        links: RefCell::default(),
+        traffic,
+        bridges: RefCell::default(),
+        hellos: Cell::new(0),
+        scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+        flush_due: Cell::new(true),
+        flusher: RefCell::new(None),
+    });
+    tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
+    tokio::task::spawn_local(flush::sweep(Rc::clone(&worker)));
+    while let Some(letter) = inbox.next().await {
+        if open(&worker, letter).is_break() {
+            return;
+        }
+        for _ in 1..LETTERS_TURN {
+            let Some(letter) = inbox.try_next() else { break };
+            if open(&worker, letter).is_break() {
+                return;
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
+    match letter {
+        Letter::Mail(mail) => worker.with_engine(|engine, now| engine.handle_mail(now, mail)),
+        Letter::Accepted(accepted) => {
+            tokio::task::spawn_local(hello::greet(Rc::clone(worker), *accepted));
+        }
+        Letter::Newcomer(newcomer) => {
+            tokio::task::spawn_local(connection::settle(Rc::clone(worker), *newcomer));
+        }
+        Letter::Publish(messages) => worker.with_engine(|engine, now| {
+            for message in messages {
+                engine.publish(now, message);
+            }
+        }),
+        Letter::Settings(settings) => worker.with_engine(|engine, _| engine.handle_settings(settings)),
+        Letter::StartBridge(plan) => bridge::start(worker, *plan),
+        Letter::StopBridge(name) => bridge::stop(worker, &name),
+        Letter::Clients(answer) => {
+            // Nobody waits any more when this fails.
+            let _ = answer.send(worker.engine.borrow().clients().collect());
+        }
+        Letter::Shutdown => {
+            bridge::stop_all(worker);
+            worker.with_engine(|engine, now| engine.handle_shutdown(now));
+        }
+        Letter::Stop => return std::ops::ControlFlow::Break(()),
+    }
+    std::ops::ControlFlow::Continue(())
+}

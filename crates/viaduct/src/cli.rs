@@ -1,0 +1,87 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// An MQTT broker with bridges built in.
+#[derive(Debug, Parser)]
+#[command(name = "viaduct", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// Those of `run`, which is what happens without a command.
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker in the foreground; SIGTERM and SIGINT end it, SIGHUP reads the configuration again
+    Run(RunArgs),
+    /// Read a configuration and say everything that is wrong with it
+    CheckConfig {
+        /// The file; without one as `run` would read it
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Set the password of a user, asked for or read from standard input
+    Passwd {
+        /// The password file; made when it is not there
+        file: PathBuf,
+        /// The user
+        user: String,
+        /// Write $7$ (PBKDF2), which mosquitto 2.0 reads too, instead of argon2id
+        #[arg(long)]
+        pbkdf2: bool,
+    },
+    /// Look after bridges
+    Bridge {
+        #[command(subcommand)]
+        command: BridgeCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BridgeCommand {
+    /// Dial a bridge's remote step by step; exit code 0 if it would work
+    Check {
+        /// A bridge of the configuration
+        #[arg(required_unless_present = "url", conflicts_with = "url")]
+        name: Option<String>,
+        /// Or a remote without a configuration, mqtt://HOST[:PORT] or mqtts://HOST[:PORT]
+        #[arg(long)]
+        url: Option<String>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file; without one the defaults hold (no file is looked for)
+    #[arg(long, value_name = "FILE", env = "VIADUCT_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Set one key, such as `node.workers=2`; wins over file and environment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+impl RunArgs {
+    /// These, or `before` where these say nothing.
+    pub(crate) fn or(mut self, before: Self) -> Self {
+        self.config.config = self.config.config.or(before.config.config);
+        if self.config.overrides.is_empty() {
+            self.config.overrides = before.config.overrides;
+        }
+        self
+    }
+}
