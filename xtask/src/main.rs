@@ -1,2 +1,34 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask test` and `cargo xtask tidy`.
+//!
+//! Nothing of ours is depended on and nothing beyond the standard library is needed, so that this runs first on a fresh
+//! machine.
+
+mod house;
+mod set_up;
+mod source;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "cargo xtask <command>
+
+  test [--no-set-up] [FILTER...]   sets up what the tests need, then runs all of them (or those that match)
+  tidy                             checks the rules of the house that a program can see
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((command, rest)) if command == "test" => test::run(rest),
+        Some((command, [])) if command == "tidy" => tidy::run(),
+        _ => Err(HELP.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
