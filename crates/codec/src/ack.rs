@@ -68,3 +68,45 @@ impl Properties for Ack<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    fn id() -> PacketId {
+        PacketId::new(10).unwrap()
+    }
+
+    #[test]
+    fn the_shortest_form_that_says_it_is_written() {
+        let mut ack = Ack::new(id(), ReasonCode::SUCCESS);
+        assert_eq!(encode(&Packet::Puback(ack), Version::V5), Ok(vec![0x40, 2, 0, 10]));
+        ack.reason = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+        assert_eq!(encode(&Packet::Puback(ack), Version::V5), Ok(vec![0x40, 3, 0, 10, 0x10]));
+        ack.reason_string = Some("r");
+        assert_eq!(encode(&Packet::Puback(ack), Version::V5), Ok(b"\x40\x08\0\x0a\x10\x04\x1f\0\x01r".to_vec()));
+        ack.reason = ReasonCode::SUCCESS;
+        assert_eq!(encode(&Packet::Puback(ack), Version::V5), Ok(b"\x40\x08\0\x0a\0\x04\x1f\0\x01r".to_vec()));
+    }
+
+    #[test]
+    fn only_the_identifier_goes_to_3_x() {
+        let ack = Ack { reason_string: Some("r"), ..Ack::new(id(), ReasonCode::NOT_AUTHORIZED) };
+        assert_eq!(encode(&Packet::Pubrec(ack), Version::V311), Ok(vec![0x50, 2, 0, 10]));
+        assert_eq!(encode(&Packet::Pubrel(ack), Version::V31), Ok(vec![0x62, 2, 0, 10]));
+    }
+
+    #[test]
+    fn a_reason_that_the_packet_does_not_have_is_not_written() {
+        let ack = Ack::new(id(), ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
+        let refused = Err(EncodeError::Value { field: "reason code", value: 0x92 });
+        assert_eq!(encode(&Packet::Puback(ack), Version::V5), refused);
+        assert_eq!(encode(&Packet::Pubcomp(ack), Version::V5), Ok(vec![0x70, 3, 0, 10, 0x92]));
+    }
+}

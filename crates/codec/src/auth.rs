@@ -74,3 +74,39 @@ impl Properties for Auth<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Packet, Version};
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    fn auth(method: Option<&str>) -> Packet<'_> {
+        Packet::Auth(Auth {
+            reason: ReasonCode::CONTINUE_AUTHENTICATION,
+            method,
+            data: None,
+            reason_string: None,
+            user_properties: UserProperties::default(),
+        })
+    }
+
+    #[test]
+    fn every_auth_but_the_empty_one_names_its_method() {
+        assert_eq!(encode(&auth(Some("X")), Version::V5), Ok(b"\xf0\x06\x18\x04\x15\0\x01X".to_vec()));
+        assert!(matches!(encode(&auth(None), Version::V5), Err(EncodeError::NotInVersion(_))));
+        let Packet::Auth(empty) = auth(None) else { return };
+        let empty = Auth { reason: ReasonCode::SUCCESS, ..empty };
+        assert_eq!(encode(&Packet::Auth(empty), Version::V5), Ok(vec![0xf0, 0]));
+        assert!(Auth::read(Reader::new(&[0x18])).is_err());
+    }
+
+    #[test]
+    fn there_is_none_in_3_x() {
+        assert_eq!(encode(&auth(Some("X")), Version::V311), Err(EncodeError::NotInVersion("AUTH exists in 5.0 only")));
+    }
+}

@@ -159,3 +159,52 @@ impl Properties for ConnackProperties<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    fn connack(session_present: bool, reason: ReasonCode) -> Packet<'static> {
+        Packet::Connack(Box::new(Connack { session_present, reason, properties: ConnackProperties::default() }))
+    }
+
+    #[test]
+    fn session_present_goes_with_success_and_never_to_3_1() {
+        assert_eq!(encode(&connack(true, ReasonCode::SUCCESS), Version::V31), Ok(vec![0x20, 2, 0, 0]));
+        assert_eq!(encode(&connack(true, ReasonCode::SUCCESS), Version::V311), Ok(vec![0x20, 2, 1, 0]));
+        assert_eq!(encode(&connack(true, ReasonCode::NOT_AUTHORIZED), Version::V5), Ok(vec![0x20, 3, 0, 0x87, 0]));
+    }
+
+    #[test]
+    fn the_refusals_of_a_level_are_the_bytes_that_bridges_know() {
+        let refusal = connack(false, ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
+        assert_eq!(encode(&refusal, Version::V31), Ok(vec![0x20, 2, 0, 1]));
+        assert_eq!(encode(&refusal, Version::V311), Ok(vec![0x20, 2, 0, 1]));
+        assert_eq!(encode(&refusal, Version::V5), Ok(vec![0x20, 3, 0, 0x84, 0]));
+    }
+
+    #[test]
+    fn a_reason_without_a_return_code_is_not_written_to_3_x() {
+        let malformed = connack(false, ReasonCode::MALFORMED_PACKET);
+        assert!(matches!(encode(&malformed, Version::V311), Err(EncodeError::NotInVersion(_))));
+        assert_eq!(encode(&malformed, Version::V5), Ok(vec![0x20, 3, 0, 0x81, 0]));
+    }
+
+    #[test]
+    fn maximum_qos_2_and_data_without_a_method_are_not_written() {
+        let write = |properties| {
+            let connack = Connack { session_present: false, reason: ReasonCode::SUCCESS, properties };
+            encode(&Packet::Connack(Box::new(connack)), Version::V5)
+        };
+        let properties = ConnackProperties { maximum_qos: Some(QoS::ExactlyOnce), ..ConnackProperties::default() };
+        assert_eq!(write(properties), Err(EncodeError::Value { field: "Maximum QoS", value: 2 }));
+        let properties = ConnackProperties { auth_data: Some(b"x"), ..ConnackProperties::default() };
+        assert_eq!(write(properties), Err(EncodeError::NotInVersion(DATA_WITHOUT_METHOD)));
+    }
+}

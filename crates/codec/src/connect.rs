@@ -309,3 +309,71 @@ impl Properties for WillProperties<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    fn connect(level: Level) -> Connect<'static> {
+        Connect {
+            level,
+            clean_start: true,
+            keep_alive: 60,
+            client_id: "a",
+            will: None,
+            username: None,
+            password: None,
+            properties: ConnectProperties::default(),
+        }
+    }
+
+    fn written(connect: &Connect<'_>) -> Result<Vec<u8>, EncodeError> {
+        // The version that is told does not matter.
+        encode(&Packet::Connect(Box::new(connect.clone())), Version::V31)
+    }
+
+    #[test]
+    fn each_level_is_written_with_its_name() {
+        for level in Level::ALL {
+            let bytes = written(&connect(level)).unwrap();
+            let frame = Frame::split(&bytes, 100).unwrap().unwrap();
+            assert_eq!(Connect::decode(frame), Ok(connect(level)));
+            assert!(bytes[4..].starts_with(level.protocol_name().as_bytes()));
+        }
+        assert_eq!(written(&connect(Level::V311)), Ok(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a".to_vec()));
+    }
+
+    #[test]
+    fn a_password_alone_is_written_in_5_0_only() {
+        let alone = |level| Connect { password: Some(&[0xff]), ..connect(level) };
+        assert!(written(&alone(Level::V5)).is_ok());
+        assert_eq!(written(&alone(Level::V311)), Err(EncodeError::NotInVersion(PASSWORD_WITHOUT_USERNAME)));
+        assert_eq!(written(&alone(Level::V31_BRIDGE)), Err(EncodeError::NotInVersion(PASSWORD_WITHOUT_USERNAME)));
+    }
+
+    #[test]
+    fn a_client_id_with_a_null_is_not_written() {
+        let connect = Connect { client_id: "a\0", ..connect(Level::V311) };
+        assert_eq!(written(&connect), Err(EncodeError::Text("ClientID")));
+    }
+
+    #[test]
+    fn the_level_decides_before_the_rest_is_looked_at() {
+        let bytes = b"\x1f\x08\0\x04MQTT\x09\xff";
+        let frame = Frame::split(bytes, 100).unwrap().unwrap();
+        assert_eq!(Connect::decode(frame), Err(DecodeError::UnknownLevel { name: "MQTT", level: 9 }));
+    }
+
+    #[test]
+    fn a_client_hello_is_called_by_its_name() {
+        let bytes = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+        let frame = Frame::split(bytes, 100).unwrap().unwrap();
+        assert_eq!(Connect::decode(frame), Err(DecodeError::NotMqtt(Looks::TlsClientHello)));
+    }
+}

@@ -84,3 +84,32 @@ impl Properties for Disconnect<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn the_shortest_form_that_says_it_is_written() {
+        let normal = Disconnect::new(ReasonCode::NORMAL_DISCONNECTION);
+        assert_eq!(encode(&Packet::Disconnect(normal), Version::V5), Ok(vec![0xe0, 0]));
+        let taken = Disconnect::new(ReasonCode::SESSION_TAKEN_OVER);
+        assert_eq!(encode(&Packet::Disconnect(taken), Version::V5), Ok(vec![0xe0, 1, 0x8e]));
+        assert_eq!(encode(&Packet::Disconnect(taken), Version::V311), Ok(vec![0xe0, 0]));
+        let with_expiry = Disconnect { session_expiry: Some(10), ..normal };
+        assert_eq!(encode(&Packet::Disconnect(with_expiry), Version::V5), Ok(vec![0xe0, 7, 0, 5, 0x11, 0, 0, 0, 10]));
+    }
+
+    #[test]
+    fn a_reason_of_other_packets_is_not_written() {
+        let disconnect = Disconnect::new(ReasonCode::PACKET_IDENTIFIER_IN_USE);
+        let refused = Err(EncodeError::Value { field: "reason code", value: 0x91 });
+        assert_eq!(encode(&Packet::Disconnect(disconnect), Version::V5), refused);
+    }
+}

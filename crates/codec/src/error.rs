@@ -162,3 +162,30 @@ impl fmt::Display for PacketName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_fault_has_its_reason() {
+        let named = |kind| PacketName(Some(kind));
+        let topic = Fault::Topic { field: "it", error: TopicError::Empty };
+        let of = |error: DecodeError| error.reason();
+        let protocol = |kind, fault| of(DecodeError::Protocol { packet: named(kind), fault });
+        assert_eq!(
+            of(DecodeError::Malformed { packet: PacketName(None), fault: Fault::VarInt }),
+            ReasonCode::MALFORMED_PACKET
+        );
+        assert_eq!(protocol(PacketType::Publish, Fault::Rule("x")), ReasonCode::PROTOCOL_ERROR);
+        assert_eq!(protocol(PacketType::Publish, Fault::TopicAlias), ReasonCode::TOPIC_ALIAS_INVALID);
+        assert_eq!(protocol(PacketType::Publish, topic), ReasonCode::TOPIC_NAME_INVALID);
+        assert_eq!(protocol(PacketType::Connect, topic), ReasonCode::TOPIC_NAME_INVALID);
+        assert_eq!(protocol(PacketType::Subscribe, topic), ReasonCode::TOPIC_FILTER_INVALID);
+        assert_eq!(protocol(PacketType::Unsubscribe, topic), ReasonCode::TOPIC_FILTER_INVALID);
+        let packet = named(PacketType::Publish);
+        assert_eq!(of(DecodeError::TooLarge { packet, size: 2, max: 1 }), ReasonCode::PACKET_TOO_LARGE);
+        assert_eq!(of(DecodeError::UnknownLevel { name: "MQTT", level: 9 }), ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
+        assert_eq!(of(DecodeError::NotMqtt(Looks::Noise)), ReasonCode::MALFORMED_PACKET);
+    }
+}

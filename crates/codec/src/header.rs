@@ -130,3 +130,50 @@ impl std::fmt::Display for PacketType {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_split_off_and_what_follows_is_left() {
+        let bytes = [0x62, 0x02, 0x00, 0x0a, 0xc0];
+        let frame = Frame::split(&bytes, 4).unwrap().unwrap();
+        assert_eq!(
+            frame,
+            Frame { kind: PacketType::Pubrel, flags: 2, body: &[0x00, 0x0a], bytes: &[0x62, 0x02, 0x00, 0x0a] }
+        );
+    }
+
+    #[test]
+    fn the_limit_counts_the_fixed_header_and_is_told_before_the_body_comes() {
+        assert_eq!(Frame::split(&[0x30, 0x05], 7), Ok(None));
+        let packet = PacketName(Some(PacketType::Publish));
+        assert_eq!(Frame::split(&[0x30, 0x05], 6), Err(DecodeError::TooLarge { packet, size: 7, max: 6 }));
+        assert_eq!(
+            Frame::split(&[0x30, 0xff, 0xff, 0xff, 0x7f], u32::MAX - 1),
+            Ok(None),
+            "the longest packet of all is still under a limit beyond it"
+        );
+    }
+
+    #[test]
+    fn a_reserved_type_and_a_bad_length_are_told_at_once() {
+        let reason =
+            |bytes: &[u8]| Frame::split(bytes, 100).map(|frame| frame.is_some()).map_err(|error| error.reason().0);
+        assert_eq!(reason(&[0x05]), Err(0x81));
+        assert_eq!(reason(&[0x30, 0x80, 0x80, 0x80]), Ok(false));
+        assert_eq!(reason(&[0x30, 0x80, 0x80, 0x80, 0x80]), Err(0x81));
+        assert_eq!(reason(&[0x30, 0x80, 0x00]), Err(0x81));
+    }
+
+    #[test]
+    fn the_reserved_flags_are_free_in_3_1_only() {
+        assert!(PacketType::Subscribe.check_flags(0b1010, Version::V31).is_ok());
+        assert!(PacketType::Subscribe.check_flags(0b0010, Version::V5).is_ok());
+        for version in [Version::V311, Version::V5] {
+            assert!(PacketType::Subscribe.check_flags(0b1010, version).is_err());
+            assert!(PacketType::Pingreq.check_flags(0b0001, version).is_err());
+        }
+    }
+}

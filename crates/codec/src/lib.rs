@@ -9,6 +9,8 @@
 
 mod ack;
 mod auth;
+#[cfg(feature = "mqttbytes-compat")]
+pub mod compat;
 mod connack;
 mod connect;
 mod disconnect;

@@ -149,3 +149,61 @@ impl fmt::Display for Looks {
         f.write_str(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_wrong_dials_are_named() {
+        for (bytes, looks) in [
+            (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], Looks::TlsClientHello),
+            (b"\x16\x03\x01\x02\x00", Looks::TlsClientHello),
+            (b"\x16\x03\x03\x00\x5a\x02\x00", Looks::TlsRecord),
+            (b"\x15\x03\x03\x00\x02\x02\x28", Looks::TlsRecord),
+            (b"GET / HTTP/1.1\r\n", Looks::HttpRequest),
+            (b"POST /x", Looks::HttpRequest),
+            (b"CONNECT broker:1883 HTTP/1.1", Looks::HttpRequest),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Looks::HttpRequest),
+            (b"HTTP/1.1 400 Bad Request", Looks::HttpResponse),
+            (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", Looks::ProxyHeader),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11", Looks::ProxyHeader),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Looks::Ssh),
+        ] {
+            assert_eq!(Looks::like(bytes), looks, "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn another_packet_than_the_first_one_is_named() {
+        for (bytes, kind) in [
+            (&b"\xc0\x00"[..], PacketType::Pingreq),
+            (b"\x30\x04\x00\x01tx", PacketType::Publish),
+            (b"\x82\x06\x00\x01\x00\x01t\x00", PacketType::Subscribe),
+            (b"\x20\x02\x00\x00", PacketType::Connack),
+            (b"\xe0\x00", PacketType::Disconnect),
+            (b"\xf0\x00", PacketType::Auth),
+            (b"\x10\x0d\x00\x04MQTT\x04\x02", PacketType::Connect),
+        ] {
+            assert_eq!(Looks::like(bytes), Looks::OtherPacket(kind), "{bytes:02x?}");
+        }
+        assert_eq!(Looks::like(b"\x10\x0d\x00\x04MQTX\x04\x02\x00\x3c\x00\x01a"), Looks::OtherProtocolName);
+    }
+
+    #[test]
+    fn the_rest_is_noise() {
+        for bytes in [
+            &b""[..],
+            b"\0",
+            b"hello world",
+            b"0123456789",
+            b"\xff\xff\xff\xff\xff",
+            b"\x36\x04\x00\x01tx",
+            b"\xc0\x01\x00",
+            b"<stream>",
+            b"\x80\x00",
+        ] {
+            assert_eq!(Looks::like(bytes), Looks::Noise, "{bytes:02x?}");
+        }
+    }
+}

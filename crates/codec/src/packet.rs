@@ -163,3 +163,29 @@ impl<'a> Packet<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoding_appends_and_an_error_appends_nothing() {
+        let mut out = vec![1, 2, 3];
+        Packet::Pingreq.encode(Version::V5, &mut out).unwrap();
+        assert_eq!(out, [1, 2, 3, 0xc0, 0]);
+        let text = "r".repeat(65_536);
+        let mut disconnect = Disconnect::new(crate::ReasonCode::SERVER_BUSY);
+        disconnect.reason_string = Some(&text);
+        let packet = Packet::Disconnect(disconnect);
+        let error = EncodeError::FieldTooLong { field: "Reason String", size: 65_536 };
+        assert_eq!(packet.encode(Version::V5, &mut out), Err(error));
+        assert_eq!(packet.encoded_len(Version::V5), Err(error));
+        assert_eq!(out, [1, 2, 3, 0xc0, 0]);
+    }
+
+    #[test]
+    fn a_packet_is_small_enough_to_be_passed_by_value() {
+        // PUBLISH is the largest that is not boxed; this guards against a field that makes every packet pay.
+        assert!(size_of::<Packet<'_>>() <= 256, "{}", size_of::<Packet<'_>>());
+    }
+}

@@ -430,3 +430,101 @@ impl PartialEq for UserProperties<'_> {
 }
 
 impl Eq for UserProperties<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(place: Place, bytes: &[u8]) -> Result<Vec<Property<'_>>, Problem> {
+        let mut reader = Reader::new(bytes);
+        let mut section = Section::open(place, &mut reader)?;
+        let mut all = Vec::new();
+        while let Some(property) = section.next()? {
+            all.push(property);
+        }
+        reader.finish()?;
+        Ok(all)
+    }
+
+    /// Table 2-4 of the standard, by identifier: how many places carry it.
+    #[test]
+    fn the_table_has_the_27_properties_in_their_places() {
+        let places = [
+            Place::CONNECT,
+            Place::WILL,
+            Place::CONNACK,
+            Place::PUBLISH,
+            Place::ACK,
+            Place::SUBSCRIBE,
+            Place::SUBACK,
+            Place::UNSUBSCRIBE,
+            Place::UNSUBACK,
+            Place::DISCONNECT,
+            Place::AUTH,
+        ];
+        let carried =
+            |place: Place| (0..256).filter(|id| entry(*id).is_some_and(|entry| entry.allowed.overlaps(place))).count();
+        assert_eq!((0..256).filter(|id| entry(*id).is_some()).count(), 27);
+        assert!((64..256).all(|id| entry(id).is_none()), "one bit each in a u64");
+        assert_eq!(places.map(carried), [9, 7, 17, 8, 2, 2, 2, 1, 2, 4, 4]);
+    }
+
+    #[test]
+    fn order_is_kept_and_user_properties_are_set_aside() {
+        let bytes = b"\x10\x26\x00\x01k\x00\x01v\x01\x01\x26\x00\x00\x00\x00\x0b\x05";
+        let mut reader = Reader::new(bytes);
+        let mut section = Section::open(Place::PUBLISH, &mut reader).unwrap();
+        assert_eq!(section.next(), Ok(Some(Property::PayloadFormat(true))));
+        assert_eq!(section.next().unwrap(), VarInt::new(5).map(Property::SubscriptionId));
+        assert_eq!(section.next(), Ok(None));
+        let users = section.user_properties();
+        assert_eq!(users.iter().collect::<Vec<_>>(), [("k", "v"), ("", "")]);
+        assert_eq!(users.to_encoded(), b"\x26\x00\x01k\x00\x01v\x26\x00\x00\x00\x00");
+        let again = users.to_encoded();
+        assert_eq!(UserProperties::from_encoded(&again), users);
+        assert!(!users.is_empty());
+        assert!(UserProperties::default().is_empty());
+    }
+
+    #[test]
+    fn a_subscription_identifier_may_repeat_in_publish_only() {
+        let bytes = [0x04, 0x0b, 0x01, 0x0b, 0x01];
+        assert_eq!(read(Place::PUBLISH, &bytes).unwrap().len(), 2);
+        assert_eq!(
+            read(Place::SUBSCRIBE, &bytes),
+            Err(Problem::Protocol(Fault::RepeatedProperty("Subscription Identifier")))
+        );
+    }
+
+    #[test]
+    fn what_does_not_belong_here_is_malformed_and_a_forbidden_value_is_not() {
+        assert_eq!(
+            read(Place::CONNECT, &[0x02, 0x24, 0x00]),
+            Err(Problem::Malformed(Fault::MisplacedProperty("Maximum QoS")))
+        );
+        assert_eq!(
+            read(Place::CONNACK, &[0x02, 0x24, 0x02]),
+            Err(Problem::Protocol(Fault::Value { field: "Maximum QoS", value: 2 }))
+        );
+        assert_eq!(read(Place::PUBLISH, &[0x03, 0x23, 0x00, 0x00]), Err(Problem::Protocol(Fault::TopicAlias)));
+    }
+
+    #[test]
+    fn a_user_property_that_the_wire_can_not_carry_is_not_pushed() {
+        let mut encoded = Vec::new();
+        assert!(!UserProperties::push(&mut encoded, "k\0", "v"));
+        assert!(!UserProperties::push(&mut encoded, "k", &"v".repeat(65_536)));
+        assert!(encoded.is_empty());
+        assert!(UserProperties::push(&mut encoded, "k", "v"));
+    }
+
+    #[test]
+    fn foreign_bytes_end_the_user_properties() {
+        let mut encoded = Vec::new();
+        UserProperties::push(&mut encoded, "k", "v");
+        let end = encoded.len();
+        encoded.extend_from_slice(&[0x7f, 0x26, 0x00, 0x01, b'k', 0x00, 0x01, b'v']);
+        assert_eq!(UserProperties::from_encoded(&encoded), UserProperties::from_encoded(&encoded[..end]));
+        assert_eq!(UserProperties::from_encoded(&encoded[..end - 1]).iter().count(), 0);
+    }
+}

@@ -155,3 +155,74 @@ impl Properties for PublishProperties<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Packet, VarInt};
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    fn publish(qos: QoS) -> Publish<'static> {
+        Publish {
+            dup: true,
+            qos,
+            retain: false,
+            topic: TopicRef::new("t").ok(),
+            packet_id: if qos == QoS::AtMostOnce { None } else { PacketId::new(10) },
+            properties: PublishProperties::default(),
+            payload: b"x",
+        }
+    }
+
+    #[test]
+    fn dup_is_not_written_at_qos_0() {
+        assert_eq!(encode(&Packet::Publish(publish(QoS::AtMostOnce)), Version::V311), Ok(b"\x30\x04\0\x01tx".to_vec()));
+        assert_eq!(
+            encode(&Packet::Publish(publish(QoS::AtLeastOnce)), Version::V5),
+            Ok(b"\x3a\x07\0\x01t\0\x0a\0x".to_vec())
+        );
+    }
+
+    #[test]
+    fn the_identifier_goes_with_the_qos() {
+        let refused =
+            |publish| matches!(encode(&Packet::Publish(publish), Version::V5), Err(EncodeError::NotInVersion(_)));
+        assert!(refused(Publish { packet_id: None, ..publish(QoS::ExactlyOnce) }));
+        assert!(refused(Publish { packet_id: PacketId::new(1), ..publish(QoS::AtMostOnce) }));
+    }
+
+    #[test]
+    fn an_alias_stands_for_the_topic_in_5_0_only() {
+        let mut by_alias = publish(QoS::AtMostOnce);
+        by_alias.topic = None;
+        by_alias.properties.topic_alias = NonZeroU16::new(7);
+        let packet = Packet::Publish(by_alias.clone());
+        assert_eq!(encode(&packet, Version::V5), Ok(b"\x30\x07\0\0\x03\x23\0\x07x".to_vec()));
+        assert!(encode(&packet, Version::V311).is_err());
+        by_alias.properties.topic_alias = None;
+        assert!(encode(&Packet::Publish(by_alias), Version::V5).is_err());
+    }
+
+    #[test]
+    fn properties_stay_behind_towards_3_x() {
+        let mut full = publish(QoS::AtMostOnce);
+        full.properties.content_type = Some("c");
+        full.properties.subscription_ids.extend(VarInt::new(1));
+        assert_eq!(encode(&Packet::Publish(full), Version::V31), Ok(b"\x30\x04\0\x01tx".to_vec()));
+    }
+
+    #[test]
+    fn what_the_wire_can_not_carry_is_not_written() {
+        let mut zero = publish(QoS::AtMostOnce);
+        zero.properties.subscription_ids.extend(VarInt::new(0));
+        let refused = Err(EncodeError::Value { field: "Subscription Identifier", value: 0 });
+        assert_eq!(encode(&Packet::Publish(zero), Version::V5), refused);
+        let mut null = publish(QoS::AtMostOnce);
+        null.properties.content_type = Some("\0");
+        assert_eq!(encode(&Packet::Publish(null), Version::V5), Err(EncodeError::Text("Content Type")));
+    }
+}

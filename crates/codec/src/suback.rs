@@ -84,3 +84,38 @@ impl Properties for Suback<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    fn suback(reasons: &[u8]) -> Packet<'static> {
+        Packet::Suback(Suback {
+            packet_id: PacketId::new(1).unwrap(),
+            reasons: reasons.iter().copied().map(ReasonCode).collect(),
+            reason_string: None,
+            user_properties: UserProperties::default(),
+        })
+    }
+
+    #[test]
+    fn a_failure_is_said_as_the_version_can() {
+        let packet = suback(&[0x01, 0x87]);
+        assert_eq!(encode(&packet, Version::V5), Ok(vec![0x90, 5, 0, 1, 0, 0x01, 0x87]));
+        assert_eq!(encode(&packet, Version::V311), Ok(vec![0x90, 4, 0, 1, 0x01, 0x80]));
+        assert!(matches!(encode(&packet, Version::V31), Err(EncodeError::NotInVersion(_))));
+        assert_eq!(encode(&suback(&[0x01, 0x02]), Version::V31), Ok(vec![0x90, 4, 0, 1, 0x01, 0x02]));
+    }
+
+    #[test]
+    fn an_answer_to_nothing_exists_in_3_1_only() {
+        assert_eq!(encode(&suback(&[]), Version::V31), Ok(vec![0x90, 2, 0, 1]));
+        assert_eq!(encode(&suback(&[]), Version::V311), Err(EncodeError::NotInVersion(NO_REASONS)));
+    }
+}

@@ -157,3 +157,53 @@ impl SubscribeOptions {
             | (self.retain_handling as u8) << bit::RETAIN_HANDLING_SHIFT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    fn subscribe(filter: &'static str, options: SubscribeOptions) -> Packet<'static> {
+        Packet::Subscribe(Subscribe {
+            packet_id: PacketId::new(1).unwrap(),
+            subscription_id: VarInt::new(5),
+            user_properties: UserProperties::default(),
+            entries: vec![SubscribeEntry { filter: FilterRef::new(filter).unwrap(), options }],
+        })
+    }
+
+    const ALL_SET: SubscribeOptions = SubscribeOptions {
+        qos: QoS::ExactlyOnce,
+        no_local: true,
+        retain_as_published: true,
+        retain_handling: RetainHandling::DoNotSend,
+    };
+
+    #[test]
+    fn options_are_written_as_far_as_the_version_has_them() {
+        let packet = subscribe("t", ALL_SET);
+        assert_eq!(encode(&packet, Version::V5), Ok(b"\x82\x09\0\x01\x02\x0b\x05\0\x01t\x2e".to_vec()));
+        assert_eq!(encode(&packet, Version::V311), Ok(b"\x82\x06\0\x01\0\x01t\x02".to_vec()));
+    }
+
+    #[test]
+    fn no_local_is_not_written_on_a_shared_subscription() {
+        let packet = subscribe("$share/g/t", ALL_SET);
+        assert_eq!(encode(&packet, Version::V5), Err(EncodeError::NotInVersion(NO_LOCAL_SHARED)));
+        assert!(encode(&packet, Version::V311).is_ok(), "3.1.1 has no such option to forbid");
+    }
+
+    #[test]
+    fn every_legal_options_byte_comes_back() {
+        let legal = (0..=0xff_u8).filter(|byte| {
+            let mut reader = Reader::new(std::slice::from_ref(byte));
+            SubscribeOptions::read(Version::V5, &mut reader).is_ok_and(|options| options.byte() == *byte)
+        });
+        assert_eq!(legal.count(), 3 * 2 * 2 * 3);
+    }
+}

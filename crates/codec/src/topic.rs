@@ -274,3 +274,100 @@ impl fmt::Display for TopicFilter {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for name in ["t", "/", "a//b", "$SYS/x", "\u{feff}", "a b", "é/x", &"t".repeat(65_535)] {
+            assert_eq!(TopicName::new(name).unwrap().as_str(), name);
+        }
+        assert_eq!(TopicName::new(""), Err(TopicError::Empty));
+        assert_eq!(TopicName::new(&"t".repeat(65_536)), Err(TopicError::TooLong));
+        assert_eq!(TopicName::new("a\0"), Err(TopicError::Null));
+        assert_eq!(TopicName::new("a/+/b"), Err(TopicError::Wildcard('+')));
+        assert_eq!(TopicName::new("a#"), Err(TopicError::Wildcard('#')));
+    }
+
+    #[test]
+    fn wildcards_of_filters_stand_alone() {
+        for filter in ["#", "+", "/", "a/#", "+/+", "/+", "+/", "a/+/b/#", "$SYS/#", "$share", "$shared/a"] {
+            assert_eq!(TopicFilter::new(filter).unwrap().as_str(), filter);
+        }
+        for filter in ["a#", "a/#/b", "#/", "#/a", "##", "+#"] {
+            assert!(
+                matches!(TopicFilter::new(filter), Err(TopicError::MultiLevel | TopicError::SingleLevel)),
+                "{filter}"
+            );
+        }
+        for filter in ["a+", "+a", "a/b+", "++", "a/+b/c"] {
+            assert_eq!(TopicFilter::new(filter), Err(TopicError::SingleLevel), "{filter}");
+        }
+        assert_eq!(TopicFilter::new(""), Err(TopicError::Empty));
+        assert_eq!(TopicFilter::new("a\0/#"), Err(TopicError::Null));
+    }
+
+    #[test]
+    fn a_shared_filter_has_a_name_and_a_filter() {
+        let filter = TopicFilter::new("$share/g/a/+").unwrap();
+        let share = filter.by_ref().share().unwrap();
+        assert_eq!((share.name, share.filter.as_str()), ("g", "a/+"));
+        assert_eq!(TopicFilter::new("$share/g//").unwrap().by_ref().share().unwrap().filter.as_str(), "/");
+        for filter in ["$share/", "$share//t", "$share/g", "$share/g/", "$share/g+/t", "$share/#/t"] {
+            assert_eq!(TopicFilter::new(filter), Err(TopicError::Share), "{filter}");
+        }
+        assert_eq!(TopicFilter::new("$share/g/a+"), Err(TopicError::SingleLevel));
+        assert_eq!(TopicFilter::new("$share").unwrap().by_ref().share(), None);
+    }
+
+    #[test]
+    fn a_filter_matches_what_section_4_7_says() {
+        let matches = |filter: &str, topic: &str| {
+            TopicFilter::new(filter).unwrap().by_ref().matches(TopicName::new(topic).unwrap().by_ref())
+        };
+        for (filter, topic) in [
+            ("a/#", "a"),
+            ("a/#", "a/b/c"),
+            ("#", "/"),
+            ("#", "a"),
+            ("+", "a"),
+            ("+/+", "/x"),
+            ("/+", "/x"),
+            ("a/+/c", "a//c"),
+            ("a//b", "a//b"),
+            ("+/a/#", "é/a"),
+            ("$SYS/#", "$SYS/x"),
+            ("$SYS/+", "$SYS/x"),
+        ] {
+            assert!(matches(filter, topic), "{filter} {topic}");
+        }
+        for (filter, topic) in [
+            ("+", "/x"),
+            ("+", "a/b"),
+            ("a", "A"),
+            ("a/b", "a//b"),
+            ("a", "/a"),
+            ("a/", "a"),
+            ("a/+", "a"),
+            ("a/#", "ab"),
+            ("#", "$SYS/x"),
+            ("+/x", "$SYS/x"),
+            ("+/#", "$foo/x"),
+            ("$share/g/t", "t"),
+            ("\u{c5}", "A\u{30a}"),
+        ] {
+            assert!(!matches(filter, topic), "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_topic_needs_no_stack() {
+        let deep = "/".repeat(65_535);
+        let filter = format!("{}#", "+/".repeat(32_767));
+        let topic = TopicName::new(&deep).unwrap();
+        assert!(TopicFilter::new(&filter).unwrap().by_ref().matches(topic.by_ref()));
+        assert!(TopicFilter::new(&deep).unwrap().by_ref().matches(topic.by_ref()));
+    }
+}

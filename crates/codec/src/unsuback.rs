@@ -67,3 +67,28 @@ impl Properties for Unsuback<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn reasons_exist_in_5_0_only() {
+        let unsuback = Unsuback {
+            packet_id: PacketId::new(7).unwrap(),
+            reasons: vec![ReasonCode::SUCCESS, ReasonCode::NO_SUBSCRIPTION_EXISTED],
+            reason_string: None,
+            user_properties: UserProperties::default(),
+        };
+        let none = Unsuback { reasons: Vec::new(), ..unsuback.clone() };
+        assert_eq!(encode(&Packet::Unsuback(unsuback.clone()), Version::V5), Ok(vec![0xb0, 5, 0, 7, 0, 0, 0x11]));
+        assert_eq!(encode(&Packet::Unsuback(unsuback), Version::V311), Ok(vec![0xb0, 2, 0, 7]));
+        assert_eq!(encode(&Packet::Unsuback(none), Version::V5), Err(EncodeError::NotInVersion(NO_REASONS)));
+    }
+}

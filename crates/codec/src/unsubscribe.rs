@@ -56,3 +56,30 @@ impl Properties for Unsubscribe<'_> {
         self.user_properties.write(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Packet;
+
+    fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        packet.encode(version, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn an_empty_one_exists_in_3_1_only() {
+        let mut unsubscribe = Unsubscribe {
+            packet_id: PacketId::new(1).unwrap(),
+            user_properties: UserProperties::default(),
+            filters: Vec::new(),
+        };
+        let packet = Packet::Unsubscribe(unsubscribe.clone());
+        assert_eq!(encode(&packet, Version::V31), Ok(vec![0xa2, 2, 0, 1]));
+        assert_eq!(encode(&packet, Version::V311), Err(EncodeError::NotInVersion(NO_FILTERS)));
+        assert_eq!(encode(&packet, Version::V5), Err(EncodeError::NotInVersion(NO_FILTERS)));
+        unsubscribe.filters.push(FilterRef::new("t").unwrap());
+        let packet = Packet::Unsubscribe(unsubscribe);
+        assert_eq!(encode(&packet, Version::V5), Ok(b"\xa2\x06\0\x01\0\0\x01t".to_vec()));
+    }
+}
