@@ -206,7 +206,7 @@ topic deny home/secret
 topic read $SYS/#
 
 user bob
-topic home/bob with spaces
+topic readwrite home/bob with spaces
 topic write log/#
 topic deny #
 

@@ -34,10 +34,10 @@ pub(crate) enum Hash {
 impl Hash {
     /// Reads a hash; the error says what is wrong with it and never repeats it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = text.split('$');
-        if parts.next() != Some("") {
+        let Some(inner) = text.strip_prefix('$') else {
             return Err("the password is not hashed: write the line with `viaduct passwd`".to_owned());
-        }
+        };
+        let mut parts = inner.split('$');
         match parts.next() {
             Some("6") => match (parts.next(), parts.next(), parts.next()) {
                 (Some(salt), Some(digest), None) => {
