@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use viaduct_codec::{PacketId, QoS};
+use viaduct_codec::{PacketId, QoS, TopicName};
 use viaduct_session::Delivery;
 
 /// See the module.
@@ -48,8 +48,8 @@ enum Source {
 enum State {
     /// For the target to take it, for the first time or anew.
     Waiting { again: bool },
-    /// For the target's answer.
-    Sent(As),
+    /// For the target's answer. `owned`: it has said PUBREC.
+    Sent { how: As, owned: bool },
     /// For its turn to be acknowledged.
     Done,
 }
@@ -157,7 +157,7 @@ impl Flow {
             let State::Waiting { again } = exchange.state else { continue };
             let handed = exchange.delivery.as_ref().map_or(Handed::Done, |own| hand(own, exchange.token, again));
             exchange.state = match handed {
-                Handed::Sent(sent) => State::Sent(sent),
+                Handed::Sent(how) => State::Sent { how, owned: false },
                 Handed::Done => State::Done,
                 Handed::NotNow => return,
             };
@@ -171,10 +171,31 @@ impl Flow {
         exchange.delivery.as_ref()
     }
 
+    /// The target owns the message: nothing that it says about its size or properties matters any more.
+    pub(crate) fn received(&mut self, token: u64) {
+        if let Some(Exchange { state: State::Sent { owned, .. }, .. }) = self.sent(token) {
+            *owned = true;
+        }
+    }
+
+    /// Settles the messages that were sent, that the target does not own, and for which `is_over` holds; their topics.
+    pub(crate) fn settle_if(&mut self, is_over: impl Fn(&Delivery, As) -> bool) -> Vec<TopicName> {
+        let mut settled = Vec::new();
+        for exchange in &mut self.exchanges {
+            if let (State::Sent { how, owned: false }, Some(delivery)) = (exchange.state, &exchange.delivery)
+                && is_over(delivery, how)
+            {
+                settled.push(delivery.message.topic.clone());
+                exchange.state = State::Done;
+            }
+        }
+        settled
+    }
+
     /// How a message was published that the target has not answered for.
     pub(crate) fn sent_as(&mut self, token: u64) -> Option<As> {
         match self.sent(token)?.state {
-            State::Sent(sent) => Some(sent),
+            State::Sent { how, .. } => Some(how),
             State::Waiting { .. } | State::Done => None,
         }
     }
@@ -189,7 +210,7 @@ impl Flow {
     /// The target's session is gone, and what was sent and not answered may be gone with it: all of it waits again.
     pub(crate) fn target_forgot(&mut self) {
         for exchange in &mut self.exchanges {
-            if matches!(exchange.state, State::Sent(_)) {
+            if matches!(exchange.state, State::Sent { .. }) {
                 exchange.state = State::Waiting { again: true };
             }
         }
@@ -198,7 +219,7 @@ impl Flow {
     fn sent(&mut self, token: u64) -> Option<&mut Exchange> {
         // Tokens grow from front to back.
         let place = self.exchanges.binary_search_by_key(&token, |exchange| exchange.token).ok()?;
-        self.exchanges.get_mut(place).filter(|exchange| matches!(exchange.state, State::Sent(_)))
+        self.exchanges.get_mut(place).filter(|exchange| matches!(exchange.state, State::Sent { .. }))
     }
 
     fn push(&mut self, id: PacketId, qos: QoS, delivery: Option<Delivery>, state: State) {

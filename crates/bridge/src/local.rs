@@ -13,8 +13,10 @@ use viaduct_session::client::{Event as Heard, Hello};
 use viaduct_session::{Delivery, Incoming, Output};
 
 use crate::bridge::Bridge;
+use crate::flow::Handed;
 use crate::loop_guard::{Hop, stamp};
 use crate::negotiate::Wishes;
+use crate::remote::hand;
 use crate::rules::Rule;
 use crate::{Action, Drop, Event, Rules, limits, subscribe};
 
@@ -31,7 +33,7 @@ pub(crate) enum LocalState {
 
 impl Bridge {
     pub(crate) fn open_local(&mut self, now: Time) {
-        self.local_output = Output::new();
+        self.local_output = Output::default();
         let hello = Hello {
             level: Level::V5,
             client_id: self.local_client_id(),
@@ -132,23 +134,27 @@ impl Bridge {
     /// Hands what came from the remote to this broker, and answers the remote for what is done.
     pub(crate) fn pump_inward(&mut self, now: Time) {
         if self.local_state == LocalState::Up {
-            let Self { inward, local, local_output, stats, losses, actions, .. } = self;
-            inward.pump(|delivery, token, again| {
-                let handed = crate::remote::hand(now, local, delivery, token, local_output);
-                if handed.is_ok() && !again {
-                    stats.messages_in += 1;
+            let Self { inward, local, local_output, stats, .. } = self;
+            let mut large = Vec::new();
+            inward.pump(|delivery, token, again| match hand(now, local, delivery, token, local_output) {
+                Ok(Handed::NotNow) => Handed::NotNow,
+                Ok(handed) => {
+                    stats.messages_in += u64::from(!again);
+                    handed
                 }
-                handed.unwrap_or_else(|reason| {
+                Err(reason) => {
                     stats.count_drop(reason);
-                    if reason == Drop::TooLarge
-                        && let Some(count) = losses.too_large_in.count(now)
-                    {
-                        let topic = delivery.message.topic.as_str().to_owned();
-                        actions.push_back(Action::Log(Event::MessageTooLarge { outgoing: false, topic, count }));
+                    if reason == Drop::TooLarge {
+                        large.push(delivery.message.topic.as_str().to_owned());
                     }
-                    crate::flow::Handed::Done
-                })
+                    Handed::Done
+                }
             });
+            for topic in large {
+                if let Some(count) = self.losses.too_large_in.count(now) {
+                    self.log(Event::MessageTooLarge { outgoing: false, topic, count });
+                }
+            }
         }
         if self.link.is_up() {
             while let Some((id, qos)) = self.inward.next_answer() {
@@ -158,9 +164,9 @@ impl Bridge {
     }
 
     /// Has the retained messages of these filters sent again.
-    pub(crate) fn replay_local(&mut self, filters: &[TopicFilter]) {
+    pub(crate) fn replay_local(&mut self, now: Time, filters: &[TopicFilter]) {
         let wanted: Vec<_> = self.local_filters().into_iter().filter(|(filter, _)| filters.contains(filter)).collect();
-        self.subscribe_local(&wanted, RetainHandling::Send);
+        self.subscribe_local(now, &wanted, RetainHandling::Send);
     }
 
     /// What is subscribed to here, each filter once, at the highest QoS of its rules.
@@ -211,34 +217,34 @@ impl Bridge {
             self.inward.target_forgot();
             self.outward.source_forgot();
         }
-        self.unsubscribe_local();
+        self.unsubscribe_local(now);
         let filters = self.local_filters();
-        self.subscribe_local(&filters, RetainHandling::SendIfNew);
+        self.subscribe_local(now, &filters, RetainHandling::SendIfNew);
         self.tell_local(now, self.link.is_up());
         self.pump_inward(now);
     }
 
-    fn subscribe_local(&mut self, filters: &[(TopicFilter, QoS)], retain_handling: RetainHandling) {
+    fn subscribe_local(&mut self, now: Time, filters: &[(TopicFilter, QoS)], retain_handling: RetainHandling) {
         if self.local_state != LocalState::Up {
             return;
         }
         for chunk in subscribe::chunks(filters) {
             let entries = subscribe::entries(chunk, retain_handling);
-            if let Some(id) = self.local.subscribe(&entries, None, &mut self.local_output) {
+            if let Some(id) = self.local.subscribe(now, &entries, None, &mut self.local_output) {
                 self.asked_local.insert(id, chunk.iter().map(|(filter, _)| filter.clone()).collect());
             }
         }
     }
 
     /// Takes back what earlier rules subscribed to and these do not.
-    fn unsubscribe_local(&mut self) {
+    fn unsubscribe_local(&mut self, now: Time) {
         let kept = self.local_filters();
         let old =
             subscribe::previous(&self.settings.previous, |topic| topic.direction.is_out(), |topic| &topic.local_prefix);
         let gone: Vec<_> = old.into_iter().filter(|old| !kept.iter().any(|(filter, _)| filter == old)).collect();
         let refs: Vec<FilterRef<'_>> = gone.iter().map(TopicFilter::by_ref).collect();
         if !refs.is_empty() {
-            self.local.unsubscribe(&refs, &mut self.local_output);
+            self.local.unsubscribe(now, &refs, &mut self.local_output);
         }
     }
 

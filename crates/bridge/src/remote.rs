@@ -4,8 +4,8 @@
 //! more than the present attempt.
 
 use viaduct_codec::{
-    Connack, Disconnect, FilterRef, Frame, Level, Looks, Message, Packet, QoS, ReasonCode, RetainHandling, Suback,
-    Time, TopicFilter, TopicRef, Version,
+    Connack, Disconnect, FilterRef, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode,
+    RetainHandling, Suback, Time, TopicFilter, TopicName, TopicRef, Version,
 };
 use viaduct_session::client::{Client, Event as Heard, Hello, PublishError};
 use viaduct_session::{Delivery, Incoming, Output, Violation};
@@ -16,7 +16,7 @@ use crate::link::Ending;
 use crate::local::{NOTICE, carried};
 use crate::loop_guard::Hop;
 use crate::negotiate::Wishes;
-use crate::{Action, Drop, Error, Event, Rules, StepDown, limits, subscribe};
+use crate::{Action, Drop, Error, Event, Rules, Stats, StepDown, limits, subscribe};
 
 impl Bridge {
     /// The connection stands: CONNECT.
@@ -36,7 +36,12 @@ impl Bridge {
             password: self.settings.password.clone(),
             will: self.notices.will(now, wishes),
         };
-        self.remote_output = Output::new();
+        if level.version() == Version::V31 && self.settings.clean_session {
+            self.remote.forget(); // no CONNACK of 3.1 will say so
+            self.outward.target_forgot();
+            self.inward.source_forgot();
+        }
+        self.remote_output = Output::default();
         self.remote.connect(now, &hello, &mut self.remote_output);
     }
 
@@ -129,34 +134,29 @@ impl Bridge {
     pub(crate) fn pump_outward(&mut self, now: Time) {
         if self.link.is_up() {
             let guard = self.echoes_come_back();
-            let Self { outward, remote, remote_output, stats, losses, actions, offer, echoes, .. } = self;
+            let Self { outward, remote, remote_output, stats, offer, echoes, .. } = self;
+            let mut large = Vec::new();
             outward.pump(|delivery, token, again| {
                 let lowered = lowered(delivery, offer.wishes);
                 match hand(now, remote, &lowered, token, remote_output) {
-                    Ok(Handed::NotNow) => Handed::NotNow,
+                    Ok(Handed::NotNow) => return Handed::NotNow,
                     Ok(handed) => {
                         if !again {
-                            stats.messages_out += 1;
-                            stats.qos_lowered += u64::from(lowered.qos < delivery.qos);
-                            stats.retain_stripped += u64::from(delivery.retain && !lowered.retain);
+                            count_sent(stats, delivery, &lowered);
                         }
                         if guard {
                             echoes.sent(now, lowered.message.topic.by_ref(), &lowered.message.payload);
                         }
-                        handed
+                        return handed;
                     }
-                    Err(reason) => {
-                        stats.count_drop(reason);
-                        if reason == Drop::TooLarge
-                            && let Some(count) = losses.too_large_out.count(now)
-                        {
-                            let topic = delivery.message.topic.as_str().to_owned();
-                            actions.push_back(Action::Log(Event::MessageTooLarge { outgoing: true, topic, count }));
-                        }
-                        Handed::Done
-                    }
+                    Err(Drop::TooLarge) => large.push(delivery.message.topic.clone()),
+                    Err(reason) => stats.count_drop(reason),
                 }
+                Handed::Done
             });
+            for topic in large {
+                self.too_large(now, topic);
+            }
         }
         self.answer_local();
     }
@@ -166,21 +166,13 @@ impl Bridge {
         let lowered = lowered(delivery, self.offer.wishes);
         match hand(now, &mut self.remote, &lowered, NOTICE, &mut self.remote_output) {
             Ok(_) => {
-                self.stats.messages_out += 1;
-                self.stats.retain_stripped += u64::from(delivery.retain && !lowered.retain);
+                count_sent(&mut self.stats, delivery, &lowered);
                 if self.echoes_come_back() {
                     self.echoes.sent(now, lowered.message.topic.by_ref(), &lowered.message.payload);
                 }
             }
-            Err(reason) => {
-                self.stats.count_drop(reason);
-                if reason == Drop::TooLarge
-                    && let Some(count) = self.losses.too_large_out.count(now)
-                {
-                    let topic = delivery.message.topic.as_str().to_owned();
-                    self.log(Event::MessageTooLarge { outgoing: true, topic, count });
-                }
-            }
+            Err(Drop::TooLarge) => self.too_large(now, lowered.message.topic.clone()),
+            Err(reason) => self.stats.count_drop(reason),
         }
     }
 
@@ -194,10 +186,11 @@ impl Bridge {
         match heard {
             Heard::Connack(connack) => self.greeted(now, &connack),
             Heard::Publish(incoming) => self.take_remote(now, &incoming),
-            Heard::Suback(suback) => self.subscribed(now, &suback),
+            Heard::Suback(suback) => self.subscribed(&suback),
             Heard::Settled { token, reason } => self.settle_outward(now, token, reason),
             // The remote has it, but mosquitto hands a QoS 2 message on only at PUBREL: it is safe at PUBCOMP.
-            Heard::Received { .. } | Heard::None | Heard::Unsuback(_) => {}
+            Heard::Received { token, .. } => self.outward.received(token),
+            Heard::None | Heard::Unsuback(_) => {}
             Heard::Disconnect(disconnect) => {
                 self.end_attempt(now, Ending::Error(farewell(&disconnect)), None, false);
             }
@@ -218,11 +211,12 @@ impl Bridge {
             return self.end_attempt(now, ending, None, false);
         }
         let level = self.link.level();
-        // 3.1 has no word for it; a session that was asked for is taken to be there, so that what was sent is sent
-        // again under its old identifiers and is recognised if it is.
-        let session_present =
-            connack.session_present || (level.version() == Version::V31 && !self.settings.clean_session);
-        if !session_present {
+        // 3.1 has no word for it; a session is taken to be there, so that what was sent is sent again under its old
+        // identifiers and is recognised if it is.
+        let session_present = connack.session_present || level.version() == Version::V31;
+        if session_present {
+            self.give_up_large(now, connack);
+        } else {
             self.remote.forget();
             self.outward.target_forgot();
             self.inward.source_forgot();
@@ -241,13 +235,39 @@ impl Bridge {
         if self.echoes_come_back() {
             self.log(Event::EchoesExpected { level });
         }
-        self.subscribe_remote();
+        self.subscribe_remote(now);
         self.tell_remote(now);
         self.tell_local(now, true);
-        self.replay_missed(session_present);
+        self.replay_missed(now, session_present);
         self.was_up = true;
         self.pump_outward(now);
         self.pump_inward(now);
+    }
+
+    /// What was sent before and is more than the remote takes now is not sent again, and no answer comes for it.
+    fn give_up_large(&mut self, now: Time, connack: &Connack<'_>) {
+        let Some(max) = connack.properties.maximum_packet_size else { return };
+        let max = usize::try_from(max.get()).unwrap_or(usize::MAX);
+        let given_up = self.outward.settle_if(|delivery, sent| {
+            let publish = Publish {
+                dup: true,
+                qos: sent.qos,
+                retain: sent.retain,
+                packet_id: PacketId::new(1),
+                ..delivery.message.to_publish(now)
+            };
+            Packet::Publish(publish).encoded_len(Version::V5).is_ok_and(|size| size > max)
+        });
+        for topic in given_up {
+            self.too_large(now, topic);
+        }
+    }
+
+    fn too_large(&mut self, now: Time, topic: TopicName) {
+        self.stats.count_drop(Drop::TooLarge);
+        if let Some(count) = self.losses.too_large_out.count(now) {
+            self.log(Event::MessageTooLarge { outgoing: true, topic: topic.as_str().to_owned(), count });
+        }
     }
 
     fn refusal(&self, connack: &Connack<'_>) -> Ending {
@@ -271,7 +291,7 @@ impl Bridge {
         })
     }
 
-    fn subscribe_remote(&mut self) {
+    fn subscribe_remote(&mut self, now: Time) {
         // Retained messages are asked for on each connection: what changed with QoS 0 while the link was down was
         // queued for nobody, and in 3.x there is no other way to ask.
         let wanted = subscribe::filters(self.rules.inward().map(|rule| (&rule.remote.subscription, rule.qos)));
@@ -284,7 +304,7 @@ impl Bridge {
             let gone: Vec<_> = old.into_iter().filter(|old| !wanted.iter().any(|(filter, _)| filter == old)).collect();
             let refs: Vec<FilterRef<'_>> = gone.iter().map(TopicFilter::by_ref).collect();
             if !refs.is_empty() {
-                self.remote.unsubscribe(&refs, &mut self.remote_output);
+                self.remote.unsubscribe(now, &refs, &mut self.remote_output);
             }
         }
         let offer = self.offer;
@@ -298,19 +318,14 @@ impl Bridge {
         }
         for chunk in subscribe::chunks(&taken) {
             let entries = subscribe::entries(chunk, RetainHandling::Send);
-            if let Some(id) = self.remote.subscribe(&entries, None, &mut self.remote_output) {
+            if let Some(id) = self.remote.subscribe(now, &entries, None, &mut self.remote_output) {
                 self.asked_remote.insert(id, chunk.iter().map(|(filter, _)| filter.clone()).collect());
             }
         }
     }
 
-    fn subscribed(&mut self, now: Time, suback: &Suback<'_>) {
+    fn subscribed(&mut self, suback: &Suback<'_>) {
         let asked = self.asked_remote.remove(&suback.packet_id).unwrap_or_default();
-        if asked.len() != suback.reasons.len() {
-            let what = format!("SUBACK with {} answers to {} filters", suback.reasons.len(), asked.len());
-            let reason = ReasonCode::PROTOCOL_ERROR; // MQTT-3.9.3-1
-            return self.end_attempt(now, Ending::Error(Error::Violation { reason, what }), Some(reason), false);
-        }
         for (filter, reason) in asked.into_iter().zip(suback.reasons.iter().copied()) {
             if reason.is_error() {
                 self.stats.subscriptions_refused += 1;
@@ -330,7 +345,7 @@ impl Bridge {
 
     /// What was retained here and did not reach the remote, because it was QoS 0 while the link was down, or because
     /// the remote began anew and may have lost more than our session.
-    fn replay_missed(&mut self, session_present: bool) {
+    fn replay_missed(&mut self, now: Time, session_present: bool) {
         let filters: Vec<TopicFilter> = if !session_present && (self.was_up || self.local_resumed) {
             self.local_filters().into_iter().map(|(filter, _)| filter).collect()
         } else {
@@ -338,7 +353,7 @@ impl Bridge {
         };
         self.missed.clear();
         if !filters.is_empty() {
-            self.replay_local(&filters);
+            self.replay_local(now, &filters);
         }
     }
 
@@ -471,10 +486,15 @@ pub(crate) fn hand(
     match client.publish(now, delivery, token, output) {
         Ok(()) if delivery.qos == QoS::AtMostOnce => Ok(Handed::Done),
         Ok(()) => Ok(Handed::Sent(As { qos: delivery.qos, retain: delivery.retain })),
-        Err(PublishError::WindowFull(_) | PublishError::NotConnected) => Ok(Handed::NotNow),
-        Err(PublishError::TooLarge { .. }) => Err(Drop::TooLarge),
-        Err(PublishError::QosNotSupported(_) | PublishError::RetainNotSupported) => Err(Drop::Refused),
+        Err(PublishError::WindowFull | PublishError::NotConnected) => Ok(Handed::NotNow),
+        Err(PublishError::TooLarge) => Err(Drop::TooLarge),
     }
+}
+
+fn count_sent(stats: &mut Stats, wanted: &Delivery, sent: &Delivery) {
+    stats.messages_out += 1;
+    stats.qos_lowered += u64::from(sent.qos < wanted.qos);
+    stats.retain_stripped += u64::from(wanted.retain && !sent.retain);
 }
 
 /// A message with what its receiver takes.
