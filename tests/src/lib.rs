@@ -1,1 +1,44 @@
-//! Black-box suites on the real binary.
+//! The harness of the black-box suites: real processes, real sockets, and waits that are for a condition.
+//!
+//! In: a configuration text, a script of packets. Out: a running broker ([`Broker`], [`Mosquitto`]), clients that say
+//! exactly what they are told ([`Raw`]) or speak MQTT properly ([`Client`]), certificates ([`Certs`]), and a link that can
+//! be cut ([`Proxy`]). Must never: name a crate of the broker beyond the codec, sleep for a fixed time in the hope that
+//! something has happened by then, or leave a process behind.
+//!
+//! Everything here panics when it can't go on: that is how a test fails. A broker prints its log when it is dropped by
+//! a panicking test.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test harness fails by panicking")]
+
+mod binary;
+mod broker;
+mod certs;
+mod client;
+mod hex;
+mod http;
+mod metrics;
+mod mosquitto;
+mod port;
+mod process;
+mod proxy;
+mod raw;
+mod run;
+mod stream;
+mod template;
+mod wait;
+
+pub use binary::viaduct;
+pub use broker::Broker;
+pub use certs::{Certs, Identity};
+pub use client::{Client, Entry, Event, Hello, Message, Outgoing, Welcome, WillMessage};
+pub use hex::{bytes, hex};
+pub use http::{Response, get, request};
+pub use mosquitto::Mosquitto;
+pub use port::Port;
+pub use process::{Process, Signal};
+pub use proxy::{Link, Proxy};
+pub use raw::Raw;
+pub use run::{Finished, check_tool, run, run_viaduct};
+pub use stream::Stream;
+pub use wait::{DEADLINE, eventually, eventually_within, until};
+
+pub use viaduct_codec as codec;
