@@ -27,6 +27,7 @@ impl<'a> Ack<'a> {
     }
 
     /// Reads the acknowledgement `kind`. A missing reason is success, missing properties are none.
+    #[inline]
     pub(crate) fn read(kind: PacketType, version: Version, mut reader: Reader<'a>) -> Result<Self, Problem> {
         let mut ack = Self::new(reader.packet_id()?, ReasonCode::SUCCESS);
         if version.is_v5() && !reader.is_empty() {
@@ -65,7 +66,8 @@ impl<'a> Ack<'a> {
 impl Properties for Ack<'_> {
     fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
         write_option(self.reason_string, Property::ReasonString, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

@@ -71,7 +71,8 @@ impl Properties for Auth<'_> {
         write_option(self.method, Property::AuthMethod, out)?;
         write_option(self.data, Property::AuthData, out)?;
         write_option(self.reason_string, Property::ReasonString, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

@@ -156,7 +156,8 @@ impl Properties for ConnackProperties<'_> {
         write_option(self.server_reference, Property::ServerReference, out)?;
         write_option(self.auth_method, Property::AuthMethod, out)?;
         write_option(self.auth_data, Property::AuthData, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

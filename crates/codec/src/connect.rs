@@ -254,7 +254,8 @@ impl Properties for ConnectProperties<'_> {
         write_option(self.request_problem_information, Property::RequestProblemInformation, out)?;
         write_option(self.auth_method, Property::AuthMethod, out)?;
         write_option(self.auth_data, Property::AuthData, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 
@@ -306,7 +307,8 @@ impl Properties for WillProperties<'_> {
         write_option(self.content_type, Property::ContentType, out)?;
         write_option(self.response_topic, Property::ResponseTopic, out)?;
         write_option(self.correlation_data, Property::CorrelationData, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

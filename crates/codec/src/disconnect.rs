@@ -81,7 +81,8 @@ impl Properties for Disconnect<'_> {
         write_option(self.session_expiry, Property::SessionExpiry, out)?;
         write_option(self.reason_string, Property::ReasonString, out)?;
         write_option(self.server_reference, Property::ServerReference, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

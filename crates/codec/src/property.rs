@@ -292,6 +292,11 @@ impl<'a> Section<'a> {
         Ok(Self { place, bytes, reader: Reader::new(bytes), seen: 0, users: None })
     }
 
+    /// Whether nothing is left of it.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.reader.is_empty()
+    }
+
     /// The next property that is not a User Property. Whatever [`Place`] does not allow never comes out.
     pub(crate) fn next(&mut self) -> Result<Option<Property<'a>>, Problem> {
         while !self.reader.is_empty() {
@@ -342,7 +347,7 @@ pub(crate) fn write_section<O: Out>(properties: &impl Properties, out: &mut O) -
     let size = section_size(properties)?;
     let length = u32::try_from(size).ok().and_then(VarInt::new).ok_or(EncodeError::PacketTooLong(size))?;
     out.var_int(length);
-    properties.write(out)
+    if size == 0 || out.skip(size) { Ok(()) } else { properties.write(out) }
 }
 
 /// Bytes of the properties, their length not included; 0 when there is nothing to say.
@@ -377,12 +382,19 @@ impl<'a> UserProperties<'a> {
 
     /// Name and value of each.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        self.entries().map(|(pair, _)| pair)
+    }
+
+    /// Each, and the bytes that encode it, identifier included. Everything is checked again, because the bytes may come
+    /// from a disk; the first that does not pass is the end.
+    fn entries(self) -> impl Iterator<Item = ((&'a str, &'a str), &'a [u8])> + use<'a> {
         let mut reader = Reader::new(self.section);
         std::iter::from_fn(move || {
             while !reader.is_empty() {
+                let start = reader.remainder();
                 let id = reader.var_int("").ok()?.get();
                 if let Property::User(pair) = read_value(id, &mut reader).ok()? {
-                    return Some(pair);
+                    return Some((pair, start.get(..start.len() - reader.left())?));
                 }
             }
             None
@@ -393,9 +405,7 @@ impl<'a> UserProperties<'a> {
     #[must_use]
     pub fn to_encoded(self) -> Vec<u8> {
         let mut encoded = Vec::new();
-        for (name, value) in self.iter() {
-            Self::push(&mut encoded, name, value);
-        }
+        self.write(&mut encoded);
         encoded
     }
 
@@ -414,11 +424,8 @@ impl<'a> UserProperties<'a> {
     }
 
     /// Appends them to a property section.
-    pub(crate) fn write(self, out: &mut impl Out) -> Result<(), EncodeError> {
-        for (name, value) in self.iter() {
-            write_property(Property::User((name, value)), out)?;
-        }
-        Ok(())
+    pub(crate) fn write(self, out: &mut impl Out) {
+        self.entries().for_each(|(_, encoded)| out.put(encoded));
     }
 }
 

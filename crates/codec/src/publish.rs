@@ -56,6 +56,7 @@ mod flag {
 
 impl<'a> Publish<'a> {
     /// Reads it.
+    #[inline]
     pub(crate) fn read(flags: u8, version: Version, mut reader: Reader<'a>) -> Result<Self, Problem> {
         let qos = QoS::from_bits(flags >> flag::QOS_SHIFT & 3)
             .ok_or(Problem::Malformed(Fault::Value { field: "QoS", value: 3 }))?; // MQTT-3.3.1-4
@@ -124,6 +125,9 @@ impl<'a> PublishProperties<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Problem> {
         let mut own = Self::default();
         let mut section = Section::open(Place::PUBLISH, reader)?;
+        if section.is_empty() {
+            return Ok(own); // the usual case, without a turn of the machinery
+        }
         while let Some(property) = section.next()? {
             match property {
                 Property::PayloadFormat(flag) => own.payload_format = Some(flag),
@@ -152,7 +156,8 @@ impl Properties for PublishProperties<'_> {
             write_property(Property::SubscriptionId(id), out)?;
         }
         write_option(self.content_type, Property::ContentType, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

@@ -81,7 +81,8 @@ impl<'a> Suback<'a> {
 impl Properties for Suback<'_> {
     fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
         write_option(self.reason_string, Property::ReasonString, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

@@ -122,7 +122,8 @@ impl<'a> Subscribe<'a> {
 impl Properties for Subscribe<'_> {
     fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
         write_option(self.subscription_id, Property::SubscriptionId, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

@@ -64,7 +64,8 @@ impl<'a> Unsuback<'a> {
 impl Properties for Unsuback<'_> {
     fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
         write_option(self.reason_string, Property::ReasonString, out)?;
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

@@ -53,7 +53,8 @@ impl<'a> Unsubscribe<'a> {
 
 impl Properties for Unsubscribe<'_> {
     fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError> {
-        self.user_properties.write(out)
+        self.user_properties.write(out);
+        Ok(())
     }
 }
 

@@ -41,6 +41,10 @@ impl VarInt {
     /// # Errors
     /// Over four bytes (told at the fourth), or not the shortest form (MQTT-1.5.5-1).
     pub(crate) fn split(bytes: &[u8]) -> Result<Option<(Self, usize)>, Fault> {
+        // The usual case, and nearly every property length.
+        if let Some(&first @ ..0x80) = bytes.first() {
+            return Ok(Some((Self(first.into()), 1)));
+        }
         let mut value = 0_u32;
         for (index, &byte) in bytes.iter().take(Self::MAX_SIZE).enumerate() {
             value |= u32::from(byte & 0x7f) << (7 * index);

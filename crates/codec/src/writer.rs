@@ -11,6 +11,11 @@ use crate::{EncodeError, PacketId, VarInt};
 pub(crate) trait Out {
     fn put(&mut self, bytes: &[u8]);
 
+    /// Takes `size` bytes as written without seeing them, if it only counts.
+    fn skip(&mut self, _size: usize) -> bool {
+        false
+    }
+
     fn u8(&mut self, value: u8) {
         self.put(&[value]);
     }
@@ -70,6 +75,11 @@ pub(crate) struct Count(pub(crate) usize);
 impl Out for Count {
     fn put(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
+    }
+
+    fn skip(&mut self, size: usize) -> bool {
+        self.0 += size;
+        true
     }
 
     fn var_int(&mut self, value: VarInt) {
