@@ -224,9 +224,12 @@ impl Check<'_> {
                     Ok(read) => buffer.extend_from_slice(piece.get(..read).unwrap_or_default()),
                 }
                 match Frame::split(&buffer, u32::try_from(ANSWER).unwrap_or(u32::MAX)) {
+                    Ok(_) if !buffer.first().is_some_and(|byte| matches!(byte >> 4, 2 | 9 | 14)) => {
+                        return Err(Answer::NotMqtt(Looks::like(&buffer)));
+                    }
                     Ok(Some(frame)) => return Ok(frame.bytes.to_vec()),
-                    Ok(None) if buffer.first().is_some_and(|byte| matches!(byte >> 4, 2 | 9 | 14)) => {}
-                    Ok(None) | Err(_) => return Err(Answer::NotMqtt(Looks::like(&buffer))),
+                    Ok(None) => {}
+                    Err(_) => return Err(Answer::NotMqtt(Looks::like(&buffer))),
                 }
             }
         };

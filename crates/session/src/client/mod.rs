@@ -37,7 +37,7 @@ pub struct Hello {
     pub keep_alive: u16,
     /// 5.0: seconds that the session outlives the connection.
     pub session_expiry: u32,
-    /// QoS 1 and 2 messages that this end takes at a time. Announced and enforced on 5.0.
+    /// QoS 1 and 2 messages that the server is asked to send at a time. Announced on 5.0; a server that sends more is let.
     pub receive_maximum: u16,
     /// 5.0: the largest packet that this end takes, bytes; `u32::MAX` for no limit.
     pub maximum_packet_size: u32,
@@ -187,7 +187,9 @@ impl Client {
             maximum_packet_size: u32::MAX,
             aliases_out: 0,
             aliases_in: if is_v5 { hello.topic_alias_maximum } else { 0 },
-            receive_maximum: if is_v5 { hello.receive_maximum } else { 0 },
+            // mosquitto counts otherwise and sends more than was announced; what it sends beyond is taken, up to the number
+            // of packet identifiers.
+            receive_maximum: u16::MAX,
             problem_information: true,
         };
         self.link = Some(Link {
