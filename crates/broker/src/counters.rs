@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use viaduct_codec::Level;
+use viaduct_codec::{Level, ReasonCode};
 use viaduct_engine::Counter;
 
 use crate::auth::LoginResult;
@@ -112,6 +112,30 @@ impl Logins {
 
     pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.counts.iter().zip(LoginResult::ALL).map(|(count, result)| (result.name(), count.load(Ordering::Relaxed)))
+    }
+}
+
+/// First packets that broke the protocol, by reason code; the engine counts all that come later.
+#[derive(Debug)]
+pub(crate) struct ProtocolErrors {
+    counts: [AtomicU64; 256],
+}
+
+impl Default for ProtocolErrors {
+    fn default() -> Self {
+        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl ProtocolErrors {
+    pub(crate) fn count(&self, reason: ReasonCode) {
+        if let Some(counter) = self.counts.get(usize::from(reason.0)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn get(&self, code: u8) -> u64 {
+        self.counts.get(usize::from(code)).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 }
 

@@ -184,8 +184,8 @@ impl Greeting {
                 Ok(Some(frame)) => return Ok(frame.bytes.len()),
                 Ok(None) => {}
                 Err(error) => {
-                    let why = error.to_string();
-                    return Err(Turned::away(None, ConnectResult::RefusedConnect, why));
+                    self.worker.broker.protocol_errors.count(error.reason());
+                    return Err(Turned::away(None, ConnectResult::RefusedConnect, error.to_string()));
                 }
             }
         }
@@ -200,6 +200,7 @@ impl Greeting {
         if let DecodeError::NotMqtt(looks) = error {
             return self.not_mqtt(*looks);
         }
+        self.worker.broker.protocol_errors.count(error.reason());
         let refusal = Refusal::from_decode(error, first);
         let result = if matches!(error, DecodeError::UnknownLevel { .. }) {
             ConnectResult::RefusedLevel
@@ -248,7 +249,7 @@ impl Greeting {
         if login.result.is_success() {
             return Ok(Identity { username: login.username, local: false });
         }
-        let client_id = &admission.client_id;
+        let client_id = admission.client_id.as_str();
         Err(match login.result {
             LoginResult::AnonymousRefused => (
                 ReasonCode::NOT_AUTHORIZED,

@@ -22,7 +22,7 @@ pub(crate) fn render(broker: &Broker) -> Result<String, prometheus::Error> {
     build(&mut families);
     listeners(&mut families, broker);
     sessions(&mut families, broker, &numbers);
-    messages(&mut families, &numbers);
+    messages(&mut families, broker, &numbers);
     bridges(&mut families, broker);
     // A family without a series can't be written: there are no bridges, say.
     families.0.retain(|family| !family.get_metric().is_empty());
@@ -169,7 +169,7 @@ fn sessions(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers])
     );
 }
 
-fn messages(families: &mut Families, numbers: &[WorkerNumbers]) {
+fn messages(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers]) {
     let by_qos = |pick: fn(&Stats, usize) -> u64| {
         ["0", "1", "2"]
             .into_iter()
@@ -218,17 +218,17 @@ fn messages(families: &mut Families, numbers: &[WorkerNumbers]) {
         "Messages sent and not acknowledged yet.",
         [(vec![], as_float(sum(numbers, |stats| stats.inflight_messages.get())))],
     );
-    protocol_errors(families, numbers);
+    protocol_errors(families, broker, numbers);
     store(families);
 }
 
-fn protocol_errors(families: &mut Families, numbers: &[WorkerNumbers]) {
+fn protocol_errors(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers]) {
     let reasons: Vec<(String, u64)> = (0..=u8::MAX)
         .map(|code| {
             let count = sum(numbers, |stats| {
                 stats.protocol_errors.get(usize::from(code)).map_or(0, viaduct_engine::Counter::get)
             });
-            (code, count)
+            (code, count + broker.protocol_errors.get(code))
         })
         // Those that every broker meets are there from the start; the rest when they happen.
         .filter(|(code, count)| *count > 0 || matches!(*code, 0x81 | 0x82 | 0x8d | 0x95))

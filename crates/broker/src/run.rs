@@ -18,7 +18,7 @@ use viaduct_engine::WorkerId;
 use crate::auth::{Users, load_authorizer, load_users};
 use crate::bridge::BridgeStatus;
 use crate::clock::Clock;
-use crate::counters::{Logins, WorkerNumbers};
+use crate::counters::{Logins, ProtocolErrors, WorkerNumbers};
 use crate::limits::{DRAIN, WORKER_STOP, WORKERS};
 use crate::mailbox::{Letter, mailbox};
 use crate::refusal_log::RefusalLog;
@@ -161,6 +161,7 @@ fn prepare(config: &Config) -> Result<Prepared, SetupError> {
         mailboxes,
         numbers: ArcSwapOption::empty(),
         logins: Logins::default(),
+        protocol_errors: ProtocolErrors::default(),
         refusals: RefusalLog::default(),
         bridges: Mutex::default(),
         ready: AtomicBool::new(false),

@@ -18,7 +18,7 @@ use viaduct_session::server::Terms;
 use crate::auth::Users;
 use crate::bridge::BridgeStatus;
 use crate::clock::Clock;
-use crate::counters::{Connects, Logins, WorkerNumbers};
+use crate::counters::{Connects, Logins, ProtocolErrors, WorkerNumbers};
 use crate::mailbox::{Letter, Mailbox};
 use crate::refusal_log::RefusalLog;
 
@@ -34,6 +34,7 @@ pub(crate) struct Broker {
     /// By worker; empty until all of them run.
     pub(crate) numbers: ArcSwapOption<Vec<WorkerNumbers>>,
     pub(crate) logins: Logins,
+    pub(crate) protocol_errors: ProtocolErrors,
     pub(crate) refusals: RefusalLog,
     pub(crate) bridges: Mutex<BTreeMap<String, Arc<BridgeStatus>>>,
     /// Everything is bound and runs, and the end has not begun.

@@ -76,10 +76,7 @@ impl Pattern {
                 return false;
             }
         }
-        match levels.next() {
-            None => true,
-            Some(_) => false,
-        }
+        levels.next().is_none()
     }
 
     /// As [`Pattern::matches`], with `#` also meaning its parent level, as MQTT has it.

@@ -75,7 +75,7 @@ pub(super) async fn secure(
         Ok(Ok(())) => Ok(transport),
         Ok(Err(error)) => Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(error) => DialError::Tls(tls::failure(error)),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
                 other("the peer closed the connection during the handshake; does that port speak TLS?".to_owned())
             }
             None => network(&error),
