@@ -25,6 +25,7 @@ mod run;
 mod state;
 mod sys;
 mod terms;
+mod timed_store;
 mod tls;
 mod transport;
 mod worker;

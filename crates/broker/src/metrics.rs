@@ -11,9 +11,7 @@ use viaduct_engine::{Dropped, Stats, Takeover};
 
 use crate::counters::{LEVELS, WorkerNumbers};
 use crate::state::Broker;
-
-/// Upper bounds of `store_commit_seconds`, from a fast disk to one that is broken.
-const COMMIT_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0];
+use crate::timed_store::COMMIT_SECONDS;
 
 /// The text.
 pub(crate) fn render(broker: &Broker) -> Result<String, prometheus::Error> {
@@ -219,7 +217,7 @@ fn messages(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers])
         [(vec![], as_float(sum(numbers, |stats| stats.inflight_messages.get())))],
     );
     protocol_errors(families, broker, numbers);
-    store(families);
+    store(families, numbers);
 }
 
 fn protocol_errors(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers]) {
@@ -232,7 +230,7 @@ fn protocol_errors(families: &mut Families, broker: &Broker, numbers: &[WorkerNu
         })
         // Those that every broker meets are there from the start; the rest when they happen.
         .filter(|(code, count)| *count > 0 || matches!(*code, 0x81 | 0x82 | 0x8d | 0x95))
-        .map(|(code, count)| (ReasonCode(code).to_string(), count))
+        .map(|(code, count)| (label(ReasonCode(code)), count))
         .collect();
     families.counter(
         "protocol_errors_total",
@@ -241,23 +239,38 @@ fn protocol_errors(families: &mut Families, broker: &Broker, numbers: &[WorkerNu
     );
 }
 
-/// The store of this version keeps everything in memory and commits nothing; the series is there for dashboards.
-fn store(families: &mut Families) {
+/// The standard's name of a reason as a label: `malformed_packet`.
+fn label(reason: ReasonCode) -> String {
+    reason.name().map_or_else(|| format!("0x{:02x}", reason.0), |name| name.to_lowercase().replace([' ', '-'], "_"))
+}
+
+fn store(families: &mut Families, numbers: &[WorkerNumbers]) {
     let mut histogram = Histogram::default();
-    let bucket = |bound: &f64| {
+    let mut seen = 0;
+    let mut buckets = Vec::new();
+    for (place, bound) in COMMIT_SECONDS.iter().enumerate() {
+        seen += commits(numbers, place);
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(*bound);
-        bucket
-    };
-    histogram.set_bucket(COMMIT_SECONDS.iter().map(bucket).collect());
+        bucket.set_cumulative_count(seen);
+        buckets.push(bucket);
+    }
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(seen + commits(numbers, COMMIT_SECONDS.len()));
+    let nanoseconds: u64 = numbers.iter().map(|worker| worker.commits.nanoseconds.get()).sum();
+    histogram.set_sample_sum(as_float(nanoseconds) / 1e9);
     let mut metric = labelled(&[]);
     metric.set_histogram(histogram);
     families.family(
         "store_commit_seconds",
-        "How long a commit to the disk takes.",
+        "How long the store took for a message or a record.",
         MetricType::HISTOGRAM,
         std::iter::once(metric),
     );
+}
+
+fn commits(numbers: &[WorkerNumbers], place: usize) -> u64 {
+    numbers.iter().filter_map(|worker| worker.commits.counts.get(place)).map(viaduct_engine::Counter::get).sum()
 }
 
 fn bridges(families: &mut Families, broker: &Broker) {

@@ -129,8 +129,10 @@ pub(crate) fn apply(broker: &Broker, old: &Config, new: &Config, origin: &str) -
 fn report(changes: &viaduct_config::Changes) {
     let none = || "nothing".to_owned();
     let list = |keys: &[String]| if keys.is_empty() { none() } else { keys.join(", ") };
+    // The keys of bridges are many and say no more than the bridges' names.
+    let keys: Vec<String> = changes.live_keys.iter().filter(|key| !key.starts_with("bridge[")).cloned().collect();
     tracing::info!(
-        changed = list(&changes.live_keys),
+        changed = list(&keys),
         bridges_added = list(&changes.bridges_added),
         bridges_removed = list(&changes.bridges_removed),
         bridges_changed = list(&changes.bridges_changed),

@@ -20,6 +20,7 @@ use crate::limits::{LETTERS_TURN, SCRATCH};
 use crate::links::Links;
 use crate::mailbox::{Inbox, Letter};
 use crate::state::Broker;
+use crate::timed_store::{CommitTimes, TimedStore};
 use crate::{flush, hello};
 
 /// What the tasks of a worker share.
@@ -124,10 +125,11 @@ async fn run(
     numbers: std::sync::mpsc::Sender<(WorkerId, WorkerNumbers)>,
 ) {
     let now = broker.clock.now();
-    let store = Box::new(MemoryStore::default());
+    let commits: Arc<CommitTimes> = Arc::default();
+    let store = Box::new(TimedStore::new(MemoryStore::default(), Arc::clone(&commits)));
     let engine = Engine::new(id, Arc::clone(&broker.engines), settings, store, crate::tls::seed(), now);
     let traffic: Arc<Traffic> = Arc::default();
-    let sent = numbers.send((id, WorkerNumbers { engine: engine.stats(), traffic: Arc::clone(&traffic) }));
+    let sent = numbers.send((id, WorkerNumbers { engine: engine.stats(), traffic: Arc::clone(&traffic), commits }));
     drop(numbers);
     if sent.is_err() {
         return;

@@ -195,7 +195,9 @@ impl ReasonCode {
         Ok(())
     }
 
-    const fn name(self) -> Option<&'static str> {
+    /// What the standard calls it; `None` when it does not name it.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::SUCCESS => "success",
             Self::GRANTED_QOS_1 => "granted QoS 1",
