@@ -269,6 +269,11 @@ impl Bridge {
             self.actions.push_back(Action::HangUp { attempt, reason });
         }
         self.remote_gone();
+        if was_up && matches!(ending, Ending::Wishes(_)) {
+            // What is open would be sent again as it was and refused again: publish it anew, with less.
+            self.remote.forget();
+            self.outward.target_forgot();
+        }
         let mut next = Vec::new();
         let error = self.link.ended(now, ending, &mut self.stats, &mut next);
         if let Some(error) = &error {

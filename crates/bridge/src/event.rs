@@ -70,7 +70,7 @@ pub enum Event {
         /// Why.
         why: crate::StepDown,
     },
-    /// The remote takes no retained messages or not that QoS; CONNECT is repeated with less.
+    /// The remote takes no retained messages or not that QoS; it is tried again with less.
     GaveUp {
         /// Where.
         address: Address,
@@ -162,7 +162,7 @@ impl fmt::Display for Event {
             }
             Self::SteppedDown { address, from, to, why } => write!(f, "{address}: {why} at level {from}, trying {to}"),
             Self::GaveUp { address, reason } => {
-                write!(f, "{address}: CONNECT refused with {reason}, trying again with less")
+                write!(f, "{address}: the remote says {reason}, trying again with less")
             }
             Self::Failed { address, error, retry_in } if retry_in.is_zero() => {
                 write!(f, "{address}: {error}; trying the next address")

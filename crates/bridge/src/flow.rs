@@ -192,21 +192,6 @@ impl Flow {
         settled
     }
 
-    /// How a message was published that the target has not answered for.
-    pub(crate) fn sent_as(&mut self, token: u64) -> Option<As> {
-        match self.sent(token)?.state {
-            State::Sent { how, .. } => Some(how),
-            State::Waiting { .. } | State::Done => None,
-        }
-    }
-
-    /// The target takes less than was sent: the message waits again, in its old place.
-    pub(crate) fn again(&mut self, token: u64) {
-        if let Some(exchange) = self.sent(token) {
-            exchange.state = State::Waiting { again: true };
-        }
-    }
-
     /// The target's session is gone, and what was sent and not answered may be gone with it: all of it waits again.
     pub(crate) fn target_forgot(&mut self) {
         for exchange in &mut self.exchanges {

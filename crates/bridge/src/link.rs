@@ -42,7 +42,7 @@ enum State {
 pub(crate) enum Ending {
     /// This level is not taken.
     Level(StepDown),
-    /// CONNACK refused the will's retain flag or QoS.
+    /// CONNACK refused the will's retain flag or QoS, or DISCONNECT a message's.
     Wishes(ReasonCode),
     /// Anything else.
     Error(Error),

@@ -222,6 +222,7 @@ impl Bridge {
         self.subscribe_local(now, &filters, RetainHandling::SendIfNew);
         self.tell_local(now, self.link.is_up());
         self.pump_inward(now);
+        self.pump_outward(now);
     }
 
     fn subscribe_local(&mut self, now: Time, filters: &[(TopicFilter, QoS)], retain_handling: RetainHandling) {

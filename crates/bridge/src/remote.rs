@@ -192,7 +192,7 @@ impl Bridge {
             Heard::Received { token, .. } => self.outward.received(token),
             Heard::None | Heard::Unsuback(_) => {}
             Heard::Disconnect(disconnect) => {
-                self.end_attempt(now, Ending::Error(farewell(&disconnect)), None, false);
+                self.end_attempt(now, farewell(&disconnect), None, false);
             }
             Heard::Auth(_) => {
                 let what = "AUTH came although CONNECT named no authentication method".to_owned();
@@ -391,9 +391,7 @@ impl Bridge {
 
     /// The remote answered for a message of this broker.
     fn settle_outward(&mut self, now: Time, token: u64, reason: ReasonCode) {
-        if self.gives_in(token, reason) {
-            self.outward.again(token);
-        } else if let Some(delivery) = self.outward.settle(token)
+        if let Some(delivery) = self.outward.settle(token)
             && reason.is_error()
         {
             let topic = delivery.message.topic.as_str().to_owned();
@@ -403,22 +401,6 @@ impl Bridge {
             }
         }
         self.pump_outward(now);
-    }
-
-    /// Whether a message was refused because the remote takes no retained ones (0x9A) or not this QoS (0x9B), and
-    /// there is less to be had. Each time it is less, so this ends.
-    fn gives_in(&mut self, token: u64, reason: ReasonCode) -> bool {
-        let Some(sent) = self.outward.sent_as(token) else { return false };
-        let wishes = &mut self.offer.wishes;
-        match reason {
-            ReasonCode::RETAIN_NOT_SUPPORTED if sent.retain => wishes.retain = false,
-            ReasonCode::QOS_NOT_SUPPORTED if sent.qos == QoS::ExactlyOnce => {
-                wishes.qos = wishes.qos.min(QoS::AtLeastOnce);
-            }
-            ReasonCode::QOS_NOT_SUPPORTED => wishes.qos = QoS::AtMostOnce,
-            _ => return false,
-        }
-        true
     }
 
     /// Whether the remote sends us what we publish, for want of a way to say that it should not.
@@ -525,10 +507,12 @@ fn offer(connack: &Connack<'_>, wishes: Wishes) -> Offer {
 }
 
 /// Why a 5.0 remote says goodbye.
-fn farewell(disconnect: &Disconnect<'_>) -> Error {
+fn farewell(disconnect: &Disconnect<'_>) -> Ending {
     let reason = disconnect.reason;
     let words = disconnect.reason_string.map(str::to_owned);
-    match reason {
+    Ending::Error(match reason {
+        // It takes less than its CONNACK said: MQTT-3.2.2-11 and -14.
+        ReasonCode::RETAIN_NOT_SUPPORTED | ReasonCode::QOS_NOT_SUPPORTED => return Ending::Wishes(reason),
         ReasonCode::SESSION_TAKEN_OVER => Error::TakenOver,
         ReasonCode::KEEP_ALIVE_TIMEOUT => Error::KeepAlive { by_remote: true },
         ReasonCode::NOT_AUTHORIZED => Error::NotAuthorised(reason),
@@ -546,7 +530,7 @@ fn farewell(disconnect: &Disconnect<'_>) -> Error {
             Error::ServerGone { reason: words.unwrap_or_else(|| reason.to_string()) }
         }
         _ => Error::Disconnected { reason, words },
-    }
+    })
 }
 
 /// What is wrong with the first bytes that a peer answers to CONNECT at `level`, as far as they are no CONNACK of

@@ -1,1 +1,66 @@
-//! loops
+//! Messages that come back.
+
+use viaduct_bridge::{Direction, Drop, Event, Protocol};
+use viaduct_codec::{Level, MessageProperties, QoS, UserProperties};
+
+use crate::rig::{ALL_QOS, Rig, message, settings, topic};
+
+fn both(level: Level) -> Rig {
+    let mut settings = settings(vec![topic(Direction::Both, "#", "", "")]);
+    settings.protocol = Protocol::Fixed(level.version());
+    settings.try_private = level.is_bridge();
+    Rig::new(settings)
+}
+
+#[test]
+fn own_messages_do_not_come_back_at_any_level() {
+    for level in Level::ALL {
+        let mut rig = both(level);
+        for qos in ALL_QOS {
+            for number in 0..3 {
+                rig.local.publish(rig.now, &message("a", &format!("{}", number % 2), qos));
+                rig.settle();
+            }
+        }
+        assert_eq!(rig.remote.received.len(), 9, "{level}");
+        assert!(rig.local.received.is_empty(), "{level}: {:?}", rig.local.payloads());
+        let plain = !level.is_bridge() && !level.version().is_v5();
+        assert_eq!(rig.bridge.stats().dropped_for(Drop::Echo), if plain { 9 } else { 0 });
+        assert_eq!(rig.events.iter().any(|event| matches!(event, Event::EchoesExpected { .. })), plain);
+        // Somebody else's message with the same content is not ours.
+        rig.remote.publish(rig.now, &message("a", "0", QoS::AtLeastOnce));
+        rig.settle();
+        assert_eq!(rig.local.received.len(), 1, "{level}");
+        assert_eq!(rig.remote.received.len(), 9, "and does not go out again");
+    }
+}
+
+#[test]
+fn a_message_that_was_here_before_ends_here() {
+    for (inward, hops) in [(true, "edge>/hub<"), (false, "edge>/hub>")] {
+        let mut rig = both(Level::V5);
+        let mut pairs = Vec::new();
+        UserProperties::push(&mut pairs, "viaduct-hops", hops);
+        let mut back = message("ring", "x", QoS::ExactlyOnce);
+        back.properties = Some(Box::new(MessageProperties { user_properties: pairs.into(), ..Default::default() }));
+        if inward {
+            rig.remote.publish(rig.now, &back)
+        } else {
+            rig.local.publish(rig.now, &back)
+        }
+        rig.settle();
+        assert_eq!(rig.bridge.stats().dropped_for(Drop::Loop), 1);
+        assert!(rig.local.received.is_empty() && rig.remote.received.is_empty());
+        assert_eq!(rig.local.session.inflight() + rig.remote.session.inflight(), 0);
+    }
+}
+
+#[test]
+fn a_message_from_elsewhere_gets_our_hop_added() {
+    let mut rig = both(Level::V5);
+    rig.remote.publish(rig.now, &message("a", "x", QoS::AtMostOnce));
+    rig.settle();
+    let own = rig.local.received[0].properties.as_ref().unwrap();
+    let pairs: Vec<_> = UserProperties::from_encoded(&own.user_properties).iter().collect();
+    assert_eq!(pairs, [("viaduct-hops", "edge<")]);
+}

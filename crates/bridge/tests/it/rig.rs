@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Event, Protocol, Settings, Topic};
 use viaduct_codec::{
-    ClientId, Frame, Level, Message, Packet, QoS, ReasonCode, Subscribe, SubscribeOptions, Time, TopicFilter,
-    TopicName, Version,
+    ClientId, Frame, Level, Message, Packet, PacketType, QoS, ReasonCode, Subscribe, SubscribeOptions, Time,
+    TopicFilter, TopicName, Version,
 };
 use viaduct_session::server::{self, Session, Terms};
 use viaduct_session::{Delivery, Output, QueueLimits};
@@ -32,6 +32,8 @@ pub struct Broker {
     pub refuse_filter: Option<String>,
     /// Given to every QoS 1 and 2 message that is published with this QoS or retain flag.
     pub refuse: Option<(fn(&Message) -> bool, ReasonCode)>,
+    /// What is answered to a CONNECT of this level instead of the truth, before the connection is closed.
+    pub answer: Option<fn(u8) -> Option<&'static [u8]>>,
     /// It has ended the connection.
     pub closing: bool,
 }
@@ -52,6 +54,7 @@ impl Broker {
             subscribes: 0,
             refuse_filter: None,
             refuse: None,
+            answer: None,
             closing: false,
         }
     }
@@ -98,6 +101,11 @@ impl Broker {
         let Some(level) = self.level else {
             let Packet::Connect(connect) = packet else { panic!("not CONNECT: {packet:?}") };
             self.offered.push(connect.level.byte());
+            if let Some(answer) = self.answer.and_then(|answer| answer(connect.level.byte())) {
+                self.output.buffer().extend_from_slice(answer);
+                self.closing = true;
+                return;
+            }
             match server::admit(&connect, &self.terms, now, || ClientId::from("assigned")) {
                 Ok(admission) => {
                     if admission.clean_start {
@@ -197,6 +205,10 @@ pub struct Rig {
     pub attempt: u64,
     pub connected: bool,
     pub reachable: bool,
+    /// Bytes of the remote are the test's own: only the local half moves by itself.
+    pub by_hand: bool,
+    /// Dials are not answered.
+    pub silent: bool,
     /// Bytes that the link to the remote carries before it is cut.
     pub budget: Option<usize>,
     pub keeps_session: bool,
@@ -225,6 +237,8 @@ impl Rig {
             attempt: 0,
             connected: false,
             reachable: true,
+            by_hand: false,
+            silent: false,
             budget: None,
             keeps_session: true,
             events: Vec::new(),
@@ -268,6 +282,30 @@ impl Rig {
         self.bridge.handle_local_closed(self.now, "kicked");
     }
 
+    /// By hand: bytes from the remote.
+    pub fn say(&mut self, bytes: &[u8]) -> usize {
+        let used = self.bridge.handle_remote(self.now, bytes);
+        self.settle();
+        used
+    }
+
+    /// By hand: what the bridge sent to the remote, packet by packet: type, flags, body.
+    pub fn heard(&mut self) -> Vec<(PacketType, u8, Vec<u8>)> {
+        let bytes = take(self.bridge.remote_output(), usize::MAX);
+        let mut rest = &bytes[..];
+        let mut packets = Vec::new();
+        while let Some(frame) = Frame::split(rest, u32::MAX).unwrap() {
+            packets.push((frame.kind, frame.flags, frame.body.to_vec()));
+            rest = &rest[frame.bytes.len()..];
+        }
+        packets
+    }
+
+    /// The label of the last error.
+    pub fn last_error(&self) -> &'static str {
+        self.bridge.stats().last_error.map_or("none", |(_, error)| error.label())
+    }
+
     pub fn lines(&self) -> Vec<String> {
         self.events.iter().map(ToString::to_string).collect()
     }
@@ -290,6 +328,9 @@ impl Rig {
                 Action::Dial { attempt, address, level } => {
                     self.attempt = attempt;
                     self.dials.push((address.host, level.byte()));
+                    if self.silent {
+                        continue;
+                    }
                     if self.reachable {
                         self.connected = true;
                         self.remote.cut(true);
@@ -301,7 +342,9 @@ impl Rig {
                     }
                 }
                 Action::HangUp { attempt, .. } => {
-                    if self.connected && attempt == self.attempt {
+                    if self.by_hand {
+                        self.connected = false;
+                    } else if self.connected && attempt == self.attempt {
                         let bytes = take(self.bridge.remote_output(), usize::MAX);
                         self.remote.feed(self.now, &bytes);
                         self.remote.cut(self.keeps_session);
@@ -329,7 +372,7 @@ impl Rig {
     }
 
     fn move_remote(&mut self) -> bool {
-        if !self.connected {
+        if !self.connected || self.by_hand {
             return false;
         }
         let bytes = take(self.bridge.remote_output(), self.budget.unwrap_or(usize::MAX));
