@@ -158,9 +158,10 @@ impl Bridge {
         }
     }
 
-    /// The dial of `attempt` failed.
+    /// The dial of `attempt` failed. May also come after [`Bridge::handle_dialled`] while CONNACK is waited for: a TLS 1.3
+    /// peer refuses a client certificate only when the client believes that the handshake is done.
     pub fn handle_dial_failed(&mut self, now: Time, attempt: u64, error: DialError) {
-        if self.link.is_dialling(attempt) {
+        if self.link.is_dialling(attempt) || self.link.is_greeting(attempt) {
             let error = self.dial_error(error);
             self.end_attempt(now, Ending::Error(error), None, true);
         }

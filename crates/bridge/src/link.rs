@@ -146,6 +146,11 @@ impl Link {
         attempt == self.attempt && matches!(self.state, State::Dialling { .. })
     }
 
+    /// The dial of `attempt` succeeded, and CONNACK has not come.
+    pub(crate) const fn is_greeting(&self, attempt: u64) -> bool {
+        attempt == self.attempt && matches!(self.state, State::Greeting { .. })
+    }
+
     /// CONNACK came and did not speak of the level.
     pub(crate) fn understood(&mut self) {
         if let Some(endpoint) = self.endpoints.get_mut(self.current) {
@@ -192,7 +197,7 @@ impl Link {
         stats: &mut Stats,
         actions: &mut impl Extend<Action>,
     ) -> Option<Error> {
-        let Some(endpoint) = self.endpoints.get_mut(self.current) else { return None };
+        let endpoint = self.endpoints.get_mut(self.current)?;
         let (from, address) = (endpoint.negotiation.level(), endpoint.address.clone());
         let error = match ending {
             Ending::Level(why) => match endpoint.negotiation.failed(why) {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::time::{Sleep, sleep_until};
-use viaduct_bridge::{Action, Bridge, DialError, Severity};
+use viaduct_bridge::{Action, Bridge, DialError, Severity, TlsFailure};
 use viaduct_codec::{ClientId, Frame, Packet, Time, Version};
 use viaduct_engine::{Arrival, Connected, ConnectionId, Identity};
 use viaduct_session::server::admit;
@@ -28,7 +28,7 @@ type Dial = Pin<Box<dyn Future<Output = Result<Transport, DialError>>>>;
 enum Remote {
     None,
     Dialling { attempt: u64, dial: Dial },
-    Open { transport: Box<Transport>, tail: Vec<u8>, blocked: bool },
+    Open { attempt: u64, transport: Box<Transport>, tail: Vec<u8>, blocked: bool },
 }
 
 /// The connection to this worker's engine.
@@ -51,6 +51,8 @@ enum Event {
     RemoteRead,
     RemoteWritable,
     RemoteClosed(String),
+    /// TLS failed after the handshake: what a refused client certificate looks like in TLS 1.3.
+    RemoteTls(u64, TlsFailure),
     Timeout,
 }
 
@@ -129,7 +131,8 @@ impl Pump {
                 }
             }
             Event::Dialled(attempt, Ok(transport)) => {
-                self.remote = Remote::Open { transport: Box::new(transport), tail: Vec::new(), blocked: false };
+                self.remote =
+                    Remote::Open { attempt, transport: Box::new(transport), tail: Vec::new(), blocked: false };
                 self.bridge.handle_dialled(now, attempt);
             }
             Event::Dialled(attempt, Err(error)) => {
@@ -138,6 +141,13 @@ impl Pump {
             }
             Event::RemoteClosed(why) => {
                 self.remote = Remote::None;
+                self.bridge.handle_remote_closed(now, &why);
+            }
+            Event::RemoteTls(attempt, failure) => {
+                self.remote = Remote::None;
+                let why = format!("TLS: {failure}");
+                self.bridge.handle_dial_failed(now, attempt, DialError::Tls(failure));
+                // Of a link that was up already, this is the end.
                 self.bridge.handle_remote_closed(now, &why);
             }
             Event::Timeout => {
@@ -396,7 +406,7 @@ impl Pump {
                 let attempt = *attempt;
                 dial.as_mut().poll(cx).map(|result| Event::Dialled(attempt, result))
             }
-            Remote::Open { transport, tail, blocked } => {
+            Remote::Open { attempt, transport, tail, blocked } => {
                 if *blocked && let Poll::Ready(ready) = transport.poll_writable(cx) {
                     return Poll::Ready(match ready {
                         Ok(()) => Event::RemoteWritable,
@@ -411,7 +421,12 @@ impl Pump {
                 self.worker.with_scratch(|scratch| match transport.poll_read(cx, scratch) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Ok(0)) => Poll::Ready(Event::RemoteClosed("the remote closed the connection".into())),
-                    Poll::Ready(Err(error)) => Poll::Ready(Event::RemoteClosed(error.to_string())),
+                    Poll::Ready(Err(error)) => {
+                        Poll::Ready(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                            Some(error) => Event::RemoteTls(*attempt, crate::tls::failure(error)),
+                            None => Event::RemoteClosed(error.to_string()),
+                        })
+                    }
                     Poll::Ready(Ok(read)) => {
                         tail.extend_from_slice(scratch.get(..read).unwrap_or_default());
                         Poll::Ready(Event::RemoteRead)
