@@ -1,7 +1,8 @@
 //! What is due when: one list of deadlines for a worker, each checked again when its time comes.
 //!
-//! Nothing is ever taken out early. A deadline that moved (every packet moves a keep alive) or that no longer holds is
-//! found out when it fires, so a packet costs no timer work at all.
+//! A session has one deadline here, the first of all that concern it, and it is not moved when they do: every packet moves a
+//! keep alive, and every reconnect ends a session expiry. What no longer holds is found out when it fires, so a packet costs
+//! no timer work at all.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,12 +14,8 @@ use crate::key::SessionKey;
 /// What may have to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// When to look whether a connected client has been silent for too long.
-    KeepAlive(SessionKey),
-    /// When to publish a delayed will.
-    Will(SessionKey),
-    /// When a session without a connection ends.
-    SessionExpiry(SessionKey),
+    /// When to look at keep alive, delayed will and expiry of a session.
+    Session(SessionKey),
     /// When to look for expired retained messages.
     RetainedExpiry,
 }
@@ -39,12 +36,21 @@ impl Due {
         self.heap.peek().map(|Reverse((time, _))| *time)
     }
 
-    /// Takes the first deadline if it has come.
-    pub(crate) fn pop(&mut self, now: Time) -> Option<Timer> {
+    /// Takes the first deadline if it has come, with its time.
+    pub(crate) fn pop(&mut self, now: Time) -> Option<(Time, Timer)> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, timer))| timer)
+        self.heap.pop().map(|Reverse(due)| due)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Forgets the deadlines that `is_live` does not know any more.
+    pub(crate) fn retain(&mut self, is_live: impl Fn(Time, Timer) -> bool) {
+        self.heap.retain(|Reverse((time, timer))| is_live(*time, *timer));
     }
 }
 
@@ -55,13 +61,14 @@ mod tests {
     #[test]
     fn deadlines_come_in_order_and_not_before_their_time() {
         let key = SessionKey { worker: 0, index: 1, generation: 2 };
+        let at = Time::from_millis;
         let mut due = Due::default();
-        due.at(Time::from_millis(20), Timer::Will(key));
-        due.at(Time::from_millis(10), Timer::KeepAlive(key));
-        assert_eq!(due.next(), Some(Time::from_millis(10)));
-        assert_eq!(due.pop(Time::from_millis(9)), None);
-        assert_eq!(due.pop(Time::from_millis(30)), Some(Timer::KeepAlive(key)));
-        assert_eq!(due.pop(Time::from_millis(30)), Some(Timer::Will(key)));
-        assert_eq!(due.pop(Time::from_millis(30)), None);
+        due.at(at(20), Timer::RetainedExpiry);
+        due.at(at(10), Timer::Session(key));
+        assert_eq!(due.next(), Some(at(10)));
+        assert_eq!(due.pop(at(9)), None);
+        assert_eq!(due.pop(at(30)), Some((at(10), Timer::Session(key))));
+        assert_eq!(due.pop(at(30)), Some((at(20), Timer::RetainedExpiry)));
+        assert_eq!(due.pop(at(30)), None);
     }
 }

@@ -86,7 +86,11 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("worker", &self.worker)
+            .field("sessions", &self.sessions.len())
+            .field("deadlines", &self.due.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -158,11 +162,9 @@ impl Engine {
     /// A deadline that [`Engine::next_timeout`] named has come.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice_new_rules(now);
-        while let Some(timer) = self.due.pop(now) {
+        while let Some((time, timer)) = self.due.pop(now) {
             match timer {
-                Timer::KeepAlive(key) => self.check_keep_alive(now, key),
-                Timer::Will(key) => self.check_delayed_will(now, key),
-                Timer::SessionExpiry(key) => self.check_session_expiry(now, key),
+                Timer::Session(key) => self.check_session(now, time, key),
                 Timer::RetainedExpiry => {
                     self.shared.retained.remove_expired(now, limits::EXPIRY_SWEEP);
                     self.due.at(now.after(limits::EXPIRY_INTERVAL), Timer::RetainedExpiry);

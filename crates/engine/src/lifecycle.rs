@@ -13,6 +13,7 @@ use crate::Engine;
 use crate::connections::CloseReason;
 use crate::due::Timer;
 use crate::key::{ConnectionId, SessionKey};
+use crate::limits::STALE_DEADLINES;
 use crate::registry::Identity;
 use crate::stats::Dropped;
 
@@ -74,9 +75,7 @@ impl Engine {
         tracing::debug!(%client_id, %peer, %listener, level = %admission.level, resumed = resumed.is_some(), "connected");
         self.with_session(index, |session, output| session.attach(now, &admission, &terms, resumed.is_some(), output));
         self.connections.mark(connection);
-        if let Some(deadline) = self.sessions.get(index).and_then(|slot| slot.session.next_timeout()) {
-            self.due.at(deadline, Timer::KeepAlive(key));
-        }
+        self.arm(index);
         if admission.session_expiry > 0 {
             self.keep_session(index, admission.session_expiry, None);
         }
@@ -145,7 +144,6 @@ impl Engine {
                 WillFate::At(time) => {
                     if let Some(slot) = self.sessions.get_mut(index) {
                         slot.delayed_will = Some((time, will.message));
-                        self.due.at(time, Timer::Will(key));
                     }
                 }
             }
@@ -154,14 +152,13 @@ impl Engine {
             0 => self.end_session(now, index), // MQTT-3.1.2-23: it ends with its connection.
             u32::MAX => self.keep_session(index, expiry, Some(now)),
             seconds => {
-                let expires = now.after_secs(seconds);
                 if let Some(slot) = self.sessions.get_mut(index) {
-                    slot.expires = Some(expires);
-                    self.due.at(expires, Timer::SessionExpiry(key));
+                    slot.expires = Some(now.after_secs(seconds));
                 }
                 self.keep_session(index, expiry, Some(now));
             }
         }
+        self.arm(index);
     }
 
     /// Forgets the session at `index`, which has no connection: its will is published, its subscriptions go, and what
@@ -188,28 +185,48 @@ impl Engine {
         }
     }
 
-    pub(crate) fn check_session_expiry(&mut self, now: Time, key: SessionKey) {
-        let Some(index) = self.sessions.find(key) else { return };
-        // Reconnected, or reconnected and gone again with a later end: another timer has that.
-        if self.sessions.get(index).and_then(|slot| slot.expires).is_some_and(|expires| expires <= now) {
-            self.stats.sessions_expired.add(1);
-            self.end_session(now, index);
+    /// Sees to it that the session at `index` is looked at when the first of its deadlines comes.
+    pub(crate) fn arm(&mut self, index: usize) {
+        let Some(slot) = self.sessions.get_mut(index) else { return };
+        let Some(deadline) = slot.next_deadline() else { return };
+        if slot.armed.is_none_or(|armed| armed > deadline) {
+            slot.armed = Some(deadline);
+            self.due.at(deadline, Timer::Session(slot.key));
+        }
+        // Deadlines of sessions that ended stay behind: they are cleared away before they outnumber the live ones.
+        if self.due.len() > STALE_DEADLINES + 2 * self.sessions.len() {
+            let sessions = &self.sessions;
+            self.due.retain(|time, timer| match timer {
+                Timer::Session(key) => {
+                    sessions.find(key).and_then(|index| sessions.get(index)?.armed).is_some_and(|armed| armed == time)
+                }
+                Timer::RetainedExpiry => true,
+            });
         }
     }
 
-    pub(crate) fn check_keep_alive(&mut self, now: Time, key: SessionKey) {
+    /// The deadline that was armed for `time` has come.
+    pub(crate) fn check_session(&mut self, now: Time, time: Time, key: SessionKey) {
         let Some(index) = self.sessions.find(key) else { return };
-        let Some(slot) = self.sessions.get(index).filter(|slot| slot.connection.is_some()) else { return };
+        let Some(slot) = self.sessions.get_mut(index).filter(|slot| slot.armed == Some(time)) else { return };
+        slot.armed = None;
         if slot.session.is_overdue(now) {
             tracing::info!(
                 client_id = %slot.client_id,
                 "closed: nothing came from the client for one and a half keep alive intervals"
             );
-            let reason = Some(ReasonCode::KEEP_ALIVE_TIMEOUT);
-            self.stats.protocol_error(ReasonCode::KEEP_ALIVE_TIMEOUT);
-            self.end_connection(now, index, reason, CloseReason::KeepAlive, Ending::Lost);
-        } else if let Some(deadline) = slot.session.next_timeout() {
-            self.due.at(deadline, Timer::KeepAlive(key));
+            let reason = ReasonCode::KEEP_ALIVE_TIMEOUT;
+            self.stats.protocol_error(reason);
+            self.end_connection(now, index, Some(reason), CloseReason::KeepAlive, Ending::Lost);
+        }
+        self.publish_delayed_will(now, index);
+        let slot = self.sessions.find(key).and_then(|index| self.sessions.get(index));
+        if slot.and_then(|slot| slot.expires).is_some_and(|expires| expires <= now) {
+            self.stats.sessions_expired.add(1);
+            self.end_session(now, index);
+        }
+        if self.sessions.find(key).is_some() {
+            self.arm(index);
         }
     }
 

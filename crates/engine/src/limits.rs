@@ -33,6 +33,9 @@ pub(crate) const EXPIRY_SWEEP: usize = 1_000;
 /// How often expired retained messages are looked for; they are never delivered in any case.
 pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Deadlines of sessions that are gone, beyond as many as there are sessions, before they are cleared away.
+pub(crate) const STALE_DEADLINES: usize = 4_096;
+
 /// Takeovers of one ClientID within [`STORM_WINDOW`] that make a storm. A client that reconnects after a network change
 /// makes one or two.
 pub(crate) const STORM_TAKEOVERS: usize = 5;

@@ -39,12 +39,22 @@ pub(crate) struct Slot {
     pub(crate) delayed_will: Option<(Time, Message)>,
     /// When the session ends, if nobody connects before.
     pub(crate) expires: Option<Time>,
+    /// The one deadline that is in the worker's list for it.
+    pub(crate) armed: Option<Time>,
     /// Retained messages still to be handed to it.
     pub(crate) replays: Vec<Replay>,
     /// What the rules said last, and under which rules: most clients publish to one topic over and over.
     pub(crate) last_publish: Option<(TopicName, u64, bool)>,
     /// When the drops of this session were last logged.
     pub(crate) drops_logged: Option<Time>,
+}
+
+impl Slot {
+    /// The first moment at which something about the session has to be looked at.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let will = self.delayed_will.as_ref().map(|(time, _)| *time);
+        self.session.next_timeout().into_iter().chain(will).chain(self.expires).min()
+    }
 }
 
 /// A subscription of a session.
@@ -94,6 +104,7 @@ impl Registry {
             will: None,
             delayed_will: None,
             expires: None,
+            armed: None,
             replays: Vec::new(),
             last_publish: None,
             drops_logged: None,
@@ -124,6 +135,10 @@ impl Registry {
     pub(crate) fn find(&self, key: SessionKey) -> Option<usize> {
         let index = usize::try_from(key.index).ok()?;
         self.slots.get(index).filter(|slot| slot.key == key).map(|_| index)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
     }
 
     pub(crate) fn indices(&self) -> Vec<usize> {

@@ -8,7 +8,6 @@ use viaduct_session::server::Terms;
 use viaduct_store::{Accepted, Record, SessionRecord, StoreError, SubscriptionRecord};
 
 use crate::Engine;
-use crate::due::Timer;
 use crate::registry::{Held, Identity};
 use crate::settings::RetainedSettings;
 
@@ -41,10 +40,9 @@ impl Engine {
         if let Some(slot) = self.sessions.get_mut(index)
             && record.expiry != u32::MAX
         {
-            let expires = record.disconnected.unwrap_or(now).after_secs(record.expiry);
-            slot.expires = Some(expires);
-            self.due.at(expires, Timer::SessionExpiry(slot.key));
+            slot.expires = Some(record.disconnected.unwrap_or(now).after_secs(record.expiry));
         }
+        self.arm(index);
     }
 
     fn restore_subscription(&mut self, record: &SubscriptionRecord) {

@@ -6,7 +6,6 @@ use viaduct_codec::{Message, Time};
 
 use crate::Engine;
 use crate::authorize::Who;
-use crate::key::SessionKey;
 use crate::stats::Dropped;
 
 impl Engine {
@@ -34,10 +33,9 @@ impl Engine {
         self.dispatch(now, &message, Some(key));
     }
 
-    pub(crate) fn check_delayed_will(&mut self, now: Time, key: SessionKey) {
-        let Some(index) = self.sessions.find(key) else { return };
+    /// Publishes the delayed will of the session at `index` if its time has come.
+    pub(crate) fn publish_delayed_will(&mut self, now: Time, index: usize) {
         let Some(slot) = self.sessions.get_mut(index) else { return };
-        // The owner came back in time, or it is the will of a later connection with a later deadline.
         if slot.delayed_will.as_ref().is_some_and(|(time, _)| *time <= now)
             && let Some((_, message)) = slot.delayed_will.take()
         {

@@ -222,3 +222,21 @@ fn shutdown_tells_5_0_clients_and_closes_all() {
     assert_eq!(old.got(), []);
     assert!(new.closed && old.closed);
 }
+
+#[test]
+fn reconnecting_for_ever_leaves_one_deadline_for_the_session() {
+    let mut world = World::new(1);
+    let mut hello = connect(Version::V5, "a");
+    hello.keep_alive = 60;
+    hello.clean_start = false;
+    hello.properties.session_expiry = Some(1_000_000);
+    for _ in 0..20_000 {
+        let mut client = world.connect(&Packet::Connect(Box::new(hello.clone())));
+        world.cut(&mut client);
+        world.pass(Duration::from_millis(10));
+    }
+    let shown = format!("{:?}", world.engine(0));
+    let deadlines: usize =
+        shown.split("deadlines: ").nth(1).unwrap().split([',', ' ']).next().unwrap().parse().unwrap();
+    assert!(deadlines < 10, "{shown}");
+}
