@@ -102,12 +102,15 @@ impl Bridge {
                 Some(TopicName::new(text).map_err(|error| RuleError::Notification { text: text.clone(), error })?)
             }
         };
+        // Sessions outlive this bridge and may hold QoS 2 identifiers of an earlier one. A message that came under one
+        // of them would be taken for the old one and lost, so each bridge begins somewhere else.
+        let [remote_id, local_id] = [seed >> 16, seed].map(|half| (half & u64::from(u16::MAX)) as u16);
         Ok(Self {
             link: Link::new(&settings, seed),
             rules,
-            remote: Client::new(),
+            remote: Client::starting_after(remote_id),
             remote_output: Output::default(),
-            local: Client::new(),
+            local: Client::starting_after(local_id),
             local_output: Output::default(),
             local_state: LocalState::Closed { retry: None },
             outward: Flow::default(),

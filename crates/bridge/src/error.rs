@@ -109,7 +109,7 @@ pub enum Error {
     },
 }
 
-/// Why a dial failed; the caller's part of [`Error`].
+/// Why a dial failed; the caller's part of [`enum@Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DialError {

@@ -18,6 +18,10 @@ use viaduct_session::Delivery;
 pub(crate) struct Flow {
     /// In order of arrival. Their number is bounded by the source's window, see [`crate::Settings::max_inflight`].
     exchanges: VecDeque<Exchange>,
+    /// How many of `exchanges`, from the first, do not wait for the target: the one behind them does, or is none.
+    handed: usize,
+    /// Whether an exchange may be `Source::Cut` or `untold`, so that most messages are not compared with any.
+    cut: bool,
     /// Messages of QoS 1 that are done, whose source was cut before it could be told.
     untold: BTreeMap<PacketId, QoS>,
     next_token: u64,
@@ -80,7 +84,7 @@ impl Flow {
 
     /// Whether a message waits for the target.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.exchanges.iter().any(|exchange| matches!(exchange.state, State::Waiting { .. }))
+        self.handed < self.exchanges.len()
     }
 
     // --- the source
@@ -89,6 +93,9 @@ impl Flow {
     /// that is none means that the source has forgotten the old one. QoS 2 is never asked for here: the source's
     /// client knows its open identifiers across connections and shows each message once.
     pub(crate) fn is_known(&mut self, id: PacketId, qos: QoS, dup: bool) -> bool {
+        if !self.cut && !dup {
+            return false;
+        }
         let known = self.exchanges.iter_mut().find(|exchange| exchange.source.is(id));
         if !dup || qos == QoS::ExactlyOnce {
             self.untold.remove(&id);
@@ -122,12 +129,14 @@ impl Flow {
     /// message of an earlier connection is among them: the source's client then knows what to say when it is asked.
     pub(crate) fn next_answer(&mut self) -> Option<(PacketId, QoS)> {
         while self.exchanges.front().is_some_and(|first| first.state == State::Done) {
+            self.handed = self.handed.saturating_sub(1);
             match self.exchanges.pop_front()?.source {
                 Source::Live(id, qos) | Source::Cut(id, qos @ QoS::ExactlyOnce) => return Some((id, qos)),
                 Source::Cut(id, qos) => _ = self.untold.insert(id, qos),
                 Source::Gone => {}
             }
         }
+        self.cut &= !(self.exchanges.is_empty() && self.untold.is_empty());
         None
     }
 
@@ -136,6 +145,7 @@ impl Flow {
         for exchange in &mut self.exchanges {
             if let Source::Live(id, qos) = exchange.source {
                 exchange.source = Source::Cut(id, qos);
+                self.cut = true;
             }
         }
     }
@@ -143,6 +153,7 @@ impl Flow {
     /// The source's session is gone: what is here is carried on, and nobody waits for the answer.
     pub(crate) fn source_forgot(&mut self) {
         self.untold.clear();
+        self.cut = false;
         for exchange in &mut self.exchanges {
             exchange.source = Source::Gone;
         }
@@ -153,14 +164,16 @@ impl Flow {
     /// Hands everything that waits to the target in order, until it takes no more. `hand` gets the message, its
     /// token, and whether it was handed over before.
     pub(crate) fn pump(&mut self, mut hand: impl FnMut(&Delivery, u64, bool) -> Handed) {
-        for exchange in &mut self.exchanges {
-            let State::Waiting { again } = exchange.state else { continue };
-            let handed = exchange.delivery.as_ref().map_or(Handed::Done, |own| hand(own, exchange.token, again));
-            exchange.state = match handed {
-                Handed::Sent(how) => State::Sent { how, owned: false },
-                Handed::Done => State::Done,
-                Handed::NotNow => return,
-            };
+        for exchange in self.exchanges.iter_mut().skip(self.handed) {
+            if let State::Waiting { again } = exchange.state {
+                let handed = exchange.delivery.as_ref().map_or(Handed::Done, |own| hand(own, exchange.token, again));
+                exchange.state = match handed {
+                    Handed::Sent(how) => State::Sent { how, owned: false },
+                    Handed::Done => State::Done,
+                    Handed::NotNow => return,
+                };
+            }
+            self.handed += 1;
         }
     }
 
@@ -199,6 +212,8 @@ impl Flow {
                 exchange.state = State::Waiting { again: true };
             }
         }
+        let waits = |exchange: &Exchange| matches!(exchange.state, State::Waiting { .. });
+        self.handed = self.exchanges.iter().position(waits).unwrap_or(self.exchanges.len());
     }
 
     fn sent(&mut self, token: u64) -> Option<&mut Exchange> {
@@ -209,6 +224,9 @@ impl Flow {
 
     fn push(&mut self, id: PacketId, qos: QoS, delivery: Option<Delivery>, state: State) {
         self.next_token += 1;
+        if !self.is_waiting() && state == State::Done {
+            self.handed += 1;
+        }
         self.exchanges.push_back(Exchange { token: self.next_token, delivery, source: Source::Live(id, qos), state });
     }
 }

@@ -13,6 +13,7 @@ use crate::{Direction, Protocol, Settings, Topic};
 #[derive(Clone, Debug)]
 pub struct Rules {
     rules: Vec<Rule>,
+    both_ways: bool,
 }
 
 /// One checked rule.
@@ -110,7 +111,10 @@ impl Rules {
             refuse_loop(rule, topic, settings)?;
             Rule::new(rule, topic)
         });
-        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+        let mut checked = Self { rules: rules.collect::<Result<_, _>>()?, both_ways: false };
+        let both_ways = checked.out().any(|out| checked.inward().any(|back| out.remote.overlaps(&back.remote)));
+        checked.both_ways = both_ways;
+        Ok(checked)
     }
 
     /// The rules whose messages go to the remote, in order.
@@ -125,8 +129,8 @@ impl Rules {
 
     /// Whether something that goes out may come back in when the remote does not leave out our own messages.
     #[must_use]
-    pub fn carries_both_ways(&self) -> bool {
-        self.out().any(|out| self.inward().any(|inward| out.remote.overlaps(&inward.remote)))
+    pub const fn carries_both_ways(&self) -> bool {
+        self.both_ways
     }
 
     /// The rule and the remote topic for a message of this broker; `None` when no `out` rule matches, an error when

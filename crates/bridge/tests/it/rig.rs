@@ -13,6 +13,9 @@ use viaduct_codec::{
 use viaduct_session::server::{self, Session, Terms};
 use viaduct_session::{Delivery, Output, QueueLimits};
 
+/// Bytes for a CONNECT of this level, or the truth.
+pub type Answer = fn(u8) -> Option<&'static [u8]>;
+
 /// A broker with one client.
 pub struct Broker {
     pub session: Session,
@@ -30,10 +33,10 @@ pub struct Broker {
     /// SUBSCRIBE packets seen.
     pub subscribes: usize,
     pub refuse_filter: Option<String>,
-    /// Given to every QoS 1 and 2 message that is published with this QoS or retain flag.
-    pub refuse: Option<(fn(&Message) -> bool, ReasonCode)>,
+    /// Answered to every QoS 1 and 2 message.
+    pub refuse: Option<ReasonCode>,
     /// What is answered to a CONNECT of this level instead of the truth, before the connection is closed.
-    pub answer: Option<fn(u8) -> Option<&'static [u8]>>,
+    pub answer: Option<Answer>,
     /// It has ended the connection.
     pub closing: bool,
 }
@@ -130,7 +133,7 @@ impl Broker {
                 let publish = &incoming.publish;
                 let topic = TopicName::new(incoming.topic().as_str()).unwrap();
                 let message = Message::from_publish(publish, topic, now);
-                let refusal = self.refuse.filter(|(applies, _)| applies(&message)).map(|(_, reason)| reason);
+                let refusal = self.refuse;
                 if let Some(id) = publish.packet_id {
                     let reason = refusal.unwrap_or(ReasonCode::SUCCESS);
                     self.session.acknowledge(id, publish.qos, reason, None, &mut self.output);

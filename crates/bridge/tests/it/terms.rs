@@ -98,7 +98,7 @@ fn a_message_refused_for_another_reason_is_dropped_counted_and_said_once_a_minut
     let mut settings = two_way();
     settings.protocol = Protocol::Fixed(Version::V5);
     let mut rig = Rig::new(settings);
-    rig.remote.refuse = Some((|_| true, ReasonCode::NOT_AUTHORIZED));
+    rig.remote.refuse = Some(ReasonCode::NOT_AUTHORIZED);
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce].repeat(5) {
         rig.local.publish(rig.now, &message("up/1", "x", qos));
         rig.settle();

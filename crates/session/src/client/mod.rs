@@ -148,6 +148,14 @@ impl Client {
         Self::default()
     }
 
+    /// A client that was never connected and whose packet identifiers begin after `last`: for one that resumes a
+    /// session of which it has lost its own part. The server may still hold QoS 2 identifiers in it, and would take a
+    /// new message under one of them for the old one.
+    #[must_use]
+    pub fn starting_after(last: u16) -> Self {
+        Self { flow: Flow::starting_after(last), ..Self::default() }
+    }
+
     /// Whether CONNACK said yes and the connection was not detached since.
     #[must_use]
     pub fn is_connected(&self) -> bool {

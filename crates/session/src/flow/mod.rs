@@ -99,6 +99,11 @@ pub(crate) enum Answered {
 pub(crate) struct TooLarge;
 
 impl Flow {
+    /// Nothing open; packet identifiers begin after `last`.
+    pub(crate) fn starting_after(last: u16) -> Self {
+        Self { ids: PacketIds::starting_after(last), ..Self::default() }
+    }
+
     pub(crate) fn attach(&mut self, terms: Terms) {
         self.outbound.attach(terms.window);
         self.inbound.attach(terms.receive_maximum);

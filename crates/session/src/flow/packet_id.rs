@@ -16,6 +16,11 @@ pub(crate) struct PacketIds {
 }
 
 impl PacketIds {
+    /// None in use; the first taken is the one after `last`.
+    pub(crate) fn starting_after(last: u16) -> Self {
+        Self { last, ..Self::default() }
+    }
+
     /// Takes the next free identifier; `None` when all 65,535 are in use.
     pub(crate) fn take(&mut self) -> Option<PacketId> {
         if self.used >= usize::from(u16::MAX) {
