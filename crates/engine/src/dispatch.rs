@@ -174,6 +174,7 @@ impl Engine {
         }
         self.stats.dropped(Dropped::Expired, counts.expired);
         self.stats.dropped(Dropped::TooLarge, counts.too_large);
+        self.stats.dropped(Dropped::QueueFull, counts.displaced);
         let (messages_now, bytes_now) = slot.session.queued();
         if (messages_now, bytes_now) != (messages, bytes) {
             step(&self.stats.queued_messages, messages, messages_now);

@@ -59,7 +59,7 @@ pub struct QueueLimits {
 /// What a full queue does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
-    /// Gives up what waited longest, QoS 0 first.
+    /// Gives up what waited longest, QoS 0 first; QoS 1 and 2 never for a newcomer of QoS 0.
     DropOldest,
     /// Gives up the newcomer.
     #[default]
@@ -84,4 +84,6 @@ pub struct Counts {
     pub expired: u64,
     /// Messages that waited and that the peer takes no packet large enough for.
     pub too_large: u64,
+    /// Messages that had to go for a newcomer, beyond the one that its [`Delivered::Dropped`] stands for.
+    pub displaced: u64,
 }

@@ -7,6 +7,10 @@ pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;
 /// Packet identifiers in use up to which they are found by looking through a list; beyond, a set of 8 KiB is kept.
 pub(crate) const FEW_IDS: usize = 32;
 
+/// Open inbound messages that room is kept for once none is open: a session that was busy once must not hold its peak
+/// for ever, and one that is busy now must not allocate for every message.
+pub(crate) const IDLE_CAPACITY: usize = 32;
+
 /// Topic aliases that are assigned towards one peer however many it allows: beyond this the table costs more than it
 /// saves.
 pub(crate) const ALIASES_OUT: u16 = 64;

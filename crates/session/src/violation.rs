@@ -49,6 +49,9 @@ pub enum Violation {
     /// A server may not change the session expiry in DISCONNECT (MQTT-3.14.2-2).
     #[error("a server may not send a session expiry in DISCONNECT")]
     SessionExpiryFromServer,
+    /// The server holds a session for a client that asked for a new one (MQTT-3.2.2-2, -4).
+    #[error("the server says that it has a session, although a clean start was asked for")]
+    SessionPresent,
     /// An acknowledgement of another kind than the message needs.
     #[error("{packet} for packet identifier {id}, whose message has another QoS")]
     WrongAck {
@@ -84,6 +87,7 @@ impl Violation {
             | Self::SubscriptionIdFromClient
             | Self::SessionExpiryRaised { .. }
             | Self::SessionExpiryFromServer
+            | Self::SessionPresent
             | Self::WrongAck { .. }
             | Self::UnknownAnswer { .. } => ReasonCode::PROTOCOL_ERROR,
             Self::ReceiveMaximumExceeded { .. } => ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,

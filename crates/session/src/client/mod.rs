@@ -134,6 +134,8 @@ pub struct Client {
 struct Link {
     terms: flow::Terms,
     keep_alive: KeepAlive,
+    /// CONNECT asked for a new session.
+    clean_start: bool,
     /// When PINGRESP has to be there.
     pingresp_due: Option<Time>,
     connected: bool,
@@ -203,6 +205,7 @@ impl Client {
         self.link = Some(Link {
             terms,
             keep_alive: KeepAlive::client(hello.keep_alive, now),
+            clean_start: hello.clean_start,
             pingresp_due: None,
             connected: false,
             asked: Vec::new(),
@@ -235,9 +238,13 @@ impl Client {
     /// The server broke a rule: the connection is of no use any more.
     pub fn handle<'a>(&mut self, now: Time, packet: Packet<'a>, out: &mut Output) -> Result<Event<'a>, Violation> {
         let Some(link) = &mut self.link else { return Ok(Event::None) };
+        if link.pingresp_due.is_some() {
+            // It lives; PINGRESP may have to wait behind a backlog that is on its way.
+            link.pingresp_due = Some(now.after_secs(PINGRESP_SECONDS));
+        }
         if !link.connected {
             return match packet {
-                Packet::Connack(connack) => Ok(self.connack(now, connack, out)),
+                Packet::Connack(connack) => self.connack(now, connack, out),
                 Packet::Auth(auth) => Ok(Event::Auth(auth)),
                 other => Err(unexpected(&other, "CONNACK has to come first")), // MQTT-3.2.0-1
             };
@@ -295,7 +302,7 @@ impl Client {
         if delivery.qos != QoS::AtMostOnce && !self.flow.is_open() {
             return Err(PublishError::WindowFull);
         }
-        self.touch(now);
+        // Keep alive is not put off by it: PINGREQ is what finds out that a connection into which messages go is dead.
         self.flow.send(now, delivery, token, out).map_err(|flow::TooLarge| PublishError::TooLarge)
     }
 
@@ -388,10 +395,13 @@ impl Client {
         Ok(())
     }
 
-    fn connack<'a>(&mut self, now: Time, connack: Box<Connack<'a>>, out: &mut Output) -> Event<'a> {
-        let Some(link) = &mut self.link else { return Event::None };
+    fn connack<'a>(&mut self, now: Time, connack: Box<Connack<'a>>, out: &mut Output) -> Result<Event<'a>, Violation> {
+        let Some(link) = &mut self.link else { return Ok(Event::None) };
         if connack.reason.is_error() {
-            return Event::Connack(connack);
+            return Ok(Event::Connack(connack));
+        }
+        if connack.session_present && link.clean_start {
+            return Err(Violation::SessionPresent);
         }
         let properties = &connack.properties;
         if let Some(maximum) = properties.receive_maximum {
@@ -411,7 +421,7 @@ impl Client {
         } else if self.flow.inflight() == 0 {
             self.forget();
         }
-        Event::Connack(connack)
+        Ok(Event::Connack(connack))
     }
 
     fn answered<'a>(&mut self, now: Time, answered: Answered, out: &mut Output) -> Event<'a> {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 use viaduct_codec::{PacketId, QoS};
 
+use crate::limits::IDLE_CAPACITY;
 use crate::violation::Violation;
 
 #[derive(Debug, Default)]
@@ -45,8 +46,17 @@ impl Inbound {
     /// A new connection, on which `maximum` messages were granted; 0 for no limit.
     pub(crate) fn attach(&mut self, maximum: u16) {
         self.maximum = maximum;
+        self.detach();
+    }
+
+    /// The connection is over, and with it what was owed to it. QoS 2 messages stay, and what becomes of them meanwhile
+    /// is told to the client when it repeats them.
+    pub(crate) fn detach(&mut self) {
         self.qos1 = VecDeque::new();
         self.qos2_here = 0;
+        if self.qos2.is_empty() {
+            self.qos2 = HashMap::new();
+        }
         for received in self.qos2.values_mut() {
             received.here = false;
         }
@@ -77,21 +87,22 @@ impl Inbound {
         self.check().map(|()| arrived)
     }
 
-    /// The answer to `id` is about to be sent; `false` when it must not be, because the message came by an earlier connection
-    /// or the session that it came in is gone. A failed QoS 2 message is over (MQTT-4.3.3-9).
+    /// The answer to `id` is known; `false` when it must not be sent, because the message came by an earlier connection,
+    /// was answered already, or the session that it came in is gone. A failed QoS 2 message is over (MQTT-4.3.3-9).
     pub(crate) fn acknowledge(&mut self, id: PacketId, qos: QoS, failed: bool) -> bool {
         match qos {
             QoS::AtMostOnce => false,
             QoS::AtLeastOnce => {
                 let found = self.qos1.iter().position(|open| *open == id);
-                found.and_then(|position| self.qos1.remove(position)).is_some()
+                let found = found.and_then(|position| self.qos1.remove(position)).is_some();
+                if self.qos1.is_empty() && self.qos1.capacity() > IDLE_CAPACITY {
+                    self.qos1 = VecDeque::new();
+                }
+                found
             }
             QoS::ExactlyOnce if failed => self.release(id),
             QoS::ExactlyOnce => match self.qos2.get_mut(&id) {
-                Some(received) => {
-                    received.acknowledged = true;
-                    received.here
-                }
+                Some(received) => !std::mem::replace(&mut received.acknowledged, true) && received.here,
                 None => false,
             },
         }
@@ -101,6 +112,9 @@ impl Inbound {
     pub(crate) fn release(&mut self, id: PacketId) -> bool {
         let Some(received) = self.qos2.remove(&id) else { return false };
         self.qos2_here -= usize::from(received.here);
+        if self.qos2.is_empty() && self.qos2.capacity() > IDLE_CAPACITY {
+            self.qos2 = HashMap::new();
+        }
         true
     }
 

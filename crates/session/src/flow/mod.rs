@@ -65,6 +65,14 @@ pub(crate) struct Terms {
     pub(crate) problem_information: bool,
 }
 
+impl Terms {
+    /// Whether the peer takes a packet that large: the whole of it counts, and the limit may be reached (MQTT-3.1.2-24).
+    fn takes(&self, packet: &Packet<'_>) -> bool {
+        self.maximum_packet_size == u32::MAX
+            || packet.encoded_len(self.version).is_ok_and(|size| size <= self.maximum_packet_size as usize)
+    }
+}
+
 /// One end's flow of messages, through any number of connections.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
@@ -116,6 +124,7 @@ impl Flow {
 
     pub(crate) fn detach(&mut self) {
         self.link = None;
+        self.inbound.detach();
     }
 
     pub(crate) fn terms(&self) -> Option<&Terms> {
@@ -128,7 +137,7 @@ impl Flow {
 
     /// Whether a new QoS 1 or 2 message may be sent now.
     pub(crate) fn is_open(&self) -> bool {
-        self.link.is_some() && self.outbound.is_open()
+        self.link.is_some() && self.outbound.is_open() && self.ids.has_free()
     }
 
     pub(crate) fn counts(&mut self) -> &mut Counts {
@@ -214,8 +223,9 @@ impl Flow {
         reason_string: Option<&str>,
         out: &mut Output,
     ) {
-        let Some(terms) = self.terms() else { return };
-        let is_v5 = terms.version.is_v5();
+        // Without a connection the answer is only kept in mind. A failure then frees the identifier in every version, so
+        // that the repeated PUBLISH is judged anew.
+        let is_v5 = self.terms().is_none_or(|terms| terms.version.is_v5());
         if self.inbound.acknowledge(id, qos, is_v5 && reason.is_error()) {
             let ack = Ack { reason_string, ..Ack::new(id, if is_v5 { reason } else { ReasonCode::SUCCESS }) };
             self.write_ack(if qos == QoS::ExactlyOnce { PacketType::Pubrec } else { PacketType::Puback }, ack, out);
@@ -271,13 +281,7 @@ impl Flow {
     /// that large (MQTT-3.1.2-24); whether it was written.
     pub(crate) fn write(&mut self, packet: &Packet<'_>, out: &mut Output) -> bool {
         let Some(terms) = self.terms().copied() else { return false };
-        if terms.maximum_packet_size < u32::MAX {
-            let fits = packet.encoded_len(terms.version).is_ok_and(|len| fits(len, terms.maximum_packet_size));
-            if !fits {
-                return false;
-            }
-        }
-        packet.encode(terms.version, out.buffer()).is_ok()
+        terms.takes(packet) && packet.encode(terms.version, out.buffer()).is_ok()
     }
 
     /// Writes an acknowledgement, without its words when the peer does not want them or they make it too large
@@ -312,27 +316,24 @@ impl Flow {
         publish.retain = delivery.retain;
         publish.dup = dup; // Ours alone: what the publisher's said does not travel (MQTT-3.3.1-3).
         publish.packet_id = id;
+        let topic = delivery.message.topic.by_ref();
         let mut form = Form::Topic;
         if link.terms.version.is_v5() {
             publish.properties.subscription_ids = delivery.ids.clone();
             if !dup {
                 form = link.aliases_out.form(&delivery.message.topic);
-                match form {
-                    Form::Topic => {}
-                    Form::Both(alias) => publish.properties.topic_alias = Some(alias),
-                    Form::Alias(alias) => {
-                        publish.properties.topic_alias = Some(alias);
-                        publish.topic = None;
-                    }
-                }
             }
         }
-        let packet = Packet::Publish(publish);
-        let (version, maximum) = (link.terms.version, link.terms.maximum_packet_size);
-        if maximum < u32::MAX && !packet.encoded_len(version).is_ok_and(|len| fits(len, maximum)) {
+        let mut packet = Packet::Publish(publish);
+        address(&mut packet, topic, form);
+        if form != Form::Topic && !link.terms.takes(&packet) {
+            form = Form::Topic; // An alias that the peer learns now makes the packet longer: perhaps it fits without.
+            address(&mut packet, topic, form);
+        }
+        if !link.terms.takes(&packet) {
             return Err(TooLarge);
         }
-        packet.encode(version, out.buffer()).map_err(|_| TooLarge)?;
+        packet.encode(link.terms.version, out.buffer()).map_err(|_| TooLarge)?;
         link.aliases_out.sent(&delivery.message.topic, form);
         if let Some(sent) = self.counts.sent.get_mut(usize::from(delivery.qos.bits())) {
             *sent += 1;
@@ -377,6 +378,13 @@ impl Flow {
     }
 }
 
-fn fits(len: usize, maximum: u32) -> bool {
-    u32::try_from(len).is_ok_and(|len| len <= maximum)
+/// Puts the topic on a PUBLISH in this form.
+fn address<'a>(packet: &mut Packet<'a>, topic: TopicRef<'a>, form: Form) {
+    if let Packet::Publish(publish) = packet {
+        (publish.topic, publish.properties.topic_alias) = match form {
+            Form::Topic => (Some(topic), None),
+            Form::Both(alias) => (Some(topic), Some(alias)),
+            Form::Alias(alias) => (None, Some(alias)),
+        };
+    }
 }

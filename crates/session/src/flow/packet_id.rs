@@ -23,7 +23,7 @@ impl PacketIds {
 
     /// Takes the next free identifier; `None` when all 65,535 are in use.
     pub(crate) fn take(&mut self) -> Option<PacketId> {
-        if self.used >= usize::from(u16::MAX) {
+        if !self.has_free() {
             return None;
         }
         loop {
@@ -33,6 +33,11 @@ impl PacketIds {
                 return PacketId::new(self.last);
             }
         }
+    }
+
+    /// Whether [`PacketIds::take`] would find one.
+    pub(crate) fn has_free(&self) -> bool {
+        self.used < usize::from(u16::MAX)
     }
 
     /// Gives an identifier back.

@@ -30,30 +30,52 @@ impl Queue {
         !self.rest.is_empty()
     }
 
-    /// Adds a message, as the limits allow. `connected` decides what `OnFull::Disconnect` means.
-    pub(crate) fn push(&mut self, delivery: Delivery, limits: &QueueLimits, connected: bool) -> Delivered {
+    /// Adds a message, as the limits allow. `connected` decides what `OnFull::Disconnect` means; `displaced` counts what
+    /// was given up beyond the one message that [`Delivered::Dropped`] stands for.
+    pub(crate) fn push(
+        &mut self,
+        delivery: Delivery,
+        limits: &QueueLimits,
+        connected: bool,
+        displaced: &mut u64,
+    ) -> Delivered {
         let size = delivery.message.size();
-        let mut dropped = false;
+        if limits.max_messages == 0 || size > limits.max_bytes {
+            return Delivered::Dropped(DropReason::QueueFull); // An empty queue would not help it either.
+        }
+        let mut gone = 0_u64;
         while self.size().0 >= limits.max_messages || self.bytes + size > limits.max_bytes {
             match limits.on_full {
                 OnFull::Disconnect if connected => return Delivered::Overflow,
                 OnFull::Disconnect | OnFull::DropNewest => return Delivered::Dropped(DropReason::QueueFull),
                 OnFull::DropOldest => {
-                    let Some(oldest) = self.zero.pop_front().or_else(|| self.rest.pop_front()) else {
+                    let Some(oldest) = self.pop_for(delivery.qos) else {
+                        *displaced += gone;
                         return Delivered::Dropped(DropReason::QueueFull);
                     };
                     self.bytes -= oldest.message.size();
-                    dropped = true;
+                    gone += 1;
                 }
             }
         }
         self.bytes += size;
         if delivery.qos == QoS::AtMostOnce {
-            self.zero.push_back(delivery)
+            self.zero.push_back(delivery);
         } else {
-            self.rest.push_back(delivery)
+            self.rest.push_back(delivery);
         }
-        if dropped { Delivered::Dropped(DropReason::QueueFull) } else { Delivered::Queued }
+        if gone == 0 {
+            return Delivered::Queued;
+        }
+        *displaced += gone - 1;
+        Delivered::Dropped(DropReason::QueueFull)
+    }
+
+    /// What has to go for a newcomer of `qos`: the oldest of QoS 0, and for one of QoS 1 or 2 the oldest of those, but
+    /// never QoS 1 or 2 for QoS 0.
+    fn pop_for(&mut self, qos: QoS) -> Option<Delivery> {
+        let rest = if qos == QoS::AtMostOnce { None } else { Some(&mut self.rest) };
+        self.zero.pop_front().or_else(|| rest?.pop_front())
     }
 
     /// The next QoS 0 message that is not expired; those that are, are counted in `expired`.

@@ -1,7 +1,10 @@
 //! CONNECT against what a listener offers: accepted parameters, or a refusal.
 
+use std::num::{NonZeroU16, NonZeroU32};
+
 use viaduct_codec::{ClientId, Connect, Level, Message, ReasonCode, Time, Version};
 
+use super::accept;
 use super::refusal::{Refusal, RefusalKind};
 use super::will::Will;
 use crate::delivery::QueueLimits;
@@ -65,6 +68,8 @@ pub struct Admission {
     pub clean_start: bool,
     /// Seconds that the session outlives the connection; `u32::MAX` never ends.
     pub session_expiry: u32,
+    /// Seconds that the client asked for, by which its DISCONNECT is judged (MQTT 5.0 section 3.14.2.2.2).
+    pub session_expiry_asked: u32,
     /// It is not what the client asked for, and 5.0 is told so.
     pub session_expiry_changed: bool,
     /// Seconds, as it is enforced; 0 is off.
@@ -94,7 +99,8 @@ pub fn admit(
     assign: impl FnOnce() -> ClientId,
 ) -> Result<Admission, Refusal> {
     let version = connect.level.version();
-    let refuse = |reason, kind| Refusal::new(version, reason, kind);
+    let maximum_packet_size = connect.properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
+    let refuse = |reason, kind| Refusal::new(version, reason, kind).within(maximum_packet_size);
     if !terms.allowed_levels.contains(&connect.level) {
         let kind = RefusalKind::Level { offered: connect.level.byte(), allowed: terms.allowed_levels.clone() };
         return Err(refuse(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, kind));
@@ -112,25 +118,33 @@ pub fn admit(
     let window = match version {
         Version::V31 | Version::V311 => terms.max_inflight_v3,
         Version::V5 => {
-            let client = connect.properties.receive_maximum.map_or(u16::MAX, std::num::NonZeroU16::get);
+            let client = connect.properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
             terms.max_inflight_v5.min(client)
         }
     };
-    Ok(Admission {
+    let admission = Admission {
         client_id,
         assigned,
         level: connect.level,
         clean_start: connect.clean_start,
         session_expiry,
+        session_expiry_asked: connect.properties.session_expiry.unwrap_or(0),
         session_expiry_changed,
         keep_alive,
         server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
         receive_maximum: window.max(1),
-        maximum_packet_size: connect.properties.maximum_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get),
+        maximum_packet_size,
         topic_alias_maximum: connect.properties.topic_alias_maximum.unwrap_or(0),
         problem_information: connect.properties.request_problem_information.unwrap_or(true),
         will,
-    })
+    };
+    // A client that could never read the answer is better refused than left waiting for it (MQTT-3.1.2-24).
+    let size = accept(&admission, terms, false).encoded_len(version).unwrap_or(usize::MAX);
+    if size > maximum_packet_size as usize {
+        let kind = RefusalKind::ConnackTooLarge { size, max: maximum_packet_size };
+        return Err(refuse(ReasonCode::PACKET_TOO_LARGE, kind));
+    }
+    Ok(admission)
 }
 
 fn client_id(connect: &Connect<'_>, terms: &Terms, assign: impl FnOnce() -> ClientId) -> Result<ClientId, RefusalKind> {

@@ -142,12 +142,15 @@ impl Session {
     /// original order, and then what waits.
     pub fn attach(&mut self, now: Time, admission: &Admission, terms: &Terms, session_present: bool, out: &mut Output) {
         let version = admission.level.version();
+        if !session_present {
+            self.clear(); // MQTT-3.2.2-2: what there may have been belonged to another session.
+        }
         self.expiry = admission.session_expiry;
         self.limits = terms.queue.clone();
         self.link = Some(Link {
             level: admission.level,
             keep_alive: KeepAlive::server(admission.keep_alive, now),
-            may_change_expiry: admission.session_expiry > 0,
+            may_change_expiry: admission.session_expiry_asked > 0,
             max_expiry: terms.max_session_expiry,
         });
         self.flow.attach(flow::Terms {
@@ -159,7 +162,7 @@ impl Session {
             receive_maximum: if version.is_v5() { terms.receive_maximum } else { 0 },
             problem_information: admission.problem_information,
         });
-        self.flow.write(&Packet::Connack(Box::new(connack(admission, terms, session_present))), out);
+        self.flow.write(&accept(admission, terms, session_present), out);
         self.pump(now, out);
     }
 
@@ -246,7 +249,7 @@ impl Session {
             has_room && !self.queue.has_rest() && self.flow.is_open()
         };
         if !at_once {
-            return self.queue.push(delivery, &self.limits, connected);
+            return self.queue.push(delivery, &self.limits, connected, &mut self.flow.counts().displaced);
         }
         if delivery.message.is_expired(now) {
             return Delivered::Dropped(DropReason::Expired); // MQTT-3.3.2-5
@@ -334,7 +337,8 @@ impl Session {
     }
 }
 
-fn connack<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) -> Connack<'a> {
+/// The CONNACK that accepts.
+fn accept<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) -> Packet<'a> {
     let mut properties = ConnackProperties::default();
     if admission.level.version().is_v5() {
         properties.session_expiry = admission.session_expiry_changed.then_some(admission.session_expiry);
@@ -346,9 +350,21 @@ fn connack<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) -
         properties.server_keep_alive = admission.server_keep_alive;
     }
     // 3.1 has no such flag; the codec leaves it out there.
-    Connack { session_present, reason: ReasonCode::SUCCESS, properties }
+    Packet::Connack(Box::new(Connack { session_present, reason: ReasonCode::SUCCESS, properties }))
 }
 
 fn from_server(packet: PacketType) -> Violation {
     Violation::UnexpectedPacket { packet, why: "only a server sends it" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A million idle sessions must fit into a small machine, so what a session holds while nothing is open is bounded.
+    #[test]
+    fn an_idle_session_is_small() {
+        let size = size_of::<Session>();
+        assert!(size <= 384, "{size} bytes, and nothing of it on the heap while nothing is open");
+    }
 }

@@ -45,6 +45,14 @@ pub enum RefusalKind {
         /// Bytes allowed.
         max: usize,
     },
+    /// Not even the CONNACK fits.
+    #[error("the client takes packets of at most {max} bytes, the CONNACK has {size}")]
+    ConnackTooLarge {
+        /// Bytes of the CONNACK.
+        size: usize,
+        /// The client's Maximum Packet Size.
+        max: u32,
+    },
     /// The ClientID is one that clients from outside may not use.
     #[error("ClientIDs that begin with $bridge/ belong to the broker's own bridges")]
     ClientIdReserved,
@@ -96,11 +104,16 @@ impl Refusal {
     /// Refuses a connection that was admitted and can't have its session. Silent when the client takes no packet that large.
     #[must_use]
     pub fn after_admission(admission: &Admission, reason: ReasonCode) -> Self {
-        let mut refusal = Self::new(admission.level.version(), reason, RefusalKind::Session(reason));
-        if refusal.answer.len() > usize::try_from(admission.maximum_packet_size).unwrap_or(usize::MAX) {
-            refusal.answer.clear();
+        Self::new(admission.level.version(), reason, RefusalKind::Session(reason)).within(admission.maximum_packet_size)
+    }
+
+    /// The same, silent when the client takes no packet that large (MQTT-3.1.2-24).
+    #[must_use]
+    pub fn within(mut self, maximum_packet_size: u32) -> Self {
+        if self.answer.len() > maximum_packet_size as usize {
+            self.answer.clear();
         }
-        refusal
+        self
     }
 
     /// Refuses bytes that are no good CONNECT. `first` is what came, as far as it came: when it shows that the client speaks
