@@ -79,11 +79,25 @@ impl Certs {
     /// When the files are no certificates.
     #[must_use]
     pub fn client_config(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
+        self.client_config_with(identity, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// As [`Certs::client_config`] without a certificate, and speaking nothing newer than TLS 1.2.
+    #[must_use]
+    pub fn client_config_1_2(&self) -> Arc<ClientConfig> {
+        self.client_config_with(None, &[&rustls::version::TLS12])
+    }
+
+    fn client_config_with(
+        &self,
+        identity: Option<&Identity>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
         Arc::new(match identity {
