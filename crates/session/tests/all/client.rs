@@ -116,6 +116,22 @@ fn what_was_open_comes_again_in_order_within_the_window_and_before_anything_new(
 }
 
 #[test]
+fn nothing_new_overtakes_what_comes_again_when_the_output_is_full() {
+    let mut dialer = Dialer::new();
+    dialer.connect(&kept(Level::V5), YES);
+    let large = "x".repeat(150_000);
+    for token in 0..4 {
+        dialer.publish(1, &large, token).unwrap();
+    }
+    dialer.client.detach();
+    let again = outline(&dialer.connect(&kept(Level::V5), YES_PRESENT));
+    assert_eq!(again, ["3a 1", "3a 2"], "the rest waits for answers rather than for memory");
+    assert_eq!(dialer.publish(1, "new", 9), Err(PublishError::WindowFull));
+    assert_eq!(outline(&dialer.take("40 02 00 01")), ["3a 3", "3a 4"]);
+    assert_eq!(outline(&dialer.publish(1, "new", 9).unwrap()), ["32 5"]);
+}
+
+#[test]
 fn a_lost_session_gives_back_what_was_open() {
     // MQTT-3.2.2-5
     let mut dialer = Dialer::new();
