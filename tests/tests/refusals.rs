@@ -182,7 +182,9 @@ fn a_client_that_says_nothing_is_closed_after_the_connect_timeout() {
 
 #[test]
 fn a_refused_client_gets_nothing_of_what_it_sent_behind_connect() {
-    let broker = Broker::start("[[listener]]\nbind = \"127.0.0.1:@port@\"\nallowed_protocol_versions = [5]\n[sys]\ninterval = \"0s\"\n");
+    let broker = Broker::start(
+        "[[listener]]\nbind = \"127.0.0.1:@port@\"\nallowed_protocol_versions = [5]\n[sys]\ninterval = \"0s\"\n",
+    );
     let mut raw = Raw::connect(broker.address());
     let mut all = connect("MQTT", 4);
     all.extend(bytes(r#"31 05 00 01 "t" "xy""#));
