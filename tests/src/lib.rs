@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test harness fails by panicking")]
 
 mod binary;
+mod bridge;
 mod broker;
 mod certs;
 mod client;
@@ -27,6 +28,7 @@ mod template;
 mod wait;
 
 pub use binary::viaduct;
+pub use bridge::{Drill, Outcome, Tally, publish_numbers};
 pub use broker::Broker;
 pub use certs::{Certs, Identity};
 pub use client::{Client, Entry, Event, Hello, Message, Outgoing, Welcome, WillMessage};

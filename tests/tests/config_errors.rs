@@ -43,7 +43,7 @@ max_packet_size = true
     assert_eq!(finished.code, Some(2), "{finished:?}");
     for words in [
         ["broker.toml:2:1", "workers"],
-        ["broker.toml:6:33", "131"],
+        ["broker.toml:6:29", "131"],
         ["broker.toml:9:19", "5 parsecs"],
         ["broker.toml:10:19", "true"],
     ] {

@@ -1,0 +1,197 @@
+//! What the bridge suites share: numbered streams, and what became of them behind a link that is cut.
+//!
+//! In: where to publish, and a client that listens. Out: which numbers came, in which order, how often. Must never: decide
+//! what a broker may lose; that is the test's.
+
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use viaduct_codec::QoS;
+
+use crate::client::{Client, Hello, Message, Outgoing};
+
+/// Unacknowledged messages of one publisher: what mosquitto takes from a client.
+const WINDOW: usize = 20;
+
+/// Publishes the numbers from 0 to `count` to `topic` on a thread of its own, paced by the broker's acknowledgements; at
+/// QoS 0 by a ping after each window.
+///
+/// # Panics
+/// The thread does, when a message is refused.
+#[must_use]
+pub fn publish_numbers(address: SocketAddr, topic: &str, qos: QoS, count: u32) -> JoinHandle<()> {
+    let topic = topic.to_owned();
+    std::thread::spawn(move || {
+        let mut client = Hello::v5(&format!("numbers to {topic}")).connect(address);
+        let mut open = VecDeque::new();
+        for number in 0..count {
+            let message = Outgoing::new(&topic, number.to_string()).qos(qos);
+            match client.send_publish(&message) {
+                Some(id) => open.push_back(id),
+                None if number as usize % WINDOW == 0 => client.ping(),
+                None => {}
+            }
+            if open.len() >= WINDOW {
+                finish(&mut client, &mut open, qos);
+            }
+        }
+        while !open.is_empty() {
+            finish(&mut client, &mut open, qos);
+        }
+        client.disconnect();
+    })
+}
+
+fn finish(client: &mut Client, open: &mut VecDeque<u16>, qos: QoS) {
+    let Some(id) = open.pop_front() else { return };
+    let reason = client.finish_publish(id, qos);
+    assert!(!reason.is_error(), "a message was refused: {reason}");
+}
+
+/// The numbers of one stream that have arrived.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    seen: HashSet<u32>,
+    order: Vec<u32>,
+    repeated: usize,
+}
+
+impl Tally {
+    /// One more message.
+    ///
+    /// # Panics
+    /// When its payload is no number.
+    pub fn take(&mut self, message: &Message) {
+        let number = message.text().parse().unwrap();
+        if self.seen.insert(number) {
+            self.order.push(number);
+        } else {
+            self.repeated += 1;
+        }
+    }
+
+    /// How many different numbers have come.
+    #[must_use]
+    pub fn distinct(&self) -> usize {
+        self.order.len()
+    }
+
+    /// How many came that had come before.
+    #[must_use]
+    pub const fn repeated(&self) -> usize {
+        self.repeated
+    }
+
+    /// Where a smaller number first came after a larger one, with its neighbour before it; repeats do not count.
+    #[must_use]
+    pub fn first_out_of_order(&self) -> Option<(u32, u32)> {
+        self.order.windows(2).find(|pair| pair[0] > pair[1]).map(|pair| (pair[0], pair[1]))
+    }
+
+    /// Checks that all of `count` came, each first time in order.
+    ///
+    /// # Panics
+    /// When that is not so.
+    #[track_caller]
+    pub fn assert_whole(&self, what: &str, count: u32) {
+        let lost: Vec<u32> = (0..count).filter(|number| !self.seen.contains(number)).collect();
+        let some = &lost[..lost.len().min(10)];
+        assert!(lost.is_empty(), "{what}: {} of {count} are lost, such as {some:?}", lost.len());
+        assert_eq!(self.first_out_of_order(), None, "{what}: out of order");
+    }
+
+    /// As [`Tally::assert_whole`], and nothing came twice.
+    ///
+    /// # Panics
+    /// When that is not so.
+    #[track_caller]
+    pub fn assert_exact(&self, what: &str, count: u32) {
+        self.assert_whole(what, count);
+        assert_eq!(self.repeated, 0, "{what}: messages came twice");
+    }
+}
+
+/// A stream of each QoS above 0, at once, over a link that is cut while they flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Drill {
+    /// Where the streams begin.
+    pub source: SocketAddr,
+    /// Messages of each.
+    pub count: u32,
+    /// How often the link is cut, evenly over what arrives.
+    pub cuts: usize,
+    /// How long nothing may arrive until the drill is given up.
+    pub patience: Duration,
+}
+
+/// What a [`Drill`] led to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The stream of QoS 1.
+    pub at_least_once: Tally,
+    /// The stream of QoS 2.
+    pub exactly_once: Tally,
+    /// Cuts that were made: fewer than wanted when the streams stopped before.
+    pub cuts: usize,
+    /// From the first message to the last.
+    pub took: Duration,
+}
+
+impl Drill {
+    /// Publishes to `stream/1` and `stream/2`, reads both from `subscriber`, which has subscribed, and calls `cut` each
+    /// time the link is to be cut and restored.
+    ///
+    /// # Panics
+    /// When the source refuses messages.
+    #[track_caller]
+    pub fn run(&self, subscriber: &mut Client, mut cut: impl FnMut()) -> Outcome {
+        let publishers = [(QoS::AtLeastOnce, "stream/1"), (QoS::ExactlyOnce, "stream/2")]
+            .map(|(qos, topic)| publish_numbers(self.source, topic, qos, self.count));
+        let total = 2 * self.count as usize;
+        let began = Instant::now();
+        let mut outcome = Outcome::default();
+        loop {
+            let arrived = outcome.arrived();
+            if arrived == total {
+                break;
+            }
+            if outcome.cuts < self.cuts && arrived >= total * (outcome.cuts + 1) / (self.cuts + 1) {
+                cut();
+                outcome.cuts += 1;
+            }
+            let Some(message) = subscriber.message_within(self.patience) else { break };
+            match message.topic.rsplit('/').next() {
+                Some("1") => outcome.at_least_once.take(&message),
+                Some("2") => outcome.exactly_once.take(&message),
+                _ => panic!("a message that nobody published: {message:?}"),
+            }
+            outcome.took = began.elapsed();
+        }
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        outcome
+    }
+}
+
+impl Outcome {
+    /// Different messages that came, of both streams.
+    #[must_use]
+    pub fn arrived(&self) -> usize {
+        self.at_least_once.distinct() + self.exactly_once.distinct()
+    }
+
+    /// Checks that nothing was lost or reordered, and at QoS 2 nothing doubled.
+    ///
+    /// # Panics
+    /// When that is not so.
+    #[track_caller]
+    pub fn assert_whole(&self, drill: &Drill) {
+        self.at_least_once.assert_whole("QoS 1", drill.count);
+        self.exactly_once.assert_exact("QoS 2", drill.count);
+        assert_eq!(self.cuts, drill.cuts, "the link was to be cut more often");
+    }
+}
