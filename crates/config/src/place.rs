@@ -68,23 +68,30 @@ impl Places {
     }
 
     fn nearest(&self, path: &str, choose: fn(Span, Span) -> Span) -> Place {
-        let mut path = path;
+        let mut above = path;
         loop {
-            match self.written.get(path) {
-                Some(Written::Environment(name)) => return Place::Environment(name.clone()),
-                Some(Written::CommandLine(text)) => return Place::CommandLine(text.clone()),
-                Some(Written::File { key, value }) => {
-                    if let Some(span) = choose(key.clone(), value.clone()) {
-                        return self.at(span);
-                    }
-                }
-                None => {}
+            if let Some(place) = self.exactly(above, choose) {
+                return place;
             }
-            match path.rfind(['.', '[']) {
-                Some(end) => path = path.get(..end).unwrap_or_default(),
-                None => return Place::Nowhere,
+            match above.rfind(['.', '[']) {
+                Some(end) => above = above.get(..end).unwrap_or_default(),
+                None => return self.below(path, choose).unwrap_or(Place::Nowhere),
             }
         }
+    }
+
+    fn exactly(&self, path: &str, choose: fn(Span, Span) -> Span) -> Option<Place> {
+        match self.written.get(path)? {
+            Written::Environment(name) => Some(Place::Environment(name.clone())),
+            Written::CommandLine(text) => Some(Place::CommandLine(text.clone())),
+            Written::File { key, value } => choose(key.clone(), value.clone()).map(|span| self.at(span)),
+        }
+    }
+
+    /// For a table that an override made by naming a key in it: the first of those keys.
+    fn below(&self, path: &str, choose: fn(Span, Span) -> Span) -> Option<Place> {
+        let is_below = |other: &&String| other.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']));
+        self.exactly(self.written.keys().filter(is_below).min()?, choose)
     }
 
     /// The place of a span of the file.
