@@ -132,6 +132,7 @@ pub(crate) async fn settle(worker: Rc<Worker>, newcomer: Newcomer) {
     };
     let link = Rc::new(Link::new(Arc::clone(&arrival.peer), transport));
     let id = worker.links.borrow_mut().insert(Outlet::Socket(Rc::clone(&link)));
+    let _guard = Guard { worker: &worker, id };
     let mut arrival = arrival;
     loop {
         match worker.with_engine(|engine, now| engine.handle_connect(now, id, arrival)) {
@@ -139,7 +140,6 @@ pub(crate) async fn settle(worker: Rc<Worker>, newcomer: Newcomer) {
             Connected::Held { until, arrival: held } => {
                 arrival = held;
                 if !hold(&worker, &link, until, &mut rest).await {
-                    worker.links.borrow_mut().remove(id);
                     return;
                 }
             }
@@ -150,6 +150,21 @@ pub(crate) async fn settle(worker: Rc<Worker>, newcomer: Newcomer) {
         linger(&worker, &link).await;
     }
     drop(place);
+}
+
+/// Whatever ends the task, a defect included, the engine and the flusher learn of it.
+struct Guard<'a> {
+    worker: &'a Worker,
+    id: ConnectionId,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        // Borrowed only when a defect struck inside the engine and the stack is still unwinding through it.
+        if self.worker.engine.try_borrow_mut().is_ok() {
+            self.worker.closed(self.id, "its task ended");
+        }
+    }
 }
 
 /// Waits until `until`, reading a little so as to notice the end of the peer; `false` when that came.
