@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(store.put(session(1)), Ok(Accepted::Safe));
         assert_eq!(store.put(session(2)), Ok(Accepted::Safe));
         assert_eq!(store.load(), Ok(vec![session(2), subscription]));
-        assert_eq!(store.delete(&Key::Subscription(client_id, filter)), Ok(Accepted::Safe));
+        assert_eq!(store.delete(&Key::Subscription(client_id.clone(), filter)), Ok(Accepted::Safe));
         assert_eq!(store.load(), Ok(vec![session(2)]));
     }
 }
