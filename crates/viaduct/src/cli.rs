@@ -50,7 +50,7 @@ pub(crate) enum BridgeCommand {
         /// A bridge of the configuration
         #[arg(required_unless_present = "url", conflicts_with = "url")]
         name: Option<String>,
-        /// Or a remote without a configuration, mqtt://HOST[:PORT] or mqtts://HOST[:PORT]
+        /// Or a remote without a configuration, such as mqtt://hub:1883 or mqtts://hub
         #[arg(long)]
         url: Option<String>,
         #[command(flatten)]
