@@ -4,12 +4,11 @@
 //! what a broker may lose; that is the test's.
 
 use std::collections::HashSet;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use viaduct_codec::QoS;
+use viaduct_codec::{PacketType, QoS, ReasonCode};
 
 use crate::client::{Client, Hello, Message, Outgoing};
 
@@ -26,29 +25,33 @@ pub fn publish_numbers(address: SocketAddr, topic: &str, qos: QoS, count: u32) -
     let topic = topic.to_owned();
     std::thread::spawn(move || {
         let mut client = Hello::v5(&format!("numbers to {topic}")).connect(address);
-        let mut open = VecDeque::new();
-        for number in 0..count {
-            let message = Outgoing::new(&topic, number.to_string()).qos(qos);
-            match client.send_publish(&message) {
-                Some(id) => open.push_back(id),
-                None if number as usize % WINDOW == 0 => client.ping(),
-                None => {}
-            }
-            if open.len() >= WINDOW {
-                finish(&mut client, &mut open, qos);
-            }
-        }
-        while !open.is_empty() {
-            finish(&mut client, &mut open, qos);
+        let numbers: Vec<u32> = (0..count).collect();
+        for window in numbers.chunks(WINDOW) {
+            let messages = window.iter().map(|number| Outgoing::new(&topic, number.to_string()).qos(qos));
+            let ids: Vec<u16> = messages.filter_map(|message| client.send_publish(&message)).collect();
+            finish(&mut client, &ids, qos);
         }
         client.disconnect();
     })
 }
 
-fn finish(client: &mut Client, open: &mut VecDeque<u16>, qos: QoS) {
-    let Some(id) = open.pop_front() else { return };
-    let reason = client.finish_publish(id, qos);
-    assert!(!reason.is_error(), "a message was refused: {reason}");
+/// Waits for the end of all flows of a window, step by step for all of them: one by one, each would wait for the
+/// broker's system to send a small packet behind another.
+fn finish(client: &mut Client, ids: &[u16], qos: QoS) {
+    let steps: &[PacketType] = match qos {
+        QoS::AtMostOnce => return client.ping(),
+        QoS::AtLeastOnce => &[PacketType::Puback],
+        QoS::ExactlyOnce => &[PacketType::Pubrec, PacketType::Pubcomp],
+    };
+    for step in steps {
+        if *step == PacketType::Pubcomp {
+            ids.iter().for_each(|id| client.send_ack(PacketType::Pubrel, *id, ReasonCode::SUCCESS));
+        }
+        for id in ids {
+            let reason = client.wait_for_ack(*step, *id);
+            assert!(!reason.is_error(), "a message was refused: {reason}");
+        }
+    }
 }
 
 /// The numbers of one stream that have arrived.
