@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use viaduct_codec::Time;
 use viaduct_engine::{Arrival, Connected, ConnectionId, Progress};
 
+use crate::counters::ConnectResult;
 use crate::flush;
 use crate::limits::{HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE};
 use crate::links::Outlet;
@@ -133,10 +134,18 @@ pub(crate) async fn settle(worker: Rc<Worker>, newcomer: Newcomer) {
     let link = Rc::new(Link::new(Arc::clone(&arrival.peer), transport));
     let id = worker.links.borrow_mut().insert(Outlet::Socket(Rc::clone(&link)));
     let _guard = Guard { worker: &worker, id };
+    let level = arrival.admission.level;
     let mut arrival = arrival;
     loop {
         match worker.with_engine(|engine, now| engine.handle_connect(now, id, arrival)) {
-            Connected::Taken => break,
+            Connected::Taken => {
+                place.listener().connects.count(Some(level), ConnectResult::Accepted);
+                break;
+            }
+            Connected::Refused => {
+                place.listener().connects.count(Some(level), ConnectResult::RefusedDuplicate);
+                break;
+            }
             Connected::Held { until, arrival: held } => {
                 arrival = held;
                 if !hold(&worker, &link, until, &mut rest).await {

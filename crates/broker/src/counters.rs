@@ -12,7 +12,7 @@ use viaduct_engine::Counter;
 use crate::auth::LoginResult;
 
 /// How a connection attempt ended; the name is the label in metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub(crate) enum ConnectResult {
     /// It was let in.
@@ -21,6 +21,8 @@ pub(crate) enum ConnectResult {
     RefusedLevel,
     /// CONNECT is malformed or asks for what is not offered.
     RefusedConnect,
+    /// Its ClientID is connected and may not be taken over, or too many wait for it.
+    RefusedDuplicate,
     /// Wrong user or password, or nobody in particular where that is not taken.
     RefusedLogin,
     /// No CONNECT came in time.
@@ -36,10 +38,11 @@ pub(crate) enum ConnectResult {
 }
 
 impl ConnectResult {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Accepted,
         Self::RefusedLevel,
         Self::RefusedConnect,
+        Self::RefusedDuplicate,
         Self::RefusedLogin,
         Self::TimedOut,
         Self::NotMqtt,
@@ -53,6 +56,7 @@ impl ConnectResult {
             Self::Accepted => "accepted",
             Self::RefusedLevel => "refused_level",
             Self::RefusedConnect => "refused_connect",
+            Self::RefusedDuplicate => "refused_duplicate",
             Self::RefusedLogin => "refused_login",
             Self::TimedOut => "timed_out",
             Self::NotMqtt => "not_mqtt",

@@ -115,7 +115,6 @@ impl Greeting {
                 return Err(Turned { level: Some(level), result: ConnectResult::RefusedLogin, why: Some(why), answer });
             }
         };
-        self.listener.connects.count(Some(level), ConnectResult::Accepted);
         let arrival = Arrival {
             admission,
             identity,
@@ -282,7 +281,7 @@ impl Greeting {
         self.listener.connects.count(level, result);
         if let Some(why) = why
             && let Some(left_out) =
-                self.worker.broker.refusals.ask(self.worker.now(), self.peer.ip(), &self.listener.name)
+                self.worker.broker.refusals.ask(self.worker.now(), self.peer.ip(), &self.listener.name, result)
         {
             let (peer, listener) = (self.peer, &self.listener.name);
             if left_out == 0 {

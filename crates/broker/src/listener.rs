@@ -76,7 +76,9 @@ pub(crate) async fn accept(broker: Arc<Broker>, listener: Arc<ListenerState>, so
         rate.took();
         let Some(place) = listener.place(policy.max_connections) else {
             listener.connects.count(None, ConnectResult::TooMany);
-            if let Some(left_out) = broker.refusals.ask(broker.clock.now(), peer.ip(), &listener.name) {
+            if let Some(left_out) =
+                broker.refusals.ask(broker.clock.now(), peer.ip(), &listener.name, ConnectResult::TooMany)
+            {
                 tracing::warn!(
                     listener = %listener.name, %peer, left_out,
                     "closed: the listener has as many connections as listener.max_connections allows"

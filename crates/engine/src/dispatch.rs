@@ -126,7 +126,7 @@ impl Engine {
             delivery.message = unmounted;
         }
         let waits = slot.connection.is_none() || slot.session.queued().0 > 0;
-        if waits && self.settings.memory.is_some_and(|max| self.shared.queued_bytes() >= max) {
+        if waits && self.is_memory_full() {
             self.note_drop(now, index, Dropped::Memory);
             return;
         }
@@ -135,7 +135,15 @@ impl Engine {
             Some(Delivered::Sent | Delivered::Queued) => self.stats.payload_bytes_sent.add(payload),
             Some(Delivered::Dropped(why)) => self.note_drop(now, index, dropped(why)),
             Some(Delivered::Overflow) => {
-                self.note_drop(now, index, Dropped::QueueFull);
+                self.stats.dropped(Dropped::QueueFull, 1);
+                let (client_id, peer) = (self.client_id(index), self.peer(index).unwrap_or_default());
+                self.log.line(now, |more| {
+                    tracing::warn!(
+                        %client_id, %peer, more,
+                        "closed: its queue is full (session.max_queued_messages, session.max_queued_bytes) and \
+                         session.on_full is \"disconnect\""
+                    );
+                });
                 let reason = Some(viaduct_codec::ReasonCode::QUOTA_EXCEEDED);
                 self.end_connection(now, index, reason, CloseReason::QueueOverflow, Ending::Lost);
             }
@@ -186,9 +194,22 @@ impl Engine {
         Some(result)
     }
 
+    /// Whether queues and retained messages hold all that the operator allows.
+    fn is_memory_full(&self) -> bool {
+        self.settings.memory.is_some_and(|max| self.shared.queued_bytes() + self.shared.retained().1 >= max)
+    }
+
+    pub(crate) fn client_id(&self, index: usize) -> viaduct_codec::ClientId {
+        self.sessions.get(index).map_or_else(|| "".into(), |slot| slot.client_id.clone())
+    }
+
     /// Keeps or clears the retained message of a topic, if `message` asks for it and the limits allow it.
     pub(crate) fn retain(&mut self, message: &Arc<Message>) {
         if !message.retain || !self.settings.retained.enabled {
+            return;
+        }
+        if !message.payload.is_empty() && self.is_memory_full() {
+            self.stats.dropped(Dropped::Memory, 1);
             return;
         }
         let result = match self.shared.retained.keep(message, &self.settings.retained) {
@@ -215,6 +236,7 @@ impl Engine {
     fn note_drop(&mut self, now: Time, index: usize, why: Dropped) {
         self.stats.dropped(why, 1);
         let Some(slot) = self.sessions.get_mut(index) else { return };
+        slot.dropped += 1;
         let quiet = why == Dropped::Offline // What every QoS 0 message to an absent session is.
             || slot.drops_logged.is_some_and(|at| now.since(at) < crate::limits::STORM_LOG);
         if !quiet {

@@ -14,7 +14,7 @@ use crate::authorize::Who;
 use crate::connections::CloseReason;
 use crate::dispatch::levels;
 use crate::key::ConnectionId;
-use crate::limits::{TURN_BYTES, TURN_PACKETS};
+use crate::limits::{LOG_WINDOW, TURN_BYTES, TURN_PACKETS};
 use crate::stats::Dropped;
 
 /// How far a turn of [`Engine::handle_bytes`] came.
@@ -114,11 +114,13 @@ impl Engine {
 
     fn close_for(&mut self, now: Time, index: usize, reason: ReasonCode, what: String) {
         if let Some(slot) = self.sessions.get(index) {
-            let peer = slot.connection.and_then(|c| self.connections.get(c)).map(|c| Arc::clone(&c.peer));
-            tracing::info!(
-                client_id = %slot.client_id, peer = peer.as_deref().unwrap_or_default(), reason = %reason,
-                "closed because of what the client sent: {what}"
-            );
+            let peer = self.peer(index).unwrap_or_default();
+            self.log.line(now, |more| {
+                tracing::info!(
+                    client_id = %slot.client_id, %peer, %reason, more,
+                    "closed because of what the client sent: {what}"
+                );
+            });
         }
         self.stats.protocol_error(reason);
         self.end_connection(now, index, Some(reason), CloseReason::Violation(reason, what), Ending::Lost);
@@ -137,7 +139,10 @@ impl Engine {
             Taken::Close(reason, why) => {
                 self.stats.protocol_error(reason);
                 if let Some(slot) = self.sessions.get(index) {
-                    tracing::info!(client_id = %slot.client_id, reason = %reason, "closed: {why}");
+                    let peer = self.peer(index).unwrap_or_default();
+                    self.log.line(now, |more| {
+                        tracing::info!(client_id = %slot.client_id, %peer, %reason, more, "closed: {why}");
+                    });
                 }
                 self.end_connection(now, index, Some(reason), why, Ending::Lost);
             }
@@ -159,7 +164,7 @@ impl Engine {
             return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID, Accepted::Safe);
         }
         if !self.may_publish(index, incoming.topic()) {
-            self.stats.dropped(Dropped::NotAuthorized, 1);
+            self.note_denied(now, index, "publish to", incoming.topic().as_str());
             return Taken::Ack(ReasonCode::NOT_AUTHORIZED, Accepted::Safe);
         }
         let Some(message) = self.message(now, index, incoming) else {
@@ -211,6 +216,21 @@ impl Engine {
         }
         let topic = self.cache.name(topic).unwrap_or_else(|| topic.to_owned());
         Some(Message::from_publish(&incoming.publish, topic, now))
+    }
+
+    /// Counts what a client may not do, and says so once a minute and session: 3.x has no way to tell the client itself.
+    pub(crate) fn note_denied(&mut self, now: Time, index: usize, what: &str, topic: &str) {
+        self.stats.dropped(Dropped::NotAuthorized, 1);
+        let peer = self.peer(index).unwrap_or_default();
+        let Some(slot) = self.sessions.get_mut(index) else { return };
+        if slot.denied_logged.is_none_or(|at| now.since(at) >= LOG_WINDOW) {
+            slot.denied_logged = Some(now);
+            let username = slot.identity.username.as_deref().unwrap_or("(anonymous)");
+            tracing::warn!(
+                client_id = %slot.client_id, %peer, %username,
+                "it may not {what} {topic:?} (auth.acl_file); further denials are counted and said again in a minute"
+            );
+        }
     }
 
     /// Whether the session at `index` may publish to `topic`, which is as the client wrote it.

@@ -18,6 +18,7 @@ mod inbound;
 mod key;
 mod lifecycle;
 mod limits;
+mod log_budget;
 mod mail;
 mod registry;
 mod replay;
@@ -56,6 +57,7 @@ pub use view::ClientView;
 use acks::PendingAcks;
 use connections::Connections;
 use due::{Due, Timer};
+use log_budget::LogBudget;
 use mail::{Item, Outbox};
 use registry::Registry;
 use routes::RouteCache;
@@ -73,6 +75,7 @@ pub struct Engine {
     cache: RouteCache,
     due: Due,
     storms: Storms,
+    log: LogBudget,
     outbox: Outbox,
     acks: PendingAcks,
     /// Where the next share group begins to look for a member.
@@ -119,6 +122,7 @@ impl Engine {
             cache: RouteCache::new(),
             due,
             storms: Storms::default(),
+            log: LogBudget::default(),
             outbox: Outbox::new(shared.workers),
             acks: PendingAcks::default(),
             cursor: usize::try_from(seed).unwrap_or_default(),

@@ -211,10 +211,14 @@ impl Engine {
         let Some(slot) = self.sessions.get_mut(index).filter(|slot| slot.armed == Some(time)) else { return };
         slot.armed = None;
         if slot.session.is_overdue(now) {
-            tracing::info!(
-                client_id = %slot.client_id,
-                "closed: nothing came from the client for one and a half keep alive intervals"
-            );
+            let client_id = slot.client_id.clone();
+            let peer = self.peer(index).unwrap_or_default();
+            self.log.line(now, |more| {
+                tracing::info!(
+                    %client_id, %peer, more,
+                    "closed: nothing came from the client for one and a half keep alive intervals"
+                );
+            });
             let reason = ReasonCode::KEEP_ALIVE_TIMEOUT;
             self.stats.protocol_error(reason);
             self.end_connection(now, index, Some(reason), CloseReason::KeepAlive, Ending::Lost);

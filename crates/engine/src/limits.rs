@@ -33,6 +33,12 @@ pub(crate) const EXPIRY_SWEEP: usize = 1_000;
 /// How often expired retained messages are looked for; they are never delivered in any case.
 pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Lines about clients that a worker logs within [`LOG_WINDOW`]: enough to see every faulty device of a site, too few to fill
+/// a disk.
+pub(crate) const LOG_LINES: u32 = 100;
+/// See [`LOG_LINES`].
+pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(60);
+
 /// Deadlines of sessions that are gone, beyond as many as there are sessions, before they are cleared away.
 pub(crate) const STALE_DEADLINES: usize = 4_096;
 

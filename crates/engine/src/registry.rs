@@ -45,6 +45,10 @@ pub(crate) struct Slot {
     pub(crate) replays: Vec<Replay>,
     /// What the rules said last, and under which rules: most clients publish to one topic over and over.
     pub(crate) last_publish: Option<(TopicName, u64, bool)>,
+    /// When it was last logged that the client may not do something.
+    pub(crate) denied_logged: Option<Time>,
+    /// Messages for it that were given up.
+    pub(crate) dropped: u64,
     /// When the drops of this session were last logged.
     pub(crate) drops_logged: Option<Time>,
 }
@@ -107,6 +111,8 @@ impl Registry {
             armed: None,
             replays: Vec::new(),
             last_publish: None,
+            denied_logged: None,
+            dropped: 0,
             drops_logged: None,
         });
         self.by_client.insert(client_id, index);

@@ -71,7 +71,12 @@ impl Storms {
         Verdict::Wait(next)
     }
 
-    /// Notes that the session of `client_id` changed hands. `Some` when the operator should hear of it.
+    /// Whether the ClientID is in a storm now.
+    pub(crate) fn is_storm(&self, client_id: &ClientId) -> bool {
+        self.clients.get(client_id).is_some_and(Recent::is_storm)
+    }
+
+    /// Notes that the session of `client_id` changed hands, or that a newcomer was turned away. `Some` when the operator should hear of it.
     pub(crate) fn note(&mut self, client_id: &ClientId, now: Time) -> Option<Report> {
         if self.clients.len() >= STORM_CLIENTS && !self.clients.contains_key(client_id) {
             self.clients.retain(|_, recent| {

@@ -24,6 +24,10 @@ impl Engine {
                     granted
                 }
                 Ok(None) => granted,
+                Err(ReasonCode::NOT_AUTHORIZED) if self.version(index) != Some(Version::V31) => {
+                    self.note_denied(now, index, "subscribe to", entry.filter.as_str());
+                    ReasonCode::NOT_AUTHORIZED
+                }
                 // 3.1 has no word for a failure: the client is told yes and gets nothing.
                 Err(_) if self.version(index) == Some(Version::V31) => granted,
                 Err(reason) => reason,

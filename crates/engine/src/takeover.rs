@@ -14,8 +14,10 @@ use crate::storm::Verdict;
 /// What became of an arrival.
 #[derive(Debug)]
 pub enum Connected {
-    /// It has its session, or was refused: either way its output says so.
+    /// It has its session, and its output says so.
     Taken,
+    /// It can't have its session: its output says why, and it is closing.
+    Refused,
     /// A takeover storm is damped: the same arrival is to be handed in again at `until`, or dropped when its socket
     /// closes before.
     Held {
@@ -31,25 +33,13 @@ impl Engine {
     pub fn handle_connect(&mut self, now: Time, id: ConnectionId, mut arrival: Box<Arrival>) -> Connected {
         self.notice_new_rules(now);
         if self.stopping {
-            self.refuse(now, id, &arrival, ReasonCode::SERVER_SHUTTING_DOWN);
-            return Connected::Taken;
+            return self.refuse(now, id, &arrival, ReasonCode::SERVER_SHUTTING_DOWN);
         }
-        let client_id = arrival.admission.client_id.clone();
+        let client_id = &arrival.admission.client_id;
         if let Some(index) = self.sessions.by_client(client_id.as_str())
-            && let Some(current) = self.sessions.get(index).and_then(|slot| self.connections.get(slot.connection?))
+            && let Some(holder) = self.peer(index)
         {
-            let (holder, newcomer) = (current.peer.clone(), arrival.peer.clone());
-            if self.settings.on_duplicate == OnDuplicate::Reject {
-                self.stats.takeover(Takeover::Rejected);
-                tracing::warn!(
-                    %client_id, %holder, %newcomer,
-                    "a second connection for this ClientID was refused, because session.on_duplicate is \"reject\""
-                );
-                self.refuse(now, id, &arrival, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
-                return Connected::Taken;
-            }
-            match self.storms.ask(&client_id, arrival.waited_until, now) {
-                Verdict::Go => self.take_over(now, index, &arrival),
+            match self.storms.ask(client_id, arrival.waited_until, now) {
                 Verdict::Wait(until) => {
                     self.stats.takeover(Takeover::Held);
                     arrival.waited_until = Some(until);
@@ -57,22 +47,48 @@ impl Engine {
                 }
                 Verdict::Busy => {
                     self.stats.takeover(Takeover::Busy);
-                    self.refuse(now, id, &arrival, ReasonCode::SERVER_BUSY);
-                    return Connected::Taken;
+                    return self.refuse(now, id, &arrival, ReasonCode::SERVER_BUSY);
                 }
+                Verdict::Go if self.settings.on_duplicate == OnDuplicate::Reject => {
+                    self.reject(now, &arrival, &holder);
+                    return self.refuse(now, id, &arrival, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
+                }
+                Verdict::Go => self.take_over(now, index, &arrival, &holder),
             }
         }
         self.attach(now, id, *arrival);
         Connected::Taken
     }
 
+    /// Counts and logs a newcomer that may not have the session of `holder`.
+    fn reject(&mut self, now: Time, newcomer: &Arrival, holder: &str) {
+        self.stats.takeover(Takeover::Rejected);
+        let client_id = &newcomer.admission.client_id;
+        let report = self.storms.note(client_id, now);
+        if report.is_some_and(|report| report.began) {
+            self.stats.takeover_storms.add(1);
+        }
+        if let Some(report) = report {
+            tracing::warn!(
+                %client_id, %holder, newcomer = %newcomer.peer, refused = report.total,
+                "takeover storm: clients that share a ClientID keep connecting while one holds the session \
+                 (session.on_duplicate is \"reject\"), {} times within the last 10 s; give each its own ClientID. Until \
+                 then each has to wait a second for its refusal",
+                report.recent
+            );
+        } else if !self.storms.is_storm(client_id) {
+            tracing::warn!(
+                %client_id, %holder, newcomer = %newcomer.peer,
+                "a second connection for this ClientID was refused, because session.on_duplicate is \"reject\""
+            );
+        }
+    }
+
     /// Ends the connection that holds the session, so that `newcomer` can have it (MQTT-3.1.4-3).
-    fn take_over(&mut self, now: Time, index: usize, newcomer: &Arrival) {
-        let Some(slot) = self.sessions.get(index) else { return };
-        let client_id = slot.client_id.clone();
-        let holder = slot.connection.and_then(|c| self.connections.get(c)).map(|c| c.peer.clone()).unwrap_or_default();
+    fn take_over(&mut self, now: Time, index: usize, newcomer: &Arrival, holder: &str) {
+        let client_id = &newcomer.admission.client_id;
         self.stats.takeover(Takeover::TakenOver);
-        if let Some(report) = self.storms.note(&client_id, now) {
+        if let Some(report) = self.storms.note(client_id, now) {
             if report.began {
                 self.stats.takeover_storms.add(1);
             }
@@ -90,7 +106,7 @@ impl Engine {
     }
 
     /// Answers CONNECT with `reason` and closes.
-    fn refuse(&mut self, now: Time, id: ConnectionId, arrival: &Arrival, reason: ReasonCode) {
+    fn refuse(&mut self, now: Time, id: ConnectionId, arrival: &Arrival, reason: ReasonCode) -> Connected {
         let index = self.connections.insert(id, arrival.peer.clone(), arrival.listener.clone(), 0, now);
         let refusal = Refusal::after_admission(&arrival.admission, reason);
         if let Some(connection) = self.connections.get_mut(index) {
@@ -98,5 +114,12 @@ impl Engine {
             connection.closing = Some(CloseReason::Refused(reason));
         }
         self.connections.mark(index);
+        Connected::Refused
+    }
+
+    /// The peer of the connection that holds the session at `index`.
+    pub(crate) fn peer(&self, index: usize) -> Option<std::sync::Arc<str>> {
+        let connection = self.sessions.get(index)?.connection?;
+        self.connections.get(connection).map(|connection| connection.peer.clone())
     }
 }

@@ -26,6 +26,8 @@ pub struct ClientView {
     pub queued_messages: usize,
     /// Bytes that they hold.
     pub queued_bytes: usize,
+    /// Messages for it that were given up since the session began.
+    pub dropped: u64,
     /// Messages sent and not acknowledged yet.
     pub inflight: usize,
     /// Seconds that it outlives its connection.
@@ -56,6 +58,7 @@ impl Engine {
             subscriptions: slot.subscriptions.len(),
             queued_messages,
             queued_bytes,
+            dropped: slot.dropped,
             inflight: slot.session.inflight(),
             session_expiry: slot.session.session_expiry(),
         }

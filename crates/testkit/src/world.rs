@@ -107,7 +107,7 @@ impl World {
         loop {
             let now = self.now;
             match self.engine(worker).handle_connect(now, id, arrival) {
-                Connected::Taken => break,
+                Connected::Taken | Connected::Refused => break,
                 Connected::Held { until, arrival: held } => {
                     self.pass(until.since(now));
                     arrival = held;

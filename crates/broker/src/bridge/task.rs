@@ -274,7 +274,7 @@ impl Pump {
 
     fn connect_local(&mut self, id: ConnectionId, arrival: Box<Arrival>) {
         match self.worker.with_engine(|engine, now| engine.handle_connect(now, id, arrival)) {
-            Connected::Taken => self.local.held = None,
+            Connected::Taken | Connected::Refused => self.local.held = None,
             Connected::Held { until, arrival } => self.local.held = Some((until, arrival)),
         }
     }
