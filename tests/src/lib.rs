@@ -18,6 +18,7 @@ mod hex;
 mod http;
 mod metrics;
 mod mosquitto;
+mod peer;
 mod port;
 mod process;
 mod proxy;
@@ -35,6 +36,7 @@ pub use client::{Client, Entry, Event, Hello, Message, Outgoing, Welcome, WillMe
 pub use hex::{bytes, hex};
 pub use http::{Response, get, request};
 pub use mosquitto::Mosquitto;
+pub use peer::{Peer, Verdict};
 pub use port::Port;
 pub use process::{Process, Signal};
 pub use proxy::{Link, Proxy};
