@@ -134,9 +134,15 @@ impl Bridge {
     pub(crate) fn pump_outward(&mut self, now: Time) {
         if self.link.is_up() {
             let guard = self.echoes_come_back();
-            let Self { outward, remote, remote_output, stats, offer, echoes, .. } = self;
+            let Self { outward, remote, remote_output, stats, offer, echoes, settings, .. } = self;
             let mut large = Vec::new();
+            let max_age = settings.max_age;
             outward.pump(|delivery, token, again| {
+                let is_old = max_age.is_some_and(|max| now.since(delivery.message.received) >= max);
+                if is_old && !again {
+                    stats.count_drop(Drop::Expired);
+                    return Handed::Done;
+                }
                 let lowered = lowered(delivery, offer.wishes);
                 match hand(now, remote, &lowered, token, remote_output) {
                     Ok(Handed::NotNow) => return Handed::NotNow,

@@ -41,6 +41,8 @@ pub struct Settings {
     pub reconnect_min: Duration,
     /// The longest wait; taken as `reconnect_min` when it is below.
     pub reconnect_max: Duration,
+    /// How long a message may wait here before it is first sent to the remote; `None`: as long as it takes.
+    pub max_age: Option<Duration>,
     /// Unacknowledged QoS 1 and 2 messages in each direction; at least 1, 0 is taken as 1.
     pub max_inflight: u16,
     /// The largest packet taken from the remote, in bytes; announced to a 5.0 remote.

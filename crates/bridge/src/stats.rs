@@ -51,7 +51,7 @@ pub enum Drop {
     Offline,
     /// QoS 0 while the remote reads slower than messages come.
     Pressure,
-    /// Its time was over.
+    /// Its time was over, or it waited longer than `max_age`.
     Expired,
     /// Larger than the other side takes.
     TooLarge,

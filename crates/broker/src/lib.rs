@@ -7,6 +7,7 @@
 mod admin;
 mod auth;
 mod bridge;
+mod check_files;
 mod clock;
 mod connection;
 mod counters;
@@ -32,6 +33,7 @@ mod worker;
 
 pub use auth::{AuthFileError, HashKind, WriteError, set_password};
 pub use bridge::{CheckTarget, PlanError, check as check_bridge};
+pub use check_files::check_files;
 pub use listener::BindError;
 pub use reload::SetupError;
 pub use run::run;

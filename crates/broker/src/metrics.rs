@@ -309,11 +309,27 @@ fn bridges(families: &mut Families, broker: &Broker) {
     families.counter(
         "bridge_messages_dropped_total",
         "Messages that were not carried on, by reason.",
-        each().flat_map(|(name, (_, stats))| {
+        each().flat_map(|(name, (status, stats))| {
+            let queue = status.queue_dropped.load(Ordering::Relaxed);
             viaduct_bridge::Drop::ALL
                 .iter()
-                .map(|reason| (vec![("bridge", name), ("reason", reason.label())], stats.dropped_for(*reason)))
+                .map(|reason| (reason.label(), stats.dropped_for(*reason)))
+                .chain(std::iter::once(("queue", queue)))
+                .map(|(reason, count)| (vec![("bridge", name), ("reason", reason)], count))
                 .collect::<Vec<_>>()
+        }),
+    );
+    families.counter(
+        "bridge_lowered_total",
+        "What was carried or subscribed with less than the rules say, because the remote takes no more.",
+        each().flat_map(|(name, (_, stats))| {
+            [
+                ("qos", stats.qos_lowered),
+                ("retain", stats.retain_stripped),
+                ("subscription", stats.subscriptions_refused),
+                ("level", stats.steps_down),
+            ]
+            .map(|(what, count)| (vec![("bridge", name), ("what", what)], count))
         }),
     );
     families.gauge(

@@ -180,7 +180,7 @@ fn to_tokio(socket: std::net::TcpListener) -> Result<tokio::net::TcpListener, Se
         .map_err(|source| SetupError::System { what: "a listener can't be watched", source })
 }
 
-fn read_token(path: &std::path::Path) -> Result<Vec<u8>, SetupError> {
+pub(crate) fn read_token(path: &std::path::Path) -> Result<Vec<u8>, SetupError> {
     let failed = |source| SetupError::Token { path: path.to_owned(), source };
     let bytes = crate::files::read(path).map_err(failed)?;
     let token = bytes.trim_ascii().to_vec();
@@ -233,10 +233,9 @@ fn announce(broker: &Broker, config: &Config, no_admin: bool) {
         .collect();
     let admin = config.admin.bind.filter(|_| !no_admin).map_or_else(|| "off".to_owned(), |bind| bind.to_string());
     tracing::info!(
-        "viaduct {} serves {}; admin {admin}; data in {}; {} workers",
+        "viaduct {} serves {}; admin {admin}; sessions and messages are kept in memory; workers: {}",
         crate::VERSION,
         listeners.join(", "),
-        config.node.data_dir.display(),
         broker.mailboxes.len()
     );
 }

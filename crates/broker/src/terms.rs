@@ -46,6 +46,7 @@ pub(crate) fn bridge_terms(config: &Config, bridge: &viaduct_config::Bridge) -> 
         queue: QueueLimits {
             max_messages: saturate(bridge.queue.max_messages.into()),
             max_bytes: saturate(bridge.queue.max_bytes),
+            max_age: bridge.queue.max_age,
             on_full: on_full(bridge.queue.on_full),
         },
         ..base(config)
@@ -67,6 +68,7 @@ fn base(config: &Config) -> Terms {
         queue: QueueLimits {
             max_messages: saturate(config.session.max_queued_messages.into()),
             max_bytes: saturate(config.session.max_queued_bytes),
+            max_age: None,
             on_full: on_full(config.session.on_full),
         },
     }

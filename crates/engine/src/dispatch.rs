@@ -180,6 +180,7 @@ impl Engine {
         for (counter, sent) in self.stats.messages_sent.iter().zip(counts.sent) {
             counter.add(sent);
         }
+        slot.dropped += counts.expired + counts.too_large + counts.displaced;
         self.stats.dropped(Dropped::Expired, counts.expired);
         self.stats.dropped(Dropped::TooLarge, counts.too_large);
         self.stats.dropped(Dropped::QueueFull, counts.displaced);

@@ -1,6 +1,7 @@
 //! A message for one peer, and what became of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use viaduct_codec::{Message, QoS, SubscriptionIds};
 
@@ -52,6 +53,8 @@ pub struct QueueLimits {
     pub max_messages: usize,
     /// Bytes, by [`Message::size`].
     pub max_bytes: usize,
+    /// How long a message may wait; `None` for as long as it lives.
+    pub max_age: Option<Duration>,
     /// What happens beyond.
     pub on_full: OnFull,
 }
@@ -71,7 +74,7 @@ pub enum OnFull {
 impl Default for QueueLimits {
     /// 10,000 messages and 16 MiB, the newcomer goes.
     fn default() -> Self {
-        Self { max_messages: 10_000, max_bytes: 16 << 20, on_full: OnFull::DropNewest }
+        Self { max_messages: 10_000, max_bytes: 16 << 20, max_age: None, on_full: OnFull::DropNewest }
     }
 }
 
@@ -80,7 +83,7 @@ impl Default for QueueLimits {
 pub struct Counts {
     /// PUBLISH packets written, by QoS, repetitions included.
     pub sent: [u64; 3],
-    /// Messages whose expiry passed while they waited.
+    /// Messages whose expiry passed while they waited, or that waited longer than they may.
     pub expired: u64,
     /// Messages that waited and that the peer takes no packet large enough for.
     pub too_large: u64,

@@ -65,6 +65,7 @@ impl Failure {
 
 fn run(args: &RunArgs) -> Result<(), Failure> {
     let loaded = load(args.config.config.as_deref(), &args.config.overrides).map_err(Failure::configuration)?;
+    files_are_good(&loaded)?;
     let again = || load(args.config.config.as_deref(), &args.config.overrides);
     viaduct_broker::run(loaded, &again).map_err(|error| Failure::new(format!("viaduct: {error}")))
 }
@@ -75,8 +76,20 @@ fn check_config(file: Option<&Path>, args: &ConfigArgs) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}"))?;
     }
+    files_are_good(&loaded)?;
     let config = &loaded.config;
-    say(&format!("the configuration is good: {} listeners, {} bridges", config.listeners.len(), config.bridges.len()))
+    say(&format!(
+        "the configuration is good: {}, {}",
+        count(config.listeners.len(), "listener"),
+        count(config.bridges.len(), "bridge")
+    ))
+}
+
+/// Every file that the configuration names can be used; what is wrong is said in one go.
+fn files_are_good(loaded: &Loaded) -> Result<(), Failure> {
+    let errors: Vec<String> =
+        viaduct_broker::check_files(&loaded.config).iter().map(|error| format!("error: {error}")).collect();
+    if errors.is_empty() { Ok(()) } else { Err(Failure::configuration(errors.join("\n"))) }
 }
 
 fn passwd(file: &Path, user: &str, pbkdf2: bool) -> Result<(), Failure> {
@@ -112,6 +125,10 @@ fn check_bridge(name: Option<&str>, url: Option<&str>, args: &ConfigArgs) -> Res
         Ok(false) => Err(Failure { text: None, code: 1 }),
         Err(error) => Err(Failure::new(error)),
     }
+}
+
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// `text` as a TOML string.

@@ -436,6 +436,7 @@ pub fn settings(topics: Vec<Topic>) -> Settings {
         connect_timeout: Duration::from_secs(10),
         reconnect_min: Duration::from_secs(1),
         reconnect_max: Duration::from_secs(60),
+        max_age: None,
         max_inflight: 20,
         max_packet_size: 1 << 20,
         topic_alias_maximum: 10,

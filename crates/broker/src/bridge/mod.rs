@@ -35,6 +35,8 @@ pub(crate) struct BridgeStatus {
     pub(crate) stats: Mutex<Stats>,
     /// Messages that wait here for the remote.
     pub(crate) queued: AtomicU64,
+    /// Messages that its queue gave up: full, too old, or too large.
+    pub(crate) queue_dropped: AtomicU64,
     /// How often its task panicked.
     pub(crate) panics: AtomicU64,
 }
@@ -45,6 +47,7 @@ impl BridgeStatus {
             name: name.to_owned(),
             stats: Mutex::default(),
             queued: AtomicU64::new(0),
+            queue_dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
     }

@@ -78,14 +78,14 @@ impl Queue {
         self.zero.pop_front().or_else(|| rest?.pop_front())
     }
 
-    /// The next QoS 0 message that is not expired; those that are, are counted in `expired`.
-    pub(crate) fn pop_qos0(&mut self, now: Time, expired: &mut u64) -> Option<Delivery> {
-        Self::pop(&mut self.zero, &mut self.bytes, now, expired)
+    /// The next QoS 0 message that is not expired and not too old; those that are, are counted in `expired`.
+    pub(crate) fn pop_qos0(&mut self, now: Time, limits: &QueueLimits, expired: &mut u64) -> Option<Delivery> {
+        Self::pop(&mut self.zero, &mut self.bytes, now, limits, expired)
     }
 
     /// As [`Queue::pop_qos0`] for QoS 1 and 2.
-    pub(crate) fn pop_rest(&mut self, now: Time, expired: &mut u64) -> Option<Delivery> {
-        Self::pop(&mut self.rest, &mut self.bytes, now, expired)
+    pub(crate) fn pop_rest(&mut self, now: Time, limits: &QueueLimits, expired: &mut u64) -> Option<Delivery> {
+        Self::pop(&mut self.rest, &mut self.bytes, now, limits, expired)
     }
 
     /// Gives up what is QoS 0: it is for a connection, not for a session.
@@ -116,14 +116,21 @@ impl Queue {
         }
     }
 
-    fn pop(queue: &mut VecDeque<Delivery>, bytes: &mut usize, now: Time, expired: &mut u64) -> Option<Delivery> {
+    fn pop(
+        queue: &mut VecDeque<Delivery>,
+        bytes: &mut usize,
+        now: Time,
+        limits: &QueueLimits,
+        expired: &mut u64,
+    ) -> Option<Delivery> {
         loop {
             let delivery = queue.pop_front()?;
             *bytes -= delivery.message.size();
             if queue.is_empty() {
                 *queue = VecDeque::new(); // An idle session holds no buffer.
             }
-            if !delivery.message.is_expired(now) {
+            let waited = now.since(delivery.message.received);
+            if !delivery.message.is_expired(now) && limits.max_age.is_none_or(|max| waited < max) {
                 return Some(delivery);
             }
             *expired += 1;

@@ -268,8 +268,8 @@ impl Session {
         self.flow.send_again(now, out);
         let mut expired = 0;
         while out.pending() < OUTPUT_HIGH_WATER {
-            let next = if self.flow.is_open() { self.queue.pop_rest(now, &mut expired) } else { None };
-            let Some(delivery) = next.or_else(|| self.queue.pop_qos0(now, &mut expired)) else { break };
+            let next = if self.flow.is_open() { self.queue.pop_rest(now, &self.limits, &mut expired) } else { None };
+            let Some(delivery) = next.or_else(|| self.queue.pop_qos0(now, &self.limits, &mut expired)) else { break };
             if self.flow.send(now, &delivery, 0, out).is_err() {
                 self.flow.counts().too_large += 1;
             }
