@@ -63,6 +63,7 @@ fn assert_steps(viaduct: &Broker, expected: &[(&str, u8, u8)]) {
 #[track_caller]
 fn assert_level(viaduct: &Broker, level: u8) {
     viaduct.wait_for_log(&["bridge \"b\": connected to", &format!("at level {level},")]);
+    viaduct.wait_for_metric("viaduct_bridge_up", &[("bridge", "b")], |up| up == 1.0);
 }
 
 const REFUSES: &str = "peer refused the level";
@@ -100,6 +101,15 @@ fn a_bridge_with_defaults_goes_down_to_3_where_only_3_is_allowed() {
     assert_carries(viaduct.address(), remote.address(), Version::V31);
     let steps = [(REFUSES, 5, 132), (REFUSES, 132, 4), (REFUSES, 4, 131), (REFUSES, 131, 3)];
     assert_steps(&viaduct, &steps);
+}
+
+#[test]
+fn a_bridge_with_defaults_finds_131_where_only_3_and_131_are_allowed() {
+    let remote = allowing("[3, 131]");
+    let viaduct = bridge_to(remote.address(), "");
+    assert_level(&viaduct, 131);
+    assert_carries(viaduct.address(), remote.address(), Version::V31);
+    assert_steps(&viaduct, &[(REFUSES, 5, 132), (REFUSES, 132, 4), (REFUSES, 4, 131)]);
 }
 
 #[test]
@@ -165,6 +175,21 @@ fn a_peer_that_closes_on_132_gets_4_at_once() {
 }
 
 #[test]
+fn a_peer_that_closes_on_5_and_on_the_private_bit_gets_4() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let upstream = mosquitto.address();
+    let peer = Peer::new(move |level| match level {
+        5 | 128.. => Verdict::Close,
+        _ => Verdict::LeadTo(upstream),
+    });
+    let viaduct = bridge_to(peer.address(), "");
+    assert_level(&viaduct, 4);
+    assert_carries(viaduct.address(), upstream, Version::V311);
+    assert_eq!(peer.offered(), [5, 132, 4]);
+    assert_steps(&viaduct, &[(CLOSED, 5, 132), (CLOSED, 132, 4)]);
+}
+
+#[test]
 fn a_peer_that_answers_5_with_nonsense_gets_132() {
     let Some(mosquitto) = Mosquitto::start("") else { return };
     let upstream = mosquitto.address();
@@ -198,9 +223,11 @@ fn a_remote_that_takes_no_level_is_named_with_every_reason_and_tried_again() {
 fn each_fixed_version_reaches_mosquitto_and_the_private_bit_makes_it_a_bridge_there() {
     // (settings, level, version, what mosquitto calls it)
     let table = [
+        ("", 5, Version::V5, "New client connected"),
         ("protocol_version = 3", 131, Version::V31, "New bridge connected"),
         ("protocol_version = 4", 132, Version::V311, "New bridge connected"),
         ("protocol_version = 5", 5, Version::V5, "New client connected"),
+        ("protocol_version = 5\ntry_private = false", 5, Version::V5, "New client connected"),
         ("protocol_version = 3\ntry_private = false", 3, Version::V31, "New client connected"),
         ("protocol_version = 4\ntry_private = false", 4, Version::V311, "New client connected"),
     ];
@@ -227,6 +254,7 @@ fn mosquitto_to(viaduct: SocketAddr, more: &str) -> Option<Mosquitto> {
 fn mosquitto_bridges_to_viaduct_at_every_version_and_level() {
     let table = [
         ("", "132", Version::V311),
+        ("bridge_protocol_version mqttv311", "132", Version::V311),
         ("try_private false", "4", Version::V311),
         ("bridge_protocol_version mqttv31", "131", Version::V31),
         ("bridge_protocol_version mqttv31\ntry_private false", "3", Version::V31),
@@ -239,6 +267,32 @@ fn mosquitto_bridges_to_viaduct_at_every_version_and_level() {
         viaduct.wait_for_metric("viaduct_connects_total", &accepted, |times| times == 1.0);
         assert_carries(viaduct.address(), mosquitto.address(), version);
         assert_eq!(viaduct.metric("viaduct_protocol_errors_total", &[]), 0.0, "{settings}");
+    }
+}
+
+#[test]
+fn what_mosquitto_carries_both_ways_on_one_topic_arrives_once_on_each_side() {
+    for settings in ["", "bridge_protocol_version mqttv31", "bridge_protocol_version mqttv50"] {
+        let viaduct = Broker::start("");
+        let Some(mosquitto) = mosquitto_to(viaduct.address(), &format!("topic loop/# both 1\n{settings}")) else {
+            return;
+        };
+        viaduct.wait_for_metric("viaduct_subscriptions", &[], |count| count >= 2.0);
+        let mut clients = [viaduct.address(), mosquitto.address()].map(|address| {
+            let mut client = Hello::v311("watcher").connect(address);
+            client.subscribe("loop/#", QoS::AtLeastOnce);
+            client
+        });
+        // An echo of a message is on its way before the next of the other side is, so it would come in its place.
+        for round in 0..3 {
+            for side in 0..2 {
+                let text = format!("{round} from {side}");
+                clients[side].publish("loop/1", &text, QoS::AtLeastOnce);
+                for client in &mut clients {
+                    assert_eq!(client.message().text(), text, "{settings}");
+                }
+            }
+        }
     }
 }
 
@@ -290,12 +344,19 @@ fn check(url: &str, tls: &[(&str, &str)]) -> Finished {
     by_name
 }
 
+/// The one line of a check that fails.
 #[track_caller]
-fn assert_fails(url: &str, tls: &[(&str, &str)], step: &str, words: &[&str]) {
+fn failure(url: &str, tls: &[(&str, &str)]) -> String {
     let finished = check(url, tls);
     assert_eq!(finished.code, Some(1), "{finished:?}");
     let failed: Vec<&str> = finished.out.lines().filter(|line| line.contains("FAIL")).collect();
     let [line] = failed[..] else { panic!("one step fails: {finished:?}") };
+    line.to_owned()
+}
+
+#[track_caller]
+fn assert_fails(url: &str, tls: &[(&str, &str)], step: &str, words: &[&str]) {
+    let line = failure(url, tls);
     assert!(line.starts_with(step), "it is not step {step:?} that fails: {line}");
     for word in words {
         assert!(line.contains(word), "{line:?} does not say {word:?}");
@@ -358,6 +419,56 @@ fn check_says_that_it_found_an_http_server_or_plain_mqtt_behind_tls_or_nobody() 
     drop(viaduct);
     assert_fails(&format!("mqtt://{gone}"), &[], "tcp", &["refused"]);
     assert_fails("mqtt://no-such-host.invalid", &[], "name", &["no-such-host.invalid"]);
+}
+
+#[test]
+fn check_finds_an_http_server_whether_it_answers_mqtt_or_not() {
+    const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let answers = Peer::new(|_| Verdict::Answer(BAD_REQUEST));
+    // Closes on what is no request.
+    let strict = Peer::new(|level| if level == 0 { Verdict::Answer(BAD_REQUEST) } else { Verdict::Close });
+    for peer in [answers, strict] {
+        let url = format!("mqtt://{}", peer.address());
+        assert_eq!(failure(&url, &[]), "level 5: FAIL: this is an HTTP server, not an MQTT broker");
+    }
+}
+
+#[test]
+fn check_says_these_words() {
+    let (viaduct, certs) = with_tls();
+    let ca = certs.ca.to_str().unwrap();
+    let port = |listener: &str| viaduct.port(listener).port();
+    let url = |listener: &str| format!("mqtts://localhost:{}", port(listener));
+    assert_eq!(
+        failure(&format!("mqtt://localhost:{}", port("good")), &[]),
+        format!("level 5: FAIL: this is a TLS port dialled in plaintext; use mqtts://localhost:{}", port("good"))
+    );
+    assert_eq!(
+        failure(&url("other"), &[("ca_file", ca)]),
+        "tls: FAIL: the certificate is for other.example.com, not for localhost; use that name in `url` or set \
+         `tls.server_name`"
+    );
+    assert_eq!(
+        failure(&url("expired"), &[("ca_file", ca)]),
+        "tls: FAIL: the remote's certificate expired (Jan  1 00:00:00 2001 +00:00)"
+    );
+    assert_eq!(
+        failure(&format!("mqtt://{}", viaduct.admin()), &[]),
+        "level 5: FAIL: this is an HTTP server, not an MQTT broker"
+    );
+}
+
+#[test]
+fn check_of_a_good_mosquitto_goes_through_every_step() {
+    let Some(mosquitto) = Mosquitto::start("") else { return };
+    let finished = check(&format!("mqtt://{}", mosquitto.address()), &[]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let steps = ["name", "tcp", "level 5", "level 132", "level 4", "level 131", "level 3", "login", "subscribe down/#"];
+    for step in steps {
+        let good = format!("{step}: ok (");
+        assert!(finished.out.lines().any(|line| line.starts_with(&good)), "{step}: {}", finished.out);
+    }
+    assert!(!finished.out.contains("FAIL"), "{}", finished.out);
 }
 
 #[test]
