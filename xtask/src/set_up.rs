@@ -65,7 +65,12 @@ fn mqtt_js(folder: &Path) -> Result<(), String> {
         apt(&["nodejs", "npm"])?;
     }
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    quiet(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(folder).arg("mqtt@5"))
+    quiet(
+        Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"])
+            .arg(folder)
+            .arg("mqtt@5"),
+    )
 }
 
 fn apt(packages: &[&str]) -> Result<(), String> {

@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn words_in_strings_and_comments_do_not_count() {
-        let text = "let a = \"todo!() {\"; // dbg!(\nlet b = r#\"x \" { \"#; let c = '{'; let d = '\\''; fn_call(&'a x)";
+        let text =
+            "let a = \"todo!() {\"; // dbg!(\nlet b = r#\"x \" { \"#; let c = '{'; let d = '\\''; fn_call(&'a x)";
         let lines = code(text);
         assert!(!lines.join("\n").contains("todo"));
         assert!(!lines.join("\n").contains("dbg"));
@@ -135,7 +136,9 @@ mod tests {
 
     #[test]
     fn functions_are_measured_from_their_first_line_to_their_last() {
-        let lines = code("pub(crate) fn one(\n    a: u8,\n) -> u8 {\n    a\n}\n\nfn two() {}\ntrait T {\n    fn three(&self);\n}\n");
+        let lines = code(
+            "pub(crate) fn one(\n    a: u8,\n) -> u8 {\n    a\n}\n\nfn two() {}\ntrait T {\n    fn three(&self);\n}\n",
+        );
         let found: Vec<_> = functions(&lines);
         assert_eq!(found[0], (1, "one".to_owned(), 5));
         assert_eq!(found[1], (7, "two".to_owned(), 1));

@@ -82,7 +82,9 @@ fn rooms(root: &Path, path: &Path, breaches: &mut Vec<String>) {
     let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
     let Ok(text) = std::fs::read_to_string(path) else { return };
     if !text.starts_with("//!") && !text.starts_with("#!") {
-        breaches.push(format!("{name}:1: a room begins with //! and says what comes in, what goes out, what it never does"));
+        breaches.push(format!(
+            "{name}:1: a room begins with //! and says what comes in, what goes out, what it never does"
+        ));
     }
     let lines = code(&text);
     let end = before_tests(&lines);
@@ -135,7 +137,10 @@ fn dead_files(root: &Path, sources: &[PathBuf], breaches: &mut Vec<String>) {
         }
     }
     for path in sources.iter().filter(|path| !is_target(path) && !reached.contains(*path)) {
-        breaches.push(format!("{}: no mod line leads here, so it is never compiled", path.strip_prefix(root).unwrap_or(path).display()));
+        breaches.push(format!(
+            "{}: no mod line leads here, so it is never compiled",
+            path.strip_prefix(root).unwrap_or(path).display()
+        ));
     }
 }
 

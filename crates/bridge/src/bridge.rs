@@ -150,7 +150,7 @@ impl Bridge {
         if self.link.is_stopped() {
             return;
         }
-        self.stop_remote(now);
+        self.stop_remote(now, end_session);
         self.close_local(now, end_session);
     }
 

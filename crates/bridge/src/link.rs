@@ -48,6 +48,9 @@ pub(crate) enum Ending {
     Error(Error),
 }
 
+/// Name, TCP and TLS, each of which may take `connect_timeout`. Whoever dials keeps to it; this is for one that does not.
+const DIAL_STEPS: u32 = 3;
+
 /// See [`State`].
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -242,7 +245,7 @@ impl Link {
             return;
         };
         self.attempt += 1;
-        self.state = State::Dialling { deadline: now.after(self.connect_timeout) };
+        self.state = State::Dialling { deadline: now.after(self.connect_timeout * DIAL_STEPS) };
         actions.extend([Action::Dial { attempt: self.attempt, address, level }]);
     }
 

@@ -99,14 +99,25 @@ impl Bridge {
         }
     }
 
-    pub(crate) fn stop_remote(&mut self, now: Time) {
+    /// Says goodbye. `end_session`: for good, so that the remote keeps nothing for a bridge that will not come back. 3.x has no
+    /// word for that and is told to send nothing more.
+    pub(crate) fn stop_remote(&mut self, now: Time, end_session: bool) {
         let was_up = self.link.is_up();
         if was_up {
             if let Some(mut notice) = self.notices.state(now, false, self.offer.wishes) {
                 notice.qos = QoS::AtMostOnce; // nobody waits for the answer
                 _ = self.remote.publish(now, &notice, NOTICE, &mut self.remote_output);
             }
-            self.remote.disconnect(ReasonCode::NORMAL_DISCONNECTION, &mut self.remote_output);
+            if end_session {
+                let filters = subscribe::filters(self.rules.inward().map(|rule| (&rule.remote.subscription, rule.qos)));
+                for chunk in subscribe::chunks(&filters) {
+                    let filters: Vec<FilterRef<'_>> = chunk.iter().map(|(filter, _)| filter.by_ref()).collect();
+                    _ = self.remote.unsubscribe(now, &filters, &mut self.remote_output);
+                }
+                self.remote.end_session(&mut self.remote_output);
+            } else {
+                self.remote.disconnect(ReasonCode::NORMAL_DISCONNECTION, &mut self.remote_output);
+            }
         }
         self.actions.push_back(Action::HangUp { attempt: self.link.attempt(), reason: None });
         self.remote_gone();

@@ -71,7 +71,16 @@ pub(crate) async fn greet(worker: Rc<Worker>, accepted: Accepted) {
     worker.hellos.set(worker.hellos.get() + 1);
     let greeting = Greeting { worker: Rc::clone(&worker), listener, policy, peer };
     let deadline = at + greeting.policy.connect_timeout;
-    let result = timeout_at(deadline, greeting.run(tcp)).await.unwrap_or_else(|_| {
+    let mut stopping = worker.broker.stopping.subscribe();
+    let greeted = tokio::select! {
+        greeted = timeout_at(deadline, greeting.run(tcp)) => greeted,
+        // The sender lives as long as the broker: this is its end, and there is nobody to tell.
+        _ = stopping.wait_for(|stopping| *stopping) => {
+            worker.hellos.set(worker.hellos.get() - 1);
+            return;
+        }
+    };
+    let result = greeted.unwrap_or_else(|_| {
         let why =
             format!("no CONNECT within {} s (limits.connect_timeout)", greeting.policy.connect_timeout.as_secs_f64());
         Err(Turned::away(None, ConnectResult::TimedOut, why))

@@ -4,6 +4,7 @@
 //! one says. Everything that can fail is done before anything is changed. Must never: leave half of two configurations.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 use viaduct_config::{Config, changes};
@@ -103,8 +104,20 @@ pub(crate) fn apply(broker: &Broker, old: &Config, new: &Config, origin: &str) -
             policies.push((Arc::clone(state), policy(new, listener)?));
         }
     }
-    // Limits and certificates are in a bridge's plan too, but a bridge is only disturbed when its own keys changed.
-    let touched = |name: &str| changes.bridges_added.iter().chain(&changes.bridges_changed).any(|other| other == name);
+    // Limits are in a bridge's plan too, but a bridge is only disturbed when its own keys changed, or its files.
+    let renewed: Vec<&str> = new
+        .bridges
+        .iter()
+        .filter(|bridge| {
+            let known = broker.bridges.lock().get(&bridge.name).map(|status| status.files.load(Ordering::Relaxed));
+            known.is_some_and(|known| known != bridge::fingerprint(bridge))
+        })
+        .map(|bridge| bridge.name.as_str())
+        .collect();
+    let touched = |name: &str| {
+        let changed = changes.bridges_added.iter().chain(&changes.bridges_changed);
+        changed.map(String::as_str).chain(renewed.iter().copied()).any(|other| other == name)
+    };
     let status = |name: &str| broker.bridges.lock().get(name).cloned().unwrap_or_else(|| BridgeStatus::new(name));
     let plans = plans(new, Some(old), origin, status, touched)?;
 
@@ -147,6 +160,7 @@ fn report(changes: &viaduct_config::Changes) {
 pub(crate) fn start_bridges(broker: &Broker, plans: Vec<BridgePlan>) {
     for plan in plans {
         let name = plan.settings.name.clone();
+        plan.status.files.store(plan.files, Ordering::Relaxed);
         broker.bridges.lock().insert(name.clone(), Arc::clone(&plan.status));
         let worker = broker.worker_of(&format!("{}{name}", bridge::LOCAL_CLIENT_PREFIX));
         broker.send(worker, Letter::StartBridge(Box::new(plan)));

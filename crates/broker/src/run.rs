@@ -104,6 +104,7 @@ async fn serve(
     };
     tracing::info!("stopping on {signal}");
     broker.ready.store(false, Ordering::Release);
+    broker.stopping.send_replace(true);
     for task in accepting.into_iter().chain(sys_task) {
         task.abort();
     }
@@ -165,6 +166,7 @@ fn prepare(config: &Config) -> Result<Prepared, SetupError> {
         refusals: RefusalLog::default(),
         bridges: Mutex::default(),
         ready: AtomicBool::new(false),
+        stopping: tokio::sync::watch::Sender::new(false),
     });
     Ok(Prepared { broker, inboxes, sockets, admin, plans, origin })
 }

@@ -39,6 +39,8 @@ pub(crate) struct Broker {
     pub(crate) bridges: Mutex<BTreeMap<String, Arc<BridgeStatus>>>,
     /// Everything is bound and runs, and the end has not begun.
     pub(crate) ready: AtomicBool,
+    /// The end has begun: whoever has not sent CONNECT yet is not waited for.
+    pub(crate) stopping: tokio::sync::watch::Sender<bool>,
 }
 
 impl Broker {

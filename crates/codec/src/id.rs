@@ -55,8 +55,9 @@ impl std::borrow::Borrow<str> for ClientId {
     }
 }
 
+/// For people: what could break a line or steer a terminal is escaped. On the wire goes [`ClientId::as_str`].
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.escape_debug().fmt(f)
     }
 }

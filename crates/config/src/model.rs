@@ -286,7 +286,7 @@ pub struct Bridge {
     pub username: Option<String>,
     /// The password at the remote. Never together with `password_file`.
     pub password: Option<Secret>,
-    /// A file that holds only the password; one trailing line end is not part of it. Read at each attempt.
+    /// A file that holds only the password; one trailing line end is not part of it. Read at the start and on reload.
     pub password_file: Option<PathBuf>,
     /// Keep alive, whole seconds, 1 to 65,535.
     pub keepalive: u16,

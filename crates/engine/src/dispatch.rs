@@ -122,7 +122,9 @@ impl Engine {
     /// Gives the session at `index` a message that it may have.
     pub(crate) fn hand_over(&mut self, now: Time, index: usize, mut delivery: Delivery) {
         let Some(slot) = self.sessions.get(index) else { return };
-        if let Some(unmounted) = slot.unmounted(&delivery.message) {
+        if slot.mountpoint.is_some() {
+            // Without the mountpoint there has to be a topic left: the mountpoint alone is none that the client could name.
+            let Some(unmounted) = slot.unmounted(&delivery.message) else { return };
             delivery.message = unmounted;
         }
         let waits = slot.connection.is_none() || slot.session.queued().0 > 0;
@@ -277,9 +279,8 @@ impl Slot {
         self.mountpoint.as_deref().and_then(|mountpoint| topic.strip_prefix(mountpoint)).unwrap_or(topic)
     }
 
-    /// `message` with the topics that the client knows; `None` when they are the same.
+    /// `message` with the topics that the client knows; `None` when there is none.
     fn unmounted(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
-        self.mountpoint.as_deref()?;
         let mut own = Message::clone(message);
         own.topic = TopicName::new(self.without_mountpoint(message.topic.as_str())).ok()?;
         if let Some(properties) = &mut own.properties

@@ -227,7 +227,7 @@ impl Engine {
             slot.denied_logged = Some(now);
             let username = slot.identity.username.as_deref().unwrap_or("(anonymous)");
             tracing::warn!(
-                client_id = %slot.client_id, %peer, %username,
+                client_id = %slot.client_id, %peer, ?username,
                 "it may not {what} {topic:?} (auth.acl_file); further denials are counted and said again in a minute"
             );
         }

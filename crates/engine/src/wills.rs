@@ -15,7 +15,7 @@ impl Engine {
         let who = Who { client_id: slot.client_id.as_str(), username: slot.identity.username.as_deref() };
         let authorizer = self.shared.authorizer();
         if !(slot.identity.local || authorizer.is_open() || authorizer.publish(&who, message.topic.as_str())) {
-            tracing::info!(client_id = %slot.client_id, topic = %message.topic, "its will is not published: not authorized");
+            tracing::info!(client_id = %slot.client_id, topic = ?message.topic.as_str(), "its will is not published: not authorized");
             self.stats.dropped(Dropped::NotAuthorized, 1);
             return;
         }

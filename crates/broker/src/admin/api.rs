@@ -69,7 +69,7 @@ impl Client {
     fn new(worker: usize, view: &ClientView) -> Self {
         let text = |text: &Arc<str>| text.to_string();
         Self {
-            client_id: view.client_id.to_string(),
+            client_id: view.client_id.as_str().to_owned(),
             username: view.username.as_ref().map(text),
             connected: view.peer.is_some(),
             peer: view.peer.as_ref().map(text),

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use viaduct_bridge::{Address, DialError, Step, TlsFailure};
 use viaduct_config::BridgeTls;
 
 use crate::tls;
 use crate::transport::Transport;
+
+/// How long an address has before the next one is tried beside it, as RFC 8305 recommends.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// How TLS is spoken, where it is.
 #[derive(Clone, Debug)]
@@ -42,17 +46,31 @@ pub(super) async fn resolve(address: &Address, step: Duration) -> Result<Vec<Soc
     }
 }
 
-/// A connection to the first of `addresses` that answers.
+/// A connection to the first of `addresses` that answers. Each begins [`STAGGER`] after the one before, or as soon as that
+/// fails, so that an address which swallows packets does not keep the next one from being tried.
 pub(super) async fn connect(addresses: &[SocketAddr], step: Duration) -> Result<TcpStream, DialError> {
     let mut failed = DialError::Network("there is no address".to_owned());
-    for address in addresses {
-        match timeout(step, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) => failed = network(&error),
-            Err(_) => failed = DialError::TimedOut(Step::Connect),
+    let mut waiting = addresses.iter();
+    let mut running = JoinSet::new();
+    let race = async {
+        loop {
+            if let Some(address) = waiting.next() {
+                running.spawn(TcpStream::connect(*address));
+            } else if running.is_empty() {
+                return Err(failed);
+            }
+            let next = tokio::time::sleep(STAGGER);
+            tokio::select! {
+                Some(ended) = running.join_next() => match ended {
+                    Ok(Ok(tcp)) => return Ok(tcp),
+                    Ok(Err(error)) => failed = network(&error),
+                    Err(error) => failed = DialError::Network(error.to_string()),
+                },
+                () = next, if waiting.len() > 0 => {}
+            }
         }
-    }
-    Err(failed)
+    };
+    timeout(step, race).await.unwrap_or(Err(DialError::TimedOut(Step::Connect)))
 }
 
 /// The stream on `tcp`, after the TLS handshake when the address asks for one.

@@ -37,6 +37,8 @@ pub(crate) struct BridgeStatus {
     pub(crate) queued: AtomicU64,
     /// Messages that its queue gave up: full, too old, or too large.
     pub(crate) queue_dropped: AtomicU64,
+    /// What its files held when they were last read, as [`fingerprint`] says.
+    pub(crate) files: AtomicU64,
     /// How often its task panicked.
     pub(crate) panics: AtomicU64,
 }
@@ -48,9 +50,22 @@ impl BridgeStatus {
             stats: Mutex::default(),
             queued: AtomicU64::new(0),
             queue_dropped: AtomicU64::new(0),
+            files: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
     }
+}
+
+/// A hash of the contents of every file that the bridge names, so that a reload finds out which have changed. Files that can't
+/// be read count as empty: what is wrong with them is found when they are needed.
+pub(crate) fn fingerprint(bridge: &viaduct_config::Bridge) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let tls = &bridge.tls;
+    let mut hasher = DefaultHasher::new();
+    for path in [&tls.ca_file, &tls.cert_file, &tls.key_file, &bridge.password_file] {
+        path.as_ref().map(|path| std::fs::read(path).unwrap_or_default()).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The bridges of one worker.

@@ -25,6 +25,8 @@ pub(crate) struct BridgePlan {
     pub(crate) step: Duration,
     /// What the local half is offered.
     pub(crate) terms: Arc<Terms>,
+    /// What the files that it was made of held.
+    pub(crate) files: u64,
     pub(crate) status: Arc<BridgeStatus>,
 }
 
@@ -76,6 +78,7 @@ pub(crate) fn plan(
         tls_settings: bridge.tls.clone(),
         step: bridge.connect_timeout,
         terms: crate::terms::bridge_terms(config, bridge),
+        files: super::fingerprint(bridge),
         status,
     })
 }

@@ -346,6 +346,15 @@ impl Client {
         }
     }
 
+    /// As [`Client::disconnect`], for good: a 5.0 server is told that the session ends with the connection.
+    pub fn end_session(&mut self, out: &mut Output) {
+        if self.is_connected() {
+            let session_expiry = (self.version() == Some(Version::V5)).then_some(0);
+            let disconnect = Disconnect { session_expiry, ..Disconnect::new(ReasonCode::NORMAL_DISCONNECTION) };
+            self.flow.write(&Packet::Disconnect(disconnect), out);
+        }
+    }
+
     /// The connection is over. What is open stays for the next one.
     pub fn detach(&mut self) {
         if let Some(link) = self.link.take() {
