@@ -87,7 +87,7 @@ fn a_3_1_1_bridge_leaves_the_private_bit_out_where_132_is_not_allowed() {
     assert_level(&viaduct, 4);
     assert_carries(viaduct.address(), remote.address(), Version::V311);
     assert_steps(&viaduct, &[(REFUSES, 132, 4)]);
-    let line = remote.wait_for_log(&["132"]);
+    let line = remote.wait_for_log(&["WARN", "level 132"]);
     for word in ["127.0.0.1", "131"] {
         assert!(line.contains(word), "the listener's line does not say {word:?}: {line}");
     }
@@ -300,7 +300,7 @@ fn what_mosquitto_carries_both_ways_on_one_topic_arrives_once_on_each_side() {
 fn mosquitto_that_is_refused_132_comes_back_at_4() {
     let viaduct = allowing("[3, 4, 5, 131]");
     let Some(mosquitto) = mosquitto_to(viaduct.address(), "") else { return };
-    viaduct.wait_for_log(&["132", "127.0.0.1"]);
+    viaduct.wait_for_log(&["WARN", "level 132", "127.0.0.1"]);
     viaduct.wait_for_metric("viaduct_connects_total", &[("level", "4"), ("result", "accepted")], |times| times == 1.0);
     assert_carries(viaduct.address(), mosquitto.address(), Version::V311);
 }
