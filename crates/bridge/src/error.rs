@@ -45,7 +45,7 @@ pub enum Error {
     #[error("not MQTT: the peer answers with {0}; check port and scheme (mqtt:// or mqtts://)")]
     NotMqtt(Looks),
     /// No level that we may speak is taken.
-    #[error("no protocol level is taken: {}; allow one of them at the remote's listener", tried(.0))]
+    #[error("no protocol level is taken: {}; allow one of them at the remote's listener (or, if it closes because it retains nothing and CONNECT carries a retained will, set notifications = false)", tried(.0))]
     LevelRefused(Vec<(Level, StepDown)>),
     /// User name or password is wrong.
     #[error("the remote rejects user name or password; check `username` and `password` of this bridge")]

@@ -168,6 +168,7 @@ impl Greeting {
 
     /// Reads until CONNECT is whole; its length. Noise is recognised at its first bytes.
     async fn read_connect(&self, transport: &mut Transport, buffer: &mut Vec<u8>) -> Result<usize, Turned> {
+        let mut held = Held { worker: &self.worker, bytes: 0 };
         loop {
             let read = std::future::poll_fn(|cx| {
                 self.worker.with_scratch(|scratch| {
@@ -183,7 +184,14 @@ impl Greeting {
                 Ok(0) | Err(_) => {
                     return Err(Turned { level: None, result: ConnectResult::Closed, why: None, answer: None });
                 }
-                Ok(read) => self.worker.traffic.bytes_received.add(read as u64),
+                Ok(read) => {
+                    self.worker.traffic.bytes_received.add(read as u64);
+                    held.grow(read);
+                }
+            }
+            if held.is_too_much() {
+                let why = "too many connections that have not sent all of CONNECT hold too much memory";
+                return Err(Turned::away(None, ConnectResult::TooMany, why));
             }
             if buffer.first() != Some(&CONNECT) {
                 return Err(self.not_mqtt(Looks::like(buffer)));
@@ -306,6 +314,29 @@ impl Greeting {
             }
             linger_alone(&self.worker, transport).await;
         }
+    }
+}
+
+/// What one connection holds of the memory for those that are not let in yet.
+struct Held<'a> {
+    worker: &'a Worker,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    fn grow(&mut self, by: usize) {
+        self.bytes += by;
+        self.worker.hello_bytes.set(self.worker.hello_bytes.get() + by);
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.worker.hello_bytes.get() > HELLO_BYTES
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.worker.hello_bytes.set(self.worker.hello_bytes.get().saturating_sub(self.bytes));
     }
 }
 

@@ -9,8 +9,10 @@ pub(crate) const SCRATCH: usize = 64 * 1024;
 pub(crate) const TLS_BUFFER: usize = 16 * 1024;
 /// Connections that wait to be accepted by the kernel; the usual ceiling of `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
-/// Connections that are between accept and the end of CONNECT at a time on one worker. Each may hold up to
-/// `max_packet_size`, so strangers may take no more than this many of those.
+/// Bytes that connections which are not let in yet may hold together on one worker: more than [`HELLOS`] ordinary CONNECTs, and
+/// a few with large wills.
+pub(crate) const HELLO_BYTES: usize = 16 << 20;
+/// Connections that are between accept and the end of CONNECT at a time on one worker.
 pub(crate) const HELLOS: usize = 4096;
 /// The first pause after accept failed (no file descriptors left, say), doubled up to [`ACCEPT_BACKOFF_MAX`].
 pub(crate) const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);

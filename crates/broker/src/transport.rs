@@ -20,6 +20,8 @@ use crate::limits::TLS_BUFFER;
 pub(crate) struct Transport {
     tcp: TcpStream,
     tls: Option<Box<Connection>>,
+    /// What was read is acknowledged at once.
+    at_once: bool,
 }
 
 /// A stream on its way to another worker.
@@ -39,7 +41,13 @@ impl Transport {
             connection.set_buffer_limit(Some(TLS_BUFFER));
             Box::new(connection)
         });
-        Self { tcp, tls }
+        Self { tcp, tls, at_once: false }
+    }
+
+    /// Acknowledges on the TCP level at once from here on. A peer that sends small packets and waits for that (mosquitto, unless
+    /// told otherwise) would stand still for 40 ms at a time.
+    pub(crate) fn acknowledge_at_once(&mut self) {
+        self.at_once = true;
     }
 
     pub(crate) fn into_parts(self) -> io::Result<Parts> {
@@ -47,7 +55,7 @@ impl Transport {
     }
 
     pub(crate) fn from_parts(parts: Parts) -> io::Result<Self> {
-        Ok(Self { tcp: TcpStream::from_std(parts.tcp)?, tls: parts.tls })
+        Ok(Self { tcp: TcpStream::from_std(parts.tcp)?, tls: parts.tls, at_once: false })
     }
 
     /// The certificates that the peer showed, its own first.
@@ -81,7 +89,11 @@ impl Transport {
     /// Reads what is there; 0 is the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            let Some(tls) = &mut self.tls else { return poll_socket(&mut self.tcp, cx, buffer) };
+            let Some(tls) = &mut self.tls else {
+                let read = poll_socket(&mut self.tcp, cx, buffer);
+                self.acknowledge();
+                return read;
+            };
             match tls.reader().read(buffer) {
                 Ok(read) => return Poll::Ready(Ok(read)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -97,6 +109,14 @@ impl Transport {
         }
     }
 
+    /// The kernel forgets the wish now and then, so it is said after each read. Where it has no such option, it waits.
+    fn acknowledge(&self) {
+        #[cfg(target_os = "linux")]
+        if self.at_once {
+            let _ = self.tcp.set_quickack(true);
+        }
+    }
+
     /// Reads one piece of ciphertext and opens it; 0 is the end of the socket.
     fn poll_ciphertext(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(tls) = &mut self.tls else { return Poll::Ready(Ok(0)) };
@@ -106,7 +126,10 @@ impl Transport {
             Err(error) => return Poll::Ready(Err(error)),
         };
         let processed = tls.process_new_packets();
-        if tls.wants_write() {
+        let wants_write = tls.wants_write();
+        self.acknowledge();
+        let Some(tls) = &mut self.tls else { return Poll::Ready(Ok(0)) };
+        if wants_write {
             // Session tickets, key updates, and the alert that tells the peer what is wrong. What does not fit now goes
             // with the next write.
             let _ = tls.write_tls(&mut Unready { tcp: &mut self.tcp });

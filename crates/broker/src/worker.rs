@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     pub(crate) bridges: RefCell<BridgeTasks>,
     /// Connections that have not sent CONNECT yet.
     pub(crate) hellos: Cell<usize>,
+    /// Bytes that they hold.
+    pub(crate) hello_bytes: Cell<usize>,
     /// What every connection reads into.
     scratch: RefCell<Box<[u8]>>,
     /// Whether the flusher has something to do, and how to wake it.
@@ -141,6 +143,7 @@ async fn run(
         traffic,
         bridges: RefCell::default(),
         hellos: Cell::new(0),
+        hello_bytes: Cell::new(0),
         scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
         flush_due: Cell::new(true),
         flusher: RefCell::new(None),

@@ -67,7 +67,7 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-    /// The journal's own protocol, with fields.
+    /// Lines with the priority prefix that systemd's journal reads from standard error.
     Journald,
 }
 

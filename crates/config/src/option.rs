@@ -295,7 +295,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "The largest packet that is taken, header included; announced to 5.0."),
     opt(Table::Limits, "max_keepalive", Duration { min: SECOND, max: KEEP_ALIVE_MAX, seconds: true },
         unset("\"10m\"", "what the client says"), Live,
-        "The longest keep alive; when set, announced to 5.0 as server keep alive."),
+        "The longest keep alive; announced to 5.0 as server keep alive. A 3.x client that asks for more is refused (code 2)."),
     opt(Table::Limits, "connect_timeout", Duration { min: 100 * MILLISECOND, max: 10 * MINUTE, seconds: false },
         Is("\"5s\""), Live,
         "From accept to a whole CONNECT, TLS included; a client that says nothing is closed."),

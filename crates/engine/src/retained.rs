@@ -28,6 +28,8 @@ pub(crate) enum Kept {
 pub(crate) struct RetainedMessages {
     segments: Box<[RwLock<Retained>]>,
     messages: AtomicUsize,
+    /// Of `messages`, the broker's own below `$SYS/`, which no limit counts.
+    own: AtomicUsize,
     bytes: AtomicU64,
 }
 
@@ -44,6 +46,7 @@ impl RetainedMessages {
         Self {
             segments: (0..SEGMENTS).map(|_| RwLock::default()).collect(),
             messages: AtomicUsize::new(0),
+            own: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
         }
     }
@@ -65,12 +68,14 @@ impl RetainedMessages {
             return Kept::Refused;
         }
         let mut tree = segment.write();
-        let full = limits.max_messages.is_some_and(|max| self.messages.load(Ordering::Relaxed) >= max);
-        if full && tree.get(topic).is_none() {
+        let counted = self.messages.load(Ordering::Relaxed).saturating_sub(self.own.load(Ordering::Relaxed));
+        let full = limits.max_messages.is_some_and(|max| counted >= max);
+        if full && !is_own(message) && tree.get(topic).is_none() {
             return Kept::Refused;
         }
         let replaced = tree.set(Arc::clone(message));
         self.messages.fetch_add(1, Ordering::Relaxed);
+        self.own.fetch_add(usize::from(is_own(message)), Ordering::Relaxed);
         self.bytes.fetch_add(message.size() as u64, Ordering::Relaxed);
         self.gone(replaced);
         Kept::Set
@@ -117,7 +122,12 @@ impl RetainedMessages {
     fn gone(&self, message: Option<Arc<Message>>) {
         if let Some(message) = message {
             self.messages.fetch_sub(1, Ordering::Relaxed);
+            self.own.fetch_sub(usize::from(is_own(&message)), Ordering::Relaxed);
             self.bytes.fetch_sub(message.size() as u64, Ordering::Relaxed);
         }
     }
+}
+
+fn is_own(message: &Message) -> bool {
+    message.topic.as_str().starts_with("$SYS/")
 }

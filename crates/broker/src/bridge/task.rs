@@ -17,7 +17,7 @@ use viaduct_session::server::admit;
 
 use super::dial::{Security, dial};
 use super::{BridgePlan, Control, LocalLink, Stop};
-use crate::limits::{BRIDGE_STATUS, SCRATCH};
+use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
 use crate::transport::Transport;
 use crate::worker::Worker;
@@ -64,6 +64,8 @@ struct Pump {
     remote: Remote,
     security: Security,
     stopping: bool,
+    /// Mail of this broker piles up somewhere: the remote is not read until it has been carried off.
+    congested: bool,
     /// When the numbers for metrics are due.
     report: Time,
 }
@@ -80,8 +82,17 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
     };
     let security = Security { config: plan.tls.clone(), settings: plan.tls_settings.clone() };
     let report = worker.now();
-    let mut pump =
-        Pump { worker, plan, bridge, local: Local::default(), remote: Remote::None, security, stopping: false, report };
+    let mut pump = Pump {
+        worker,
+        plan,
+        bridge,
+        local: Local::default(),
+        remote: Remote::None,
+        security,
+        stopping: false,
+        congested: false,
+        report,
+    };
     let mut sleep = Box::pin(sleep_until(tokio::time::Instant::now()));
     pump.bridge.start(pump.worker.now());
     loop {
@@ -130,7 +141,8 @@ impl Pump {
                     *blocked = false;
                 }
             }
-            Event::Dialled(attempt, Ok(transport)) => {
+            Event::Dialled(attempt, Ok(mut transport)) => {
+                transport.acknowledge_at_once();
                 self.remote =
                     Remote::Open { attempt, transport: Box::new(transport), tail: Vec::new(), blocked: false };
                 self.bridge.handle_dialled(now, attempt);
@@ -378,9 +390,11 @@ impl Pump {
         self.remote = Remote::None;
     }
 
-    fn arm(&self, sleep: Pin<&mut Sleep>) {
+    fn arm(&mut self, sleep: Pin<&mut Sleep>) {
+        self.congested = self.worker.is_congested();
+        let pause = self.congested.then(|| self.now().after(MAILBOX_PAUSE));
         let held = self.local.held.as_ref().map(|(until, _)| *until);
-        let next = [self.bridge.next_timeout(), held, Some(self.report)].into_iter().flatten().min();
+        let next = [self.bridge.next_timeout(), held, pause, Some(self.report)].into_iter().flatten().min();
         let deadline = self.worker.broker.clock.instant(next.unwrap_or(self.report));
         if sleep.deadline() != deadline {
             sleep.reset(deadline);
@@ -415,7 +429,7 @@ impl Pump {
                 }
                 // Whole packets wait because this broker is behind: the remote waits too, by not being read.
                 let most = usize::try_from(self.plan.settings.max_packet_size).unwrap_or(usize::MAX);
-                if tail.len() >= most.saturating_add(SCRATCH) {
+                if self.congested || tail.len() >= most.saturating_add(SCRATCH) {
                     return Poll::Pending;
                 }
                 self.worker.with_scratch(|scratch| match transport.poll_read(cx, scratch) {

@@ -19,7 +19,6 @@ fn refused(broker: &mut Broker, connect: &str) -> (u8, String) {
 
 #[test]
 fn every_level_against_every_set_of_levels() {
-    // DESIGN section 6
     let all = Level::ALL;
     for set in 0..32_u8 {
         let allowed: Vec<Level> = (0..5).filter(|bit| set & (1 << bit) != 0).map(|bit| all[bit]).collect();
