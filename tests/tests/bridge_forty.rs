@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use viaduct_tests::codec::QoS;
 use viaduct_tests::{
     Broker, Client, Drill, Hello, Link, Mosquitto, Outcome, Outgoing, Peer, Proxy, Verdict, eventually,
@@ -169,6 +170,32 @@ fn thirty_six_of_forty_bridges_do_not_notice_the_four_that_fail_and_those_come_b
     }
     assert_eq!(edge.metric("viaduct_bridge_panics_total", &[]), 0.0);
     assert_eq!(edge.metric("viaduct_bridge_messages_dropped_total", &[]), 0.0);
+}
+
+#[test]
+fn a_remote_whose_system_does_not_answer_costs_its_own_bridge_a_time_out_and_no_other_anything() {
+    // A queue of connections that nobody accepts and that is full: the system drops what else comes.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(socket) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(socket);
+    }
+    let hub = Broker::start("");
+    let edge = Broker::start(&(bridge(0, address) + &bridge(1, hub.address())));
+    edge.wait_for_log(&["bridge \"b0\"", "no answer within 0.5 s while waiting for the TCP connection"]);
+    let timed_out = [("bridge", "b0"), ("result", "timed_out")];
+    edge.wait_for_metric("viaduct_bridge_connects_total", &timed_out, |times| times >= 2.0);
+    let mut at_hub = Hello::v5("hub").connect(hub.address());
+    at_hub.subscribe("edge/#", QoS::AtLeastOnce);
+    let mut at_edge = Hello::v5("edge").connect(edge.address());
+    for number in 0..2 {
+        assert!(!at_edge.publish(&format!("edge/{number}/x"), "carried", QoS::AtLeastOnce).is_error());
+    }
+    assert_eq!(at_hub.message().topic, "edge/1/x");
+    assert_eq!(edge.metric("viaduct_bridge_connects_total", &[("bridge", "b1")]), 1.0);
 }
 
 // ---- the broker in the middle, ours beside mosquitto ----

@@ -20,7 +20,7 @@ use crate::auth::{Credentials, LoginResult};
 use crate::bridge::LOCAL_CLIENT_PREFIX;
 use crate::connection::{Newcomer, linger_alone};
 use crate::counters::ConnectResult;
-use crate::limits::HELLOS;
+use crate::limits::{HELLO_BYTES, HELLOS};
 use crate::mailbox::Letter;
 use crate::state::{ListenerState, Place, Policy};
 use crate::tls;
