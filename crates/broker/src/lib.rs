@@ -1,6 +1,6 @@
 //! Sockets, threads and signals around the engine: listeners, workers, logins, bridges, metrics.
 //!
-//! In: a checked configuration. Out: a running broker ([`run`]), a bridge that was checked ([`check_bridge`]), a user
+//! In: a checked configuration. Out: a running broker ([`run()`]), a bridge that was checked ([`check_bridge`]), a user
 //! file that was written ([`set_password`]). All rules of MQTT live below, in `engine`, `session` and `bridge`; this
 //! crate moves bytes and decides who may come in.
 

@@ -1,3 +1,5 @@
+//! CONNECT against what a listener offers, byte for byte.
+
 use viaduct_codec::{Frame, Level, Packet, ReasonCode, Version};
 use viaduct_session::server::{Refusal, RefusalKind, Terms};
 

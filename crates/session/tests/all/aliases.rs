@@ -1,3 +1,5 @@
+//! Topic aliases in both directions, and their end with the connection.
+
 use viaduct_codec::ReasonCode;
 use viaduct_session::Violation;
 use viaduct_session::server::Terms;

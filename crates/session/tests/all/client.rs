@@ -1,3 +1,5 @@
+//! The client's end by itself, against a server that is a script.
+
 use viaduct_codec::{FilterRef, Level, QoS, ReasonCode, SubscribeEntry, SubscribeOptions};
 use viaduct_session::Violation;
 use viaduct_session::client::{Hello, PublishError};

@@ -1,3 +1,5 @@
+//! Message expiry while messages wait, and session expiry as it is settled.
+
 use std::sync::Arc;
 
 use viaduct_session::{Delivered, Delivery, DropReason};

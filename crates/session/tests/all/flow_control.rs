@@ -1,3 +1,5 @@
+//! Receive maximum in both directions, and what it never holds up.
+
 use viaduct_codec::{QoS, ReasonCode};
 use viaduct_session::server::Terms;
 use viaduct_session::{Delivered, Violation};

@@ -1,3 +1,5 @@
+//! How long silence may last.
+
 use std::time::Duration;
 
 use viaduct_codec::Time;

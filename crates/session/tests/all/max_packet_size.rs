@@ -1,3 +1,5 @@
+//! What is larger than the peer takes.
+
 use viaduct_codec::{PacketId, QoS, ReasonCode};
 use viaduct_session::server::RefusalKind;
 use viaduct_session::{Delivered, DropReason};

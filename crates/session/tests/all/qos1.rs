@@ -1,3 +1,5 @@
+//! QoS 1 in both directions.
+
 use viaduct_codec::{QoS, ReasonCode};
 
 use crate::broker::{Broker, outline, v3, v4, v5, v5_kept};

@@ -1,3 +1,5 @@
+//! QoS 2 in both directions, packet by packet.
+
 use viaduct_codec::{QoS, ReasonCode};
 
 use crate::broker::{Broker, outline, v4, v5, v5_kept};

@@ -1,3 +1,5 @@
+//! The bounds of the queue and what happens at them.
+
 use std::sync::Arc;
 
 use viaduct_session::server::Terms;

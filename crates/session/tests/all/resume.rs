@@ -1,3 +1,5 @@
+//! What a new connection gets of what an old one left open.
+
 use crate::broker::{Broker, outline, v3, v4, v5, v5_kept};
 
 #[test]

@@ -1,3 +1,5 @@
+//! Each rule that a client can break, and the reason code for it.
+
 use viaduct_codec::ReasonCode;
 use viaduct_session::server::Terms;
 

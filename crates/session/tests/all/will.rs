@@ -1,3 +1,5 @@
+//! What becomes of a will.
+
 use viaduct_codec::{Time, Version};
 use viaduct_session::server::{Ending, WillFate, will_fate};
 
