@@ -292,6 +292,21 @@ fn new_rules_hold_for_who_is_connected_after_a_reload() {
 }
 
 #[test]
+fn a_user_whose_password_no_longer_holds_is_closed_on_reload_and_the_others_stay() {
+    let broker = Broker::start_in(users(), WITH_USERS);
+    let mut alice = Hello::v5("alices").login("alice", "wonderland").connect(broker.address());
+    let mut bob = Hello::v5("bobs").login("bob", "builder").connect(broker.address());
+    let kept: String =
+        PASSWORDS.lines().filter(|line| line.starts_with("alice")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(broker.folder().join("passwd"), kept).unwrap();
+    broker.signal(Signal::Hup);
+    assert_eq!(bob.expect_disconnect(), ReasonCode::NOT_AUTHORIZED);
+    alice.ping();
+    let reason = Hello::v5("bobs").login("bob", "builder").try_connect(broker.address()).unwrap_err();
+    assert_eq!(reason, ReasonCode::BAD_USER_NAME_OR_PASSWORD);
+}
+
+#[test]
 fn the_client_ids_of_our_own_bridges_are_refused_to_everybody() {
     let broker = Broker::start("");
     for version in VERSIONS {

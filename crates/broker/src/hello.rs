@@ -124,8 +124,10 @@ impl Greeting {
                 return Err(Turned { level: Some(level), result: ConnectResult::RefusedLogin, why: Some(why), answer });
             }
         };
+        let credential = identity.username.as_deref().and_then(|name| self.credential(name, &transport));
         let arrival = Arrival {
             admission,
+            credential,
             identity,
             peer: self.peer.to_string().into(),
             listener: Arc::clone(&self.listener.name),
@@ -279,6 +281,12 @@ impl Greeting {
                 ),
             ),
         })
+    }
+
+    /// What the user logged in with, if it was a password and not a certificate.
+    fn credential(&self, username: &str, transport: &Transport) -> Option<u64> {
+        let by_certificate = tls::certificate_name(transport.peer_certificates(), self.policy.username_from);
+        if matches!(by_certificate, Ok(Some(_))) { None } else { self.worker.broker.users.credential(username) }
     }
 
     /// Hands the connection to the worker of its session.

@@ -28,6 +28,8 @@ pub(crate) enum Letter {
     Publish(Vec<Message>),
     /// New settings of the engine.
     Settings(Arc<Settings>),
+    /// The users have changed: close who logged in with what no longer holds.
+    Users,
     /// Run this bridge, instead of the one of that name if there is one.
     StartBridge(Box<BridgePlan>),
     /// Run it no longer.

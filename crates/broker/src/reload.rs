@@ -127,6 +127,7 @@ pub(crate) fn apply(broker: &Broker, old: &Config, new: &Config, origin: &str) -
         state.policy.store(policy);
     }
     let settings = engine_settings(new);
+    broker.send_all(|| Letter::Users);
     broker.send_all(|| Letter::Settings(Arc::clone(&settings)));
     let disabled = new.bridges.iter().filter(|bridge| !bridge.enabled).map(|bridge| &bridge.name);
     for name in changes.bridges_removed.iter().chain(disabled) {

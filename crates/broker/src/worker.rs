@@ -178,6 +178,12 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
                 engine.publish(now, message);
             }
         }),
+        Letter::Users => {
+            let users = &worker.broker.users;
+            worker.with_engine(|engine, now| {
+                engine.handle_users(now, |name, credential| users.credential(name) == Some(credential));
+            });
+        }
         Letter::Settings(settings) => worker.with_engine(|engine, _| engine.handle_settings(settings)),
         Letter::StartBridge(plan) => bridge::start(worker, *plan),
         Letter::StopBridge(name) => bridge::stop(worker, &name),

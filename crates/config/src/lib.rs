@@ -1,7 +1,7 @@
 //! The configuration: as written to as meant.
 //!
 //! In: the text of `broker.toml`, environment pairs and `--set` overrides ([`Source`]). Out: a checked [`Config`], or
-//! every error at once with its place ([`Errors`]); what a reload may change ([`changes`]); and, from the same option
+//! every error at once with its place ([`Errors`]); what a reload may change ([`changes()`]); and, from the same option
 //! table, the sample file and the reference page. Must never: touch the disk, the environment or the network.
 
 mod changes;

@@ -28,6 +28,8 @@ pub struct Arrival {
     pub peer: Arc<str>,
     /// The name of the listener that it came by.
     pub listener: Arc<str>,
+    /// A mark of the password that it logged in with, if it did; see [`Engine::handle_users`].
+    pub credential: Option<u64>,
     /// Put before all of its topics.
     pub mountpoint: Option<Arc<str>>,
     /// What its listener offers.
@@ -39,7 +41,7 @@ pub struct Arrival {
 impl Engine {
     /// Gives the connection its session, new or resumed.
     pub(crate) fn attach(&mut self, now: Time, id: ConnectionId, arrival: Arrival) {
-        let Arrival { admission, identity, peer, listener, mountpoint, terms, .. } = arrival;
+        let Arrival { admission, identity, peer, listener, mountpoint, terms, credential, .. } = arrival;
         let client_id = admission.client_id.clone();
         if let Some(index) = self.sessions.by_client(client_id.as_str()) {
             // A session belongs to whoever made it: another user with the same ClientID gets a new one, never the queue
@@ -59,6 +61,7 @@ impl Engine {
         slot.delayed_will = None; // The session goes on in time: a will that waited is not published (3.1.3-9).
         slot.expires = None;
         slot.mountpoint = mountpoint;
+        slot.credential = credential;
         slot.terms = Arc::clone(&terms);
         let key = slot.key;
         let shares: Vec<_> = slot.subscriptions.keys().filter(|f| f.by_ref().share().is_some()).cloned().collect();
@@ -243,6 +246,25 @@ impl Engine {
             self.end_connection(now, index, reason, CloseReason::Administrative, Ending::Lost);
         }
         connected
+    }
+
+    /// The users have changed: ends the connections of those for whose user name and credential `holds` says no.
+    pub fn handle_users(&mut self, now: Time, holds: impl Fn(&str, u64) -> bool) {
+        for index in self.sessions.indices() {
+            let Some(slot) = self.sessions.get(index).filter(|slot| slot.connection.is_some()) else { continue };
+            if let (Some(username), Some(credential)) = (&slot.identity.username, slot.credential)
+                && !holds(username, credential)
+            {
+                let (client_id, username) = (slot.client_id.clone(), username.clone());
+                let peer = self.peer(index).unwrap_or_default();
+                tracing::info!(
+                    %client_id, ?username, %peer,
+                    "closed: the user or its password is no longer in auth.password_file"
+                );
+                let reason = Some(ReasonCode::NOT_AUTHORIZED);
+                self.end_connection(now, index, reason, CloseReason::Administrative, Ending::Lost);
+            }
+        }
     }
 
     /// The broker stops: every client is told so where its version can say it, wills go by the rules, and nobody new

@@ -26,6 +26,8 @@ pub(crate) struct Slot {
     pub(crate) key: SessionKey,
     pub(crate) session: Session,
     pub(crate) identity: Identity,
+    /// A mark of what its user logged in with; `None` when there was no password.
+    pub(crate) credential: Option<u64>,
     /// Put before every topic of the client and taken off again on delivery; from the listener.
     pub(crate) mountpoint: Option<Arc<str>>,
     pub(crate) terms: Arc<Terms>,
@@ -101,6 +103,7 @@ impl Registry {
             key,
             session: Session::new(terms.queue.clone()),
             identity,
+            credential: None,
             mountpoint: None,
             terms,
             connection: None,

@@ -102,6 +102,7 @@ impl World {
             listener: "test".into(),
             mountpoint: None,
             terms: Arc::clone(&self.terms),
+            credential: None,
             waited_until: None,
         });
         loop {

@@ -21,7 +21,7 @@ const MAX_ARGON2_PASSES: u32 = 1000;
 const DIGEST: usize = 64;
 
 /// A hash that a password is checked against.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, std::hash::Hash)]
 pub(crate) enum Hash {
     /// `$6$salt$digest`: SHA-512 of password and salt, once. From mosquitto 1.x.
     Sha512 { salt: Vec<u8>, digest: Vec<u8> },

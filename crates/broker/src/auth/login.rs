@@ -86,7 +86,17 @@ impl Users {
         Self { file: ArcSwapOption::new(file.map(Arc::new)), checks: Semaphore::new(PASSWORD_CHECKS) }
     }
 
-    /// Replaces the users. Clients that are logged in stay so until they connect again.
+    /// A mark of what `username` logs in with now: it changes with the password and goes with the user.
+    pub(crate) fn credential(&self, username: &str) -> Option<u64> {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let file = self.file.load();
+        let (hash, known) = file.as_ref()?.find(username);
+        let mut hasher = DefaultHasher::new();
+        hash.filter(|_| known)?.hash(&mut hasher);
+        Some(hasher.finish())
+    }
+
+    /// Replaces the users. Whoever logged in with what no longer holds is closed by each worker.
     pub(crate) fn set(&self, file: Option<PasswordFile>) {
         self.file.store(file.map(Arc::new));
     }

@@ -275,6 +275,7 @@ impl Pump {
                     listener: "bridge".into(),
                     mountpoint: None,
                     terms: Arc::clone(&self.plan.terms),
+                    credential: None,
                     waited_until: None,
                 };
                 self.connect_local(id, Box::new(arrival));
