@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,8 +14,10 @@ use viaduct_codec::{PacketType, QoS, ReasonCode};
 
 use crate::client::{Client, Hello, Message, Outgoing};
 
-/// Unacknowledged messages of one publisher: what mosquitto takes from a client.
-const WINDOW: usize = 20;
+/// Unacknowledged messages of one publisher: two of them have no more open than mosquitto takes from a client.
+const WINDOW: usize = 10;
+/// How often a publisher that has to wait looks again.
+const STEP: Duration = Duration::from_millis(1);
 
 /// Publishes the numbers from 0 to `count` to `topic` on a thread of its own, paced by the broker's acknowledgements; at
 /// QoS 0 by a ping after each window.
@@ -22,11 +26,19 @@ const WINDOW: usize = 20;
 /// The thread does, when a message is refused.
 #[must_use]
 pub fn publish_numbers(address: SocketAddr, topic: &str, qos: QoS, count: u32) -> JoinHandle<()> {
+    publish_below(Arc::new(AtomicUsize::new(usize::MAX)), address, topic, qos, count)
+}
+
+/// As [`publish_numbers`], none but those below `gate`, which rises.
+fn publish_below(gate: Arc<AtomicUsize>, address: SocketAddr, topic: &str, qos: QoS, count: u32) -> JoinHandle<()> {
     let topic = topic.to_owned();
     std::thread::spawn(move || {
         let mut client = Hello::v5(&format!("numbers to {topic}")).connect(address);
         let numbers: Vec<u32> = (0..count).collect();
         for window in numbers.chunks(WINDOW) {
+            while window[0] as usize >= gate.load(Ordering::Relaxed) {
+                std::thread::sleep(STEP);
+            }
             let messages = window.iter().map(|number| Outgoing::new(&topic, number.to_string()).qos(qos));
             let ids: Vec<u16> = messages.filter_map(|message| client.send_publish(&message)).collect();
             finish(&mut client, &ids, qos);
@@ -126,8 +138,13 @@ pub struct Drill {
     pub count: u32,
     /// How often the link is cut, evenly over what arrives.
     pub cuts: usize,
+    /// Nothing is published before what came before has arrived, up to the first cut: until then, no broker on the way
+    /// has a backlog.
+    pub paced: bool,
     /// How long nothing may arrive until the drill is given up.
     pub patience: Duration,
+    /// How long it may take as a whole until it is given up.
+    pub limit: Duration,
 }
 
 /// What a [`Drill`] led to.
@@ -151,8 +168,10 @@ impl Drill {
     /// When the source refuses messages.
     #[track_caller]
     pub fn run(&self, subscriber: &mut Client, mut cut: impl FnMut()) -> Outcome {
-        let publishers = [(QoS::AtLeastOnce, "stream/1"), (QoS::ExactlyOnce, "stream/2")]
-            .map(|(qos, topic)| publish_numbers(self.source, topic, qos, self.count));
+        let gates = [(), ()].map(|()| Arc::new(AtomicUsize::new(if self.paced { 1 } else { usize::MAX })));
+        let open = || gates.iter().for_each(|gate| gate.store(usize::MAX, Ordering::Relaxed));
+        let publishers = [(QoS::AtLeastOnce, "stream/1", 0), (QoS::ExactlyOnce, "stream/2", 1)]
+            .map(|(qos, topic, gate)| publish_below(Arc::clone(&gates[gate]), self.source, topic, qos, self.count));
         let total = 2 * self.count as usize;
         let began = Instant::now();
         let mut outcome = Outcome::default();
@@ -162,17 +181,24 @@ impl Drill {
                 break;
             }
             if outcome.cuts < self.cuts && arrived >= total * (outcome.cuts + 1) / (self.cuts + 1) {
+                open();
                 cut();
                 outcome.cuts += 1;
             }
-            let Some(message) = subscriber.message_within(self.patience) else { break };
+            let left = self.limit.saturating_sub(began.elapsed());
+            let Some(message) = subscriber.message_within(self.patience.min(left)) else { break };
             match message.topic.rsplit('/').next() {
                 Some("1") => outcome.at_least_once.take(&message),
                 Some("2") => outcome.exactly_once.take(&message),
                 _ => panic!("a message that nobody published: {message:?}"),
             }
             outcome.took = began.elapsed();
+            if self.paced && outcome.cuts == 0 {
+                gates[0].store(outcome.at_least_once.distinct() + 1, Ordering::Relaxed);
+                gates[1].store(outcome.exactly_once.distinct() + 1, Ordering::Relaxed);
+            }
         }
+        open();
         for publisher in publishers {
             publisher.join().unwrap();
         }

@@ -208,10 +208,11 @@ const CUTS: usize = 5;
 const ROOMY: &str = "max_queued_messages 0\nset_tcp_nodelay true\nlog_type none\nlog_type notice\nlog_type error\n";
 
 /// Runs the drill from `a` to `b`, whose link to the middle `cut` breaks.
-fn drill(a: &Mosquitto, b: &Mosquitto, patience: Duration, cut: impl FnMut()) -> Outcome {
+fn drill(a: &Mosquitto, b: &Mosquitto, limit: Duration, cut: impl FnMut()) -> Outcome {
     let mut subscriber = Hello::v5("subscriber").persistent().connect(b.address());
     subscriber.subscribe("stream/#", QoS::ExactlyOnce);
-    Drill { source: a.address(), count: COUNT, cuts: CUTS, patience }.run(&mut subscriber, cut)
+    Drill { source: a.address(), count: COUNT, cuts: CUTS, paced: true, patience: limit, limit }
+        .run(&mut subscriber, cut)
 }
 
 fn ends() -> Option<(Mosquitto, Mosquitto)> {
@@ -226,8 +227,8 @@ fn cut(link: &Proxy, tried: impl Fn() -> f64) {
     link.restore();
 }
 
-/// Often it does not get as far as the first cut: a burst that makes a backlog is enough. mosquitto 2.0 sends more from a
-/// backlog than the 20 messages that its peer takes from a 3.1.1 client, is thrown out, and resends them all at once.
+/// The first cut leaves a backlog, and mosquitto 2.0 sends more from a backlog than the 20 messages that its peer takes
+/// from a 3.1.1 client: it is thrown out, and resends them all the next time.
 fn with_mosquitto() -> Option<Outcome> {
     let (a, b) = ends()?;
     let link = Proxy::to(b.address());
@@ -239,9 +240,9 @@ fn with_mosquitto() -> Option<Outcome> {
     ))?;
     a.wait_for_log(&["New bridge connected"]);
     b.wait_for_log(&["New bridge connected"]);
-    let tried = || middle.log().lines().filter(|line| line.contains("Connecting bridge b")).count() as f64;
-    // It has a second for an attempt: three times that without a message is the end.
-    Some(drill(&a, &b, Duration::from_secs(4), || cut(&link, tried)))
+    let tried = || middle.log().lines().filter(|line| line.contains("Connecting bridge (step 1) b")).count() as f64;
+    // It limps on: every few seconds it connects, hands over a few messages, and is thrown out.
+    Some(drill(&a, &b, Duration::from_secs(25), || cut(&link, tried)))
 }
 
 fn with_viaduct() -> Option<Outcome> {
@@ -260,16 +261,18 @@ fn with_viaduct() -> Option<Outcome> {
     a.wait_for_log(&["New bridge connected"]);
     b.wait_for_log(&["New bridge connected"]);
     let tried = || middle.metric("viaduct_bridge_connects_total", &[("bridge", "b"), ("result", "refused")]);
-    Some(drill(&a, &b, Duration::from_secs(10), || cut(&link, tried)))
+    Some(drill(&a, &b, Duration::from_secs(60), || cut(&link, tried)))
 }
 
 #[test]
 fn the_drill_that_mosquitto_in_the_middle_does_not_survive_loses_nothing_here() {
     let theirs = std::thread::spawn(with_mosquitto);
     let Some(ours) = with_viaduct() else { return };
-    let Ok(Some(theirs)) = theirs.join() else { panic!("the drill with mosquitto did not come to its end") };
     println!("of 2 x {COUNT} messages   arrived   QoS 1 twice   QoS 2 twice   cuts    took");
-    for (name, outcome) in [("mosquitto", &theirs), ("viaduct", &ours)] {
+    // Theirs is shown, not judged: a mosquitto that is better one day fails nothing here.
+    let theirs = theirs.join().ok().flatten();
+    for (name, outcome) in [("mosquitto", theirs.as_ref()), ("viaduct", Some(&ours))] {
+        let Some(outcome) = outcome else { continue };
         println!(
             "{name:>20} {:>11} {:>13} {:>13} {:>6} {:>5.1} s",
             outcome.arrived(),

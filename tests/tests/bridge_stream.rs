@@ -10,6 +10,8 @@ use viaduct_tests::{Broker, Certs, Client, Drill, Hello, Link, Mosquitto, Proxy,
 const COUNT: u32 = 10_000;
 /// How long nothing may arrive. Two links that come back take a second or two.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a whole stream may take; it takes ten.
+const LIMIT: Duration = Duration::from_secs(90);
 /// Its queues hold the whole stream, so that what is lost was not lost by it; its log is not as long as the stream. It
 /// sends small packets at once. Without a window it keeps no queue for a client that is there: mosquitto 2.0 reorders
 /// what goes through that queue, between two of its own clients too (`bridge_forty.rs` has it with its defaults).
@@ -68,7 +70,7 @@ impl Chain {
     }
 
     fn drill(&self, cuts: usize) -> Drill {
-        Drill { source: self.a.address(), count: COUNT, cuts, patience: PATIENCE }
+        Drill { source: self.a.address(), count: COUNT, cuts, paced: false, patience: PATIENCE, limit: LIMIT }
     }
 
     /// Breaks the link of bridge `name`, lets it try in vain, and restores it.
