@@ -41,6 +41,9 @@ const FORBIDDEN_IN_CORE: [(&str, &str); 10] = [
     ("thread_rng", "randomness is a seed"),
 ];
 
+/// Folders of one machine, which no text that others read may name.
+const OF_ONE_MACHINE: [&str; 4] = ["/home/", "/root/", "/Users/", "/workspace/"];
+
 /// Words that nothing may keep.
 const UNFINISHED: [&str; 6] = ["todo!", "unimplemented!", "dbg!", "FIXME", "XXX", "#[ignore"];
 
@@ -53,6 +56,7 @@ pub(crate) fn run() -> Result<(), String> {
         rooms(&root, path, &mut breaches);
     }
     dead_files(&root, &sources, &mut breaches);
+    machines(&root, &mut breaches);
     documents(&root, &mut breaches);
     if breaches.is_empty() {
         println!("tidy: {} source files, nothing to say", sources.len());
@@ -68,14 +72,34 @@ fn arrows(root: &Path, breaches: &mut Vec<String>) {
             breaches.push(format!("crates/{name}: no Cargo.toml"));
             continue;
         };
-        let shipped = text.split("[dev-dependencies]").next().unwrap_or_default();
-        for line in shipped.lines().filter_map(|line| line.trim().strip_prefix("viaduct-")) {
-            let other = line.split(['.', ' ', '=']).next().unwrap_or_default();
-            if !allowed.contains(&other) {
-                breaches.push(format!("crates/{name}/Cargo.toml: {name} may not depend on {other}"));
+        for dependency in shipped_dependencies(&text) {
+            let is_foreign = match dependency.strip_prefix("viaduct-") {
+                Some(other) => !allowed.contains(&other),
+                None => CORE.contains(&name) && matches!(dependency, "tokio" | "socket2"),
+            };
+            if is_foreign {
+                breaches.push(format!("crates/{name}/Cargo.toml: {name} may not depend on {dependency}"));
             }
         }
     }
+}
+
+/// What a crate needs where it is used, whatever it needs for its tests.
+fn shipped_dependencies(manifest: &str) -> Vec<&str> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line;
+            continue;
+        }
+        let is_shipped = section.ends_with("dependencies]") && !section.contains("dev-dependencies");
+        let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
+        if is_shipped && !name.is_empty() && !name.starts_with('#') {
+            found.push(name);
+        }
+    }
+    found
 }
 
 fn rooms(root: &Path, path: &Path, breaches: &mut Vec<String>) {
@@ -153,6 +177,18 @@ fn is_target(path: &Path) -> bool {
         || (above && matches!(folder.as_deref(), Some("tests" | "examples" | "benches" | "fuzz_targets" | "bin")))
 }
 
+fn machines(root: &Path, breaches: &mut Vec<String>) {
+    for path in ["rs", "md", "toml", "py", "cjs"].iter().flat_map(|extension| files(root, extension)) {
+        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        for (number, line) in text.lines().enumerate().filter(|_| !name.starts_with("xtask/")) {
+            for folder in OF_ONE_MACHINE.iter().filter(|folder| line.contains(**folder)) {
+                breaches.push(format!("{name}:{}: {folder} is a folder of one machine", number + 1));
+            }
+        }
+    }
+}
+
 fn documents(root: &Path, breaches: &mut Vec<String>) {
     let mut numbers: BTreeMap<String, String> = BTreeMap::new();
     for path in files(root, "md") {
@@ -179,4 +215,21 @@ fn documents(root: &Path, breaches: &mut Vec<String>) {
 /// The targets of the links in a line of markdown.
 fn links(line: &str) -> Vec<&str> {
     line.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crate_needs_for_its_tests_is_no_arrow() {
+        let manifest = "[package]\nname = \"x\"\n[dev-dependencies]\nviaduct-testkit.workspace = true\n\
+            [dependencies]\n# why\nviaduct-codec.workspace = true\ntokio = \"1\"\n[lints]\nworkspace = true\n";
+        assert_eq!(shipped_dependencies(manifest), ["viaduct-codec", "tokio"]);
+    }
+
+    #[test]
+    fn the_targets_of_links_are_found() {
+        assert_eq!(links("see [a](x.md) and [`b`](docs/y.md#z), not (this)"), ["x.md", "docs/y.md#z"]);
+    }
 }
