@@ -1,12 +1,13 @@
 //! What a match found: everybody once, with their overlapping subscriptions merged.
 
-use std::hash::Hash;
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 use viaduct_codec::{QoS, VarInt};
 
-use crate::Subscription;
+use crate::{SharedRoute, Subscription};
+
+/// Subscriptions that the scratch keeps room for (two MiB of them): one topic with a million subscribers must not hold
+/// the memory of its match for ever.
+const ROOM: usize = 64 * 1024;
 
 /// Gathers one match, and is used again for the next.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ enum Own {
 }
 
 /// Subscriptions of one subscriber as one: the highest QoS, every identifier (MQTT-3.3.4-2 to -4).
+///
+/// Permission is asked of a subscriber and a topic, never of a QoS. A subscription that needs no check was granted
+/// because its holder may read every topic that it matches, so this topic too; the others, asked for the same topic,
+/// would be told the same. Hence one unchecked subscription clears all of them, at the highest QoS of any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
     /// The highest QoS of them.
@@ -49,26 +54,9 @@ pub struct Merged {
     pub retain_as_published: bool,
     /// None of them was granted without a check.
     pub checked: bool,
-    /// All of theirs, in ascending order.
+    /// All of theirs, in ascending order. Two subscriptions with the same identifier give it twice, as section 3.3.4
+    /// says of a single copy.
     pub ids: SmallVec<[VarInt; 2]>,
-}
-
-/// One share group that hears the topic.
-#[derive(Clone, Debug)]
-pub struct SharedRoute<K> {
-    filter: Arc<str>,
-    members: Box<[Member<K>]>,
-}
-
-/// One member of a share group.
-#[derive(Clone, Debug)]
-pub struct Member<K> {
-    /// Who.
-    pub key: K,
-    /// How it holds the filter. No Local means nothing for a share group (MQTT-3.8.3-4).
-    pub merged: Merged,
-    /// Whether it has a connection.
-    pub online: bool,
 }
 
 impl<K> Default for Matches<K> {
@@ -77,20 +65,24 @@ impl<K> Default for Matches<K> {
     }
 }
 
-impl<K: Copy + Eq + Hash + Ord> Matches<K> {
+impl<K> Matches<K> {
     pub(crate) fn add(&mut self, key: K, subscription: Subscription) {
         self.found.push((key, subscription));
     }
 
-    pub(crate) fn add_group(&mut self, filter: &Arc<str>, members: &[Member<K>]) {
-        self.groups.push(SharedRoute { filter: Arc::clone(filter), members: members.into() });
+    pub(crate) fn add_group(&mut self, group: SharedRoute<K>) {
+        self.groups.push(group);
     }
+}
 
+impl<K: Copy + Ord> Matches<K> {
     /// What was gathered, sorted by key; empty again afterwards.
     pub fn freeze(&mut self) -> RouteSet<K> {
+        // Stable, because what is found comes in sorted runs, which it merges.
         self.found.sort_by_key(|(key, _)| *key);
         let routes = self.found.chunk_by(|(a, _), (b, _)| a == b).filter_map(Route::new).collect();
         self.found.clear();
+        self.found.shrink_to(ROOM);
         RouteSet { routes, shared: std::mem::take(&mut self.groups).into() }
     }
 }
@@ -106,6 +98,12 @@ impl<K> RouteSet<K> {
     #[must_use]
     pub fn shared(&self) -> &[SharedRoute<K>] {
         &self.shared
+    }
+
+    /// Whether nobody hears the topic.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.shared.is_empty()
     }
 }
 
@@ -140,12 +138,10 @@ impl Merged {
         for other in subscriptions {
             merged.qos = merged.qos.max(other.options.qos);
             merged.retain_as_published |= other.options.retain_as_published;
-            // What one subscription brings without a check, the others need not be asked for.
             merged.checked &= other.checked;
             merged.ids.extend(other.id);
         }
         merged.ids.sort_unstable();
-        merged.ids.dedup();
         Some(merged)
     }
 }
@@ -158,31 +154,6 @@ impl From<Subscription> for Merged {
             checked: subscription.checked,
             ids: subscription.id.into_iter().collect(),
         }
-    }
-}
-
-impl<K: Copy> SharedRoute<K> {
-    /// The whole `$share/<name>/<filter>`.
-    #[must_use]
-    pub fn filter(&self) -> &Arc<str> {
-        &self.filter
-    }
-
-    /// The members, in the order of their joining.
-    #[must_use]
-    pub fn members(&self) -> &[Member<K>] {
-        &self.members
-    }
-
-    /// The member whose turn it is by `cursor`, which the caller moves on: those with a connection take turns, and the
-    /// others only when there is none. `skip` says who is not to be chosen.
-    pub fn pick_excluding(&self, cursor: usize, skip: impl Fn(&K) -> bool) -> Option<&Member<K>> {
-        let choose = |online: bool| {
-            let fit = || self.members.iter().filter(|member| (member.online || !online) && !skip(&member.key));
-            let count = fit().count();
-            fit().nth(cursor.checked_rem(count)?)
-        };
-        choose(true).or_else(|| choose(false))
     }
 }
 
@@ -209,7 +180,19 @@ mod tests {
         assert_eq!((all.qos, all.checked, all.ids.len()), (QoS::AtLeastOnce, false, 2));
         let own = set.routes()[1].for_publisher(true).unwrap();
         assert_eq!((own.qos, own.checked, own.ids.as_slice()), (QoS::AtMostOnce, true, &[VarInt::new(9).unwrap()][..]));
-        assert!(matches.freeze().routes().is_empty());
+        assert!(matches.freeze().is_empty());
+    }
+
+    #[test]
+    fn the_same_identifier_comes_once_for_each_subscription() {
+        let mut matches = Matches::default();
+        for id in [2, 1, 2] {
+            matches.add(1_u8, subscription(QoS::AtMostOnce, false, id, true));
+        }
+        let set = matches.freeze();
+        let merged = set.routes()[0].for_publisher(false).unwrap();
+        assert_eq!(merged.ids.iter().map(|id| id.get()).collect::<Vec<_>>(), [1, 2, 2]);
+        assert!(merged.checked);
     }
 
     #[test]
@@ -219,17 +202,5 @@ mod tests {
         let set = matches.freeze();
         assert!(set.routes()[0].for_publisher(true).is_none());
         assert!(set.routes()[0].for_publisher(false).is_some());
-    }
-
-    #[test]
-    fn connected_members_take_turns_and_others_only_when_there_is_none() {
-        let member = |key, online| Member { key, merged: Merged::default(), online };
-        let group = |members: Vec<Member<u8>>| SharedRoute { filter: "$share/g/t".into(), members: members.into() };
-        let mixed = group(vec![member(1, true), member(2, false), member(3, true)]);
-        let turns: Vec<_> = (0..4).filter_map(|n| mixed.pick_excluding(n, |_| false)).map(|m| m.key).collect();
-        assert_eq!(turns, [1, 3, 1, 3]);
-        assert_eq!(mixed.pick_excluding(0, |key| *key != 2).map(|m| m.key), Some(2));
-        assert!(mixed.pick_excluding(0, |_| true).is_none());
-        assert_eq!(group(vec![member(4, false)]).pick_excluding(7, |_| false).map(|m| m.key), Some(4));
     }
 }

@@ -1,13 +1,11 @@
 //! The filters of the broker and who holds them, ordinary and shared.
 
-use std::hash::Hash;
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 use viaduct_codec::{FilterRef, SubscribeOptions, TopicRef, VarInt};
 
-use crate::matches::{Matches, Member, Merged};
+use crate::holders::Ending;
 use crate::tree::{ROOT, Tree};
+use crate::{Matches, SharedRoute};
 
 /// How one subscriber holds one filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,51 +23,21 @@ pub struct Subscription {
 pub struct Subscriptions<K> {
     tree: Tree<Ending<K>>,
     len: usize,
+    /// Bytes that the endings hold beyond their nodes.
+    endings: usize,
 }
 
-/// What ends at one node.
-#[derive(Debug)]
-struct Ending<K> {
-    holders: Vec<(K, Subscription)>,
-    /// Boxed, because few filters have any.
-    groups: Option<Box<Groups<K>>>,
-}
-
-/// The share groups of one filter, by name.
-#[derive(Debug)]
-struct Groups<K>(Vec<Group<K>>);
-
-/// The members of one share name at one filter.
-#[derive(Debug)]
-pub(crate) struct Group<K> {
-    /// The whole `$share/<name>/<filter>`.
-    filter: Arc<str>,
-    members: Vec<Member<K>>,
-}
-
-impl<K> Default for Ending<K> {
-    fn default() -> Self {
-        Self { holders: Vec::new(), groups: None }
-    }
-}
-
-impl<K> Ending<K> {
-    fn is_empty(&self) -> bool {
-        self.holders.is_empty() && self.groups.as_ref().is_none_or(|groups| groups.0.is_empty())
-    }
-}
-
-impl<K: Copy + Eq + Hash + Ord> Default for Subscriptions<K> {
+impl<K: Copy + Ord> Default for Subscriptions<K> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<K: Copy + Eq + Hash + Ord> Subscriptions<K> {
+impl<K: Copy + Ord> Subscriptions<K> {
     /// Nobody holds anything.
     #[must_use]
     pub fn new() -> Self {
-        Self { tree: Tree::new(), len: 0 }
+        Self { tree: Tree::new(), len: 0, endings: 0 }
     }
 
     /// Subscriptions, memberships of share groups included.
@@ -84,43 +52,39 @@ impl<K: Copy + Eq + Hash + Ord> Subscriptions<K> {
         self.len == 0
     }
 
+    /// Levels of filters that are kept, one at least: what should be small again when subscriptions have gone.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// Bytes in memory, near enough for a gauge.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.tree.memory() + self.endings
+    }
+
     /// Gives `key` the filter, or replaces how it holds it (MQTT-3.8.4-3); `true` when it did not hold it. A new member
     /// of a share group counts as connected.
     pub fn subscribe(&mut self, filter: FilterRef<'_>, key: K, subscription: Subscription) -> bool {
-        let plain = filter.share().map_or(filter, |share| share.filter);
-        let at = self.tree.make(plain.as_str());
-        let Some(node) = self.tree.get_mut(at) else { return false };
-        let is_new = match filter.share() {
-            None => put(&mut node.value.holders, key, subscription),
-            Some(_) => {
-                let groups = &mut node.value.groups.get_or_insert_with(|| Box::new(Groups(Vec::new()))).0;
-                let group = match groups.iter().position(|group| &*group.filter == filter.as_str()) {
-                    Some(position) => groups.get_mut(position),
-                    None => {
-                        groups.push(Group { filter: filter.as_str().into(), members: Vec::new() });
-                        groups.last_mut()
-                    }
-                };
-                group.is_some_and(|group| group.put(key, subscription))
-            }
-        };
+        let share = filter.share();
+        let Some(at) = self.tree.make(share.map_or(filter, |share| share.filter).as_str()) else { return false };
+        let is_new = self.change(at, |ending| match share {
+            None => ending.put(key, subscription),
+            Some(_) => ending.join(filter.as_str(), key, subscription),
+        });
         self.len += usize::from(is_new);
         is_new
     }
 
-    /// Takes the filter from `key`; `false` when it did not hold it.
+    /// Takes the filter from `key`; `false` when it did not hold it. `t` and `$share/g/t` are different filters.
     pub fn unsubscribe(&mut self, filter: FilterRef<'_>, key: K) -> bool {
-        let plain = filter.share().map_or(filter, |share| share.filter);
-        let Some(at) = self.tree.find(plain.as_str()) else { return false };
-        let Some(node) = self.tree.get_mut(at) else { return false };
-        let removed = match filter.share() {
-            None => {
-                let holders = &mut node.value.holders;
-                let found = holders.iter().position(|(holder, _)| *holder == key);
-                found.map(|position| holders.swap_remove(position)).is_some()
-            }
-            Some(_) => node.value.leave(filter.as_str(), key),
-        };
+        let share = filter.share();
+        let Some(at) = self.tree.find(share.map_or(filter, |share| share.filter).as_str()) else { return false };
+        let removed = self.change(at, |ending| match share {
+            None => ending.take(key),
+            Some(_) => ending.leave(filter.as_str(), key),
+        });
         if removed {
             self.len -= 1;
             self.tree.prune(at, Ending::is_empty);
@@ -131,94 +95,59 @@ impl<K: Copy + Eq + Hash + Ord> Subscriptions<K> {
     /// Says whether a member of the share group `filter` has a connection; `false` when it is no member.
     pub fn set_online(&mut self, filter: FilterRef<'_>, key: K, online: bool) -> bool {
         let Some(share) = filter.share() else { return false };
-        let Some(node) = self.tree.find(share.filter.as_str()).and_then(|at| self.tree.get_mut(at)) else {
-            return false;
-        };
-        let groups = node.value.groups.iter_mut().flat_map(|groups| groups.0.iter_mut());
-        let mut members = groups.filter(|group| &*group.filter == filter.as_str()).flat_map(|group| &mut group.members);
-        members.find(|member| member.key == key).map(|member| member.online = online).is_some()
+        let Some(at) = self.tree.find(share.filter.as_str()) else { return false };
+        let group = self.tree.get_mut(at).and_then(|node| node.value.group_mut(filter.as_str()));
+        group.is_some_and(|group| group.set_online(key, online))
+    }
+
+    /// The share group `filter`, the whole `$share/<name>/<filter>`, as it is now: to find another member for a message
+    /// that one can't take any more. `None` when nobody is in it, or the filter is not a shared one.
+    #[must_use]
+    pub fn shared_group(&self, filter: FilterRef<'_>) -> Option<SharedRoute<K>> {
+        let at = self.tree.find(filter.share()?.filter.as_str())?;
+        Some(self.tree.get(at)?.value.group(filter.as_str())?.route())
     }
 
     /// Adds everybody who hears `topic` to `into`.
     ///
     /// A filter that begins with a wildcard does not match a topic that begins with `$` (MQTT-4.7.2-1).
     pub fn matches(&self, topic: TopicRef<'_>, into: &mut Matches<K>) {
-        // A path of the walk: a node, and the part of the topic that is still to be matched below it.
+        // Paths that a `+` opened: a node, and the part of the topic that is still to be matched below it. Each level
+        // opens one at most, and the latest is followed first, so there are never more than the topic has levels.
         let mut paths: SmallVec<[(u32, Option<&str>); 16]> = SmallVec::new();
         paths.push((ROOT, Some(topic.as_str())));
+        let is_dollar = topic.is_dollar();
         while let Some((at, rest)) = paths.pop() {
-            let wildcards = at != ROOT || !topic.is_dollar();
-            if wildcards && let Some(child) = self.tree.child(at, "#") {
-                self.gather(child, into); // `a/#` also matches `a`: it is asked before what is left is looked at.
-            }
-            let Some(rest) = rest else {
-                self.gather(at, into);
-                continue;
-            };
-            let (level, below) = match rest.split_once('/') {
-                Some((level, below)) => (level, Some(below)),
-                None => (rest, None),
-            };
-            if wildcards && let Some(child) = self.tree.child(at, "+") {
-                paths.push((child, below));
-            }
-            if let Some(child) = self.tree.child(at, level) {
-                paths.push((child, below));
+            let (mut at, mut rest) = (at, rest);
+            while let Some(node) = self.tree.get(at) {
+                let wildcards = at != ROOT || !is_dollar;
+                // `a/#` also matches `a`, so it is asked before what is left is looked at.
+                if wildcards && let Some(multi) = node.multi().and_then(|child| self.tree.get(child)) {
+                    multi.value.gather(into);
+                }
+                let Some(left) = rest else {
+                    node.value.gather(into);
+                    break;
+                };
+                let (level, below) = match left.split_once('/') {
+                    Some((level, below)) => (level, Some(below)),
+                    None => (left, None),
+                };
+                if wildcards && let Some(single) = node.single() {
+                    paths.push((single, below));
+                }
+                let Some(child) = self.tree.literal(at, level) else { break };
+                (at, rest) = (child, below);
             }
         }
     }
 
-    fn gather(&self, at: u32, into: &mut Matches<K>) {
-        let Some(node) = self.tree.get(at) else { return };
-        for (key, subscription) in &node.value.holders {
-            into.add(*key, *subscription);
-        }
-        for group in node.value.groups.iter().flat_map(|groups| groups.0.iter()) {
-            into.add_group(&group.filter, &group.members);
-        }
-    }
-}
-
-impl<K: Copy + Eq> Ending<K> {
-    fn leave(&mut self, filter: &str, key: K) -> bool {
-        let Some(Groups(groups)) = self.groups.as_deref_mut() else { return false };
-        let Some(place) = groups.iter().position(|group| &*group.filter == filter) else { return false };
-        let Some(group) = groups.get_mut(place) else { return false };
-        let Some(member) = group.members.iter().position(|member| member.key == key) else { return false };
-        group.members.remove(member);
-        if group.members.is_empty() {
-            groups.swap_remove(place);
-        }
-        true
-    }
-}
-
-impl<K: Copy + Eq> Group<K> {
-    fn put(&mut self, key: K, subscription: Subscription) -> bool {
-        let merged = Merged::from(subscription);
-        match self.members.iter_mut().find(|member| member.key == key) {
-            Some(member) => {
-                member.merged = merged;
-                false
-            }
-            None => {
-                self.members.push(Member { key, merged, online: true });
-                true
-            }
-        }
-    }
-}
-
-fn put<K: Copy + Eq>(holders: &mut Vec<(K, Subscription)>, key: K, subscription: Subscription) -> bool {
-    match holders.iter_mut().find(|(holder, _)| *holder == key) {
-        Some((_, held)) => {
-            *held = subscription;
-            false
-        }
-        None => {
-            holders.push((key, subscription));
-            true
-        }
+    fn change(&mut self, at: u32, change: impl FnOnce(&mut Ending<K>) -> bool) -> bool {
+        let Some(node) = self.tree.get_mut(at) else { return false };
+        let before = node.value.memory();
+        let changed = change(&mut node.value);
+        self.endings = self.endings - before + node.value.memory();
+        changed
     }
 }
 
@@ -226,28 +155,70 @@ fn put<K: Copy + Eq>(holders: &mut Vec<(K, Subscription)>, key: K, subscription:
 mod tests {
     use super::*;
 
+    fn filter(text: &str) -> FilterRef<'_> {
+        FilterRef::new(text).unwrap()
+    }
+
     #[test]
     fn churn_leaves_nothing_behind() {
         let mut all = Subscriptions::new();
+        let empty = all.memory();
         let filters: Vec<String> = (0..200).map(|n| format!("a/{}/+/{n}", n % 7)).collect();
-        for key in 0..10_u32 {
-            for filter in &filters {
-                let shared = format!("$share/g/{filter}");
-                assert!(all.subscribe(FilterRef::new(filter).unwrap(), key, Subscription::default()));
-                assert!(all.subscribe(FilterRef::new(&shared).unwrap(), key, Subscription::default()));
-                assert!(!all.subscribe(FilterRef::new(&shared).unwrap(), key, Subscription::default()));
+        for round in 0..3 {
+            for key in 0..10_u32 {
+                for plain in &filters {
+                    let shared = format!("$share/g/{plain}");
+                    assert!(all.subscribe(filter(plain), key, Subscription::default()));
+                    assert!(all.subscribe(filter(&shared), key, Subscription::default()));
+                    assert!(!all.subscribe(filter(&shared), key, Subscription::default()));
+                }
             }
-        }
-        assert_eq!(all.len(), 4_000);
-        for key in 0..10_u32 {
-            for filter in &filters {
-                let shared = format!("$share/g/{filter}");
-                assert!(all.unsubscribe(FilterRef::new(filter).unwrap(), key));
-                assert!(!all.unsubscribe(FilterRef::new(filter).unwrap(), key));
-                assert!(all.unsubscribe(FilterRef::new(&shared).unwrap(), key));
+            assert_eq!((all.len(), all.nodes()), (4_000, 1 + 1 + 7 + 7 + 200), "round {round}");
+            assert!(all.memory() > empty);
+            for key in 0..10_u32 {
+                for plain in &filters {
+                    let shared = format!("$share/g/{plain}");
+                    assert!(all.unsubscribe(filter(plain), key));
+                    assert!(!all.unsubscribe(filter(plain), key));
+                    assert!(all.unsubscribe(filter(&shared), key));
+                }
             }
+            assert!(all.is_empty());
+            assert_eq!((all.nodes(), all.memory()), (1, empty), "round {round}");
         }
-        assert!(all.is_empty());
-        assert_eq!(all.tree.len(), 1);
+    }
+
+    #[test]
+    fn a_share_group_is_its_whole_filter_and_no_ordinary_one() {
+        let mut all = Subscriptions::new();
+        all.subscribe(filter("$share/g/a/b"), 1_u8, Subscription::default());
+        all.subscribe(filter("$share/h/a/b"), 2, Subscription::default());
+        let members = |all: &Subscriptions<u8>, text| all.shared_group(filter(text)).map(|group| group.members().len());
+        assert_eq!(members(&all, "$share/g/a/b"), Some(1));
+        assert_eq!(members(&all, "$share/g/a"), None);
+        assert_eq!(members(&all, "a/b"), None);
+        assert!(!all.unsubscribe(filter("a/b"), 1));
+        assert!(!all.unsubscribe(filter("$share/g/a/b"), 2));
+        assert!(all.set_online(filter("$share/g/a/b"), 1, false));
+        assert!(!all.set_online(filter("$share/g/a/b"), 2, false));
+        assert!(!all.set_online(filter("a/b"), 1, false));
+        assert!(all.unsubscribe(filter("$share/g/a/b"), 1));
+        assert_eq!(members(&all, "$share/g/a/b"), None);
+        assert_eq!(all.len(), 1);
+    }
+
+    #[test]
+    fn the_deepest_topic_is_matched_by_the_deepest_filters() {
+        let topic = "/".repeat(65_534);
+        let mut all = Subscriptions::new();
+        for (key, text) in
+            [&topic, &vec!["+"; 65_535 / 2].join("/"), "#", &format!("{}#", "/".repeat(65_534))].into_iter().enumerate()
+        {
+            all.subscribe(filter(text), key, Subscription::default());
+        }
+        let mut matches = Matches::default();
+        all.matches(TopicRef::new(&topic).unwrap(), &mut matches);
+        let keys: Vec<usize> = matches.freeze().routes().iter().map(|route| route.key).collect();
+        assert_eq!(keys, [0, 2, 3]);
     }
 }

@@ -1,31 +1,33 @@
-//! A tree of topic levels in an arena: nodes by number, few children in a line and many in a map.
+//! A trie of topic filters in an arena: nodes by number, `+` and `#` as fields of their node, and every literal level in
+//! one hash table for the whole trie, keyed by the node above and the level.
 //!
-//! A node that holds nothing and leads nowhere is given back at once, so churn leaves nothing behind. Dropping the arena
-//! drops the nodes one by one: no recursion, however deep the tree.
+//! One table instead of a map per node: a node with one child, which most are, pays for no map, and one with a million
+//! is no special case. A node that holds nothing and leads nowhere is given back at once, and a trie that has become
+//! empty gives back its memory. Dropping the arena drops its nodes one by one: no recursion, however deep the trie.
 
-use hashbrown::HashMap;
-use smallvec::SmallVec;
+use std::hash::{BuildHasher, Hasher};
 
-/// The root's number.
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::level::Level;
+
+/// The root's number. No node leads to the root, so as a child it means that there is none.
 pub(crate) const ROOT: u32 = 0;
 
-/// Children that a node keeps in a line before it takes a map. Most nodes of a topic tree have one or very many.
-const INLINE_CHILDREN: usize = 8;
-
-/// One level of one or more topics or filters, with what ends there.
+/// One level of one or more filters, with what ends there.
 #[derive(Debug)]
 pub(crate) struct Node<V> {
     parent: u32,
-    /// This node's own level, to take it from its parent's children.
-    level: Box<str>,
-    children: Children,
+    /// How many literal levels lead on from here.
+    literals: u32,
+    /// The child for `+`, or [`ROOT`].
+    single: u32,
+    /// The child for `#`, or [`ROOT`].
+    multi: u32,
+    /// Its own level; empty for a wildcard, which its parent's field names.
+    level: Level,
     pub(crate) value: V,
-}
-
-#[derive(Debug)]
-enum Children {
-    Few(SmallVec<[u32; 1]>),
-    Many(HashMap<Box<str>, u32, foldhash::fast::RandomState>),
 }
 
 /// The arena.
@@ -33,17 +35,32 @@ enum Children {
 pub(crate) struct Tree<V> {
     nodes: Vec<Node<V>>,
     free: Vec<u32>,
+    /// Every node with a literal level.
+    literals: HashTable<u32>,
+    /// Clients choose the levels, so the hash has a secret of its own. Nothing that comes out depends on it.
+    hasher: RandomState,
 }
 
 impl<V: Default> Tree<V> {
     pub(crate) fn new() -> Self {
-        Self { nodes: vec![Node::new(ROOT, "")], free: Vec::new() }
+        Self {
+            nodes: vec![Node::new(ROOT, Level::EMPTY)],
+            free: Vec::new(),
+            literals: HashTable::new(),
+            hasher: RandomState::default(),
+        }
     }
 
     /// Nodes in use, the root included.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.nodes.len() - self.free.len()
+    }
+
+    /// Bytes of nodes and table. Levels that are too long for their node are not counted.
+    pub(crate) fn memory(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node<V>>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.literals.allocation_size()
     }
 
     pub(crate) fn get(&self, at: u32) -> Option<&Node<V>> {
@@ -54,38 +71,27 @@ impl<V: Default> Tree<V> {
         self.nodes.get_mut(index(at))
     }
 
-    /// The child of `at` for `level`.
-    pub(crate) fn child(&self, at: u32, level: &str) -> Option<u32> {
-        match &self.get(at)?.children {
-            Children::Few(few) => few.iter().copied().find(|child| self.level(*child) == level),
-            Children::Many(many) => many.get(level).copied(),
+    /// The child of `at` for a level of a topic, which is never a wildcard.
+    pub(crate) fn literal(&self, at: u32, level: &str) -> Option<u32> {
+        if self.get(at)?.literals == 0 {
+            return None;
         }
+        let level = level.as_bytes();
+        let is_it =
+            |child: &u32| self.get(*child).is_some_and(|node| node.parent == at && node.level.as_bytes() == level);
+        self.literals.find(hash(&self.hasher, at, level), is_it).copied()
     }
 
-    /// Every child of `at`, in the order of their levels.
-    pub(crate) fn children(&self, at: u32) -> Vec<u32> {
-        let mut children: Vec<u32> = match self.get(at).map(|node| &node.children) {
-            Some(Children::Few(few)) => few.to_vec(),
-            Some(Children::Many(many)) => many.values().copied().collect(),
-            None => Vec::new(),
-        };
-        children.sort_unstable_by(|a, b| self.level(*a).cmp(self.level(*b)));
-        children
-    }
-
-    pub(crate) fn level(&self, at: u32) -> &str {
-        self.get(at).map_or("", |node| &node.level)
-    }
-
-    /// The node of `text`, if it is there.
+    /// The node of the filter `text`, if it is there.
     pub(crate) fn find(&self, text: &str) -> Option<u32> {
         text.split('/').try_fold(ROOT, |at, level| self.child(at, level))
     }
 
-    /// The node of `text`, made where it is missing.
-    pub(crate) fn make(&mut self, text: &str) -> u32 {
-        text.split('/').fold(ROOT, |at, level| match self.child(at, level) {
-            Some(child) => child,
+    /// The node of the filter `text`, made where it is missing. `None` when there are 2^32 nodes already; they take
+    /// hundreds of gigabytes, so memory ends first.
+    pub(crate) fn make(&mut self, text: &str) -> Option<u32> {
+        text.split('/').try_fold(ROOT, |at, level| match self.child(at, level) {
+            Some(child) => Some(child),
             None => self.add_child(at, level),
         })
     }
@@ -94,75 +100,111 @@ impl<V: Default> Tree<V> {
     pub(crate) fn prune(&mut self, mut at: u32, is_empty: impl Fn(&V) -> bool) {
         while at != ROOT {
             let Some(node) = self.get_mut(at) else { return };
-            if !node.children.is_empty() || !is_empty(&node.value) {
+            if node.leads_on() || !is_empty(&node.value) {
                 return;
             }
-            let (parent, level) = (node.parent, std::mem::take(&mut node.level));
+            let parent = node.parent;
             node.value = V::default();
-            if let Some(parent) = self.get_mut(parent) {
-                match &mut parent.children {
-                    Children::Few(few) => few.retain(|child| *child != at),
-                    Children::Many(many) => {
-                        many.remove(&level);
-                    }
-                }
-                if parent.children.is_empty() {
-                    parent.children = Children::Few(SmallVec::new());
-                }
-            }
+            self.unlink(parent, at);
             self.free.push(at);
             at = parent;
         }
+        if self.len() == 1 {
+            self.give_back();
+        }
     }
 
-    fn add_child(&mut self, parent: u32, level: &str) -> u32 {
-        let node = Node::new(parent, level);
+    fn child(&self, at: u32, level: &str) -> Option<u32> {
+        match level {
+            "+" => self.get(at)?.single(),
+            "#" => self.get(at)?.multi(),
+            literal => self.literal(at, literal),
+        }
+    }
+
+    fn add_child(&mut self, parent: u32, level: &str) -> Option<u32> {
+        let own = if matches!(level, "+" | "#") { Level::EMPTY } else { Level::new(level) };
         let at = match self.free.pop() {
             Some(at) => {
-                if let Some(place) = self.get_mut(at) {
-                    *place = node;
-                }
+                *self.get_mut(at)? = Node::new(parent, own);
                 at
             }
             None => {
-                self.nodes.push(node);
-                // 2^32 nodes are hundreds of gigabytes: memory ends first.
-                u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX)
+                let at = u32::try_from(self.nodes.len()).ok()?;
+                self.nodes.push(Node::new(parent, own));
+                at
             }
         };
-        if let Some(Children::Few(few)) = self.get(parent).map(|node| &node.children)
-            && few.len() >= INLINE_CHILDREN
-        {
-            let many = few.iter().map(|child| (Box::from(self.level(*child)), *child)).collect();
-            if let Some(node) = self.get_mut(parent) {
-                node.children = Children::Many(many);
+        let above = self.get_mut(parent)?;
+        match level {
+            "+" => above.single = at,
+            "#" => above.multi = at,
+            literal => {
+                above.literals += 1;
+                let (nodes, hasher) = (&self.nodes, &self.hasher);
+                let again = |child: &u32| {
+                    nodes.get(index(*child)).map_or(0, |node| hash(hasher, node.parent, node.level.as_bytes()))
+                };
+                self.literals.insert_unique(hash(hasher, parent, literal.as_bytes()), at, again);
             }
         }
-        if let Some(node) = self.get_mut(parent) {
-            match &mut node.children {
-                Children::Few(few) => few.push(at),
-                Children::Many(many) => {
-                    many.insert(level.into(), at);
-                }
+        Some(at)
+    }
+
+    /// Takes the child `at` from `parent`, and its level from `at`.
+    fn unlink(&mut self, parent: u32, at: u32) {
+        let Some(above) = self.get_mut(parent) else { return };
+        if above.single == at {
+            above.single = ROOT;
+        } else if above.multi == at {
+            above.multi = ROOT;
+        } else if let Some(node) = self.get_mut(at) {
+            let level = std::mem::replace(&mut node.level, Level::EMPTY);
+            let hash = hash(&self.hasher, parent, level.as_bytes());
+            if let Ok(entry) = self.literals.find_entry(hash, |child| *child == at) {
+                entry.remove();
+            }
+            if let Some(above) = self.get_mut(parent) {
+                above.literals -= 1;
             }
         }
-        at
+    }
+
+    fn give_back(&mut self) {
+        self.nodes.truncate(1);
+        self.nodes.shrink_to_fit();
+        self.free = Vec::new();
+        self.literals = HashTable::new();
     }
 }
 
 impl<V: Default> Node<V> {
-    fn new(parent: u32, level: &str) -> Self {
-        Self { parent, level: level.into(), children: Children::Few(SmallVec::new()), value: V::default() }
+    fn new(parent: u32, level: Level) -> Self {
+        Self { parent, literals: 0, single: ROOT, multi: ROOT, level, value: V::default() }
     }
 }
 
-impl Children {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Few(few) => few.is_empty(),
-            Self::Many(many) => many.is_empty(),
-        }
+impl<V> Node<V> {
+    /// The child for `+`.
+    pub(crate) fn single(&self) -> Option<u32> {
+        (self.single != ROOT).then_some(self.single)
     }
+
+    /// The child for `#`.
+    pub(crate) fn multi(&self) -> Option<u32> {
+        (self.multi != ROOT).then_some(self.multi)
+    }
+
+    fn leads_on(&self) -> bool {
+        self.literals != 0 || self.single != ROOT || self.multi != ROOT
+    }
+}
+
+fn hash(hasher: &RandomState, parent: u32, level: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write_u32(parent);
+    hasher.write(level);
+    hasher.finish()
 }
 
 fn index(at: u32) -> usize {
@@ -176,25 +218,47 @@ mod tests {
     #[test]
     fn nodes_come_back_when_nothing_is_left_in_them() {
         let mut tree: Tree<Option<u8>> = Tree::new();
-        for n in 0..100 {
-            let at = tree.make(&format!("a/{n}/c"));
+        let empty = tree.memory();
+        let filters: Vec<String> = (0..100).flat_map(|n| [format!("a/{n}/+/c"), format!("+/{n}/#")]).collect();
+        for filter in &filters {
+            let at = tree.make(filter).unwrap();
             tree.get_mut(at).unwrap().value = Some(1);
         }
-        assert_eq!(tree.len(), 202);
-        for n in 0..100 {
-            let at = tree.find(&format!("a/{n}/c")).unwrap();
+        assert_eq!(tree.len(), 1 + 1 + 300 + 1 + 200);
+        for (n, filter) in filters.iter().enumerate() {
+            let at = tree.find(filter).unwrap();
             tree.get_mut(at).unwrap().value = None;
             tree.prune(at, Option::is_none);
+            assert_eq!(tree.find(filter), None);
+            assert!(filters[n + 1..].iter().all(|later| tree.find(later).is_some()));
         }
-        assert_eq!(tree.len(), 1);
-        assert_eq!(tree.find("a"), None);
+        assert_eq!((tree.len(), tree.memory()), (1, empty));
+    }
+
+    #[test]
+    fn freed_nodes_are_used_again() {
+        let mut tree: Tree<Option<u8>> = Tree::new();
+        tree.make("stays/here");
+        for n in 0..1_000 {
+            let at = tree.make(&format!("a/{n}/a level that is too long to be kept in place")).unwrap();
+            tree.prune(at, Option::is_none);
+        }
+        assert_eq!((tree.len(), tree.nodes.len()), (3, 6));
+    }
+
+    #[test]
+    fn a_wildcard_and_a_literal_of_one_node_are_different_children() {
+        let mut tree: Tree<Option<u8>> = Tree::new();
+        let all: Vec<_> = ["a/+", "a/#", "a/b", "a/"].iter().map(|filter| tree.make(filter).unwrap()).collect();
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+        assert_eq!(tree.literal(tree.find("a").unwrap(), ""), Some(all[3]));
     }
 
     #[test]
     fn the_deepest_topic_is_made_found_and_dropped() {
         let deep = "/".repeat(65_534);
         let mut tree: Tree<Option<u8>> = Tree::new();
-        let at = tree.make(&deep);
+        let at = tree.make(&deep).unwrap();
         assert_eq!(tree.find(&deep), Some(at));
         tree.prune(at, Option::is_none);
         assert_eq!(tree.len(), 1);
