@@ -129,7 +129,7 @@ async fn run(
     let now = broker.clock.now();
     let commits: Arc<CommitTimes> = Arc::default();
     let store = Box::new(TimedStore::new(MemoryStore::default(), Arc::clone(&commits)));
-    let engine = Engine::new(id, Arc::clone(&broker.engines), settings, store, crate::tls::seed(), now);
+    let engine = Engine::new(id, Arc::clone(&broker.engines), settings, store, now);
     let traffic: Arc<Traffic> = Arc::default();
     let sent = numbers.send((id, WorkerNumbers { engine: engine.stats(), traffic: Arc::clone(&traffic), commits }));
     drop(numbers);

@@ -73,17 +73,23 @@ proptest! {
         let mut bytes = Vec::new();
         packet.encode(version, &mut bytes).unwrap();
         // What changes shall be where the rules are, and not in a long payload.
-        prop_assume!(bytes.len() < 120);
+        if bytes.len() >= 120 {
+            return Ok(());
+        }
         for (at, value) in changes {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
         let Ok(Some(frame)) = Frame::split(&bytes, u32::MAX) else { return Ok(()) };
-        prop_assume!(frame.bytes.len() == bytes.len());
+        if frame.bytes.len() != bytes.len() {
+            return Ok(());
+        }
         let ours = Packet::decode(frame, version);
         // A CONNECT has the last word on its version with us; flowsdk believes what it was told.
         let told_otherwise = matches!(packet, Packet::Connect(_)) && bytes.get(8) != Some(&(version as u8 + 3));
-        prop_assume!(!told_otherwise);
+        if told_otherwise {
+            return Ok(());
+        }
         match (ours, through_flowsdk(&bytes, version)) {
             (Ok(_), Ok(_)) | (Err(_), Err(_)) => {}
             (Ok(ours), Err(error)) => {

@@ -71,7 +71,9 @@ proptest! {
     ) {
         let mut bytes = Vec::new();
         packet.encode(Version::V311, &mut bytes).unwrap();
-        prop_assume!(bytes.len() < 120);
+        if bytes.len() >= 120 {
+            return Ok(());
+        }
         for (at, value) in changes {
             let at = at.index(bytes.len());
             bytes[at] = value;

@@ -77,8 +77,7 @@ impl Engine {
         but: Option<SessionKey>,
         hops: u8,
     ) -> bool {
-        self.cursor = self.cursor.wrapping_add(1);
-        let Some(member) = group.pick_excluding(self.cursor, |key| Some(*key) == but) else { return false };
+        let Some(member) = group.pick_excluding(group.turn(), |key| Some(*key) == but) else { return false };
         let (key, checked) = (member.key, member.merged.checked);
         let delivery = delivery(message, &member.merged, Some(Arc::clone(group.filter())));
         if key.worker == self.worker.0 {

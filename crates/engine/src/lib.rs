@@ -78,8 +78,6 @@ pub struct Engine {
     log: LogBudget,
     outbox: Outbox,
     acks: PendingAcks,
-    /// Where the next share group begins to look for a member.
-    cursor: usize,
     /// The rules under which the subscriptions of this worker were granted.
     rules: u64,
     /// What sessions without a connection would write to; stays empty.
@@ -98,14 +96,12 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// The machine of `worker`, beginning at `now` with what `store` kept. `seed` decides where share groups begin to
-    /// choose.
+    /// The machine of `worker`, beginning at `now` with what `store` kept.
     pub fn new(
         worker: WorkerId,
         shared: Arc<Shared>,
         settings: Arc<Settings>,
         store: Box<dyn Store>,
-        seed: u64,
         now: Time,
     ) -> Self {
         let mut due = Due::default();
@@ -125,7 +121,6 @@ impl Engine {
             log: LogBudget::default(),
             outbox: Outbox::new(shared.workers),
             acks: PendingAcks::default(),
-            cursor: usize::try_from(seed).unwrap_or_default(),
             rules: shared.rules(),
             nowhere: Output::default(),
             stopping: false,

@@ -21,6 +21,8 @@ pub(crate) const CACHED_ROUTES: usize = 16 * 1024;
 
 /// Retained messages handed to a session at a time while it can take them.
 pub(crate) const REPLAY_CHUNK: usize = 64;
+/// Branches of the retained tree looked at under one lock: a filter like `+/alarm` may look at a million and find nothing.
+pub(crate) const REPLAY_VISITS: usize = 4_096;
 /// A session with more than this many messages waiting gets no further retained ones until it has caught up, so that a
 /// subscription to a million retained messages does not overflow its queue.
 pub(crate) const REPLAY_QUEUE: usize = 100;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
-use viaduct_codec::{FilterRef, Message, Time, TopicFilter, TopicName};
-use viaduct_router::Retained;
+use viaduct_codec::{FilterRef, Message, Time, TopicFilter};
+use viaduct_router::{Position, Retained};
 
-use crate::limits::SEGMENTS;
+use crate::limits::{REPLAY_VISITS, SEGMENTS};
 use crate::routes::{begins_with_wildcard, segment_of};
 use crate::settings::RetainedSettings;
 
@@ -38,7 +38,7 @@ pub(crate) struct RetainedMessages {
 pub(crate) struct Walk {
     filter: TopicFilter,
     segment: usize,
-    after: Option<TopicName>,
+    after: Option<Position>,
 }
 
 impl RetainedMessages {
@@ -104,13 +104,11 @@ impl RetainedMessages {
             if wanted == 0 {
                 return true;
             }
-            let before = found.len();
-            segment.read().matches_from(walk.filter.by_ref(), walk.after.as_ref(), wanted, found);
-            if found.len() - before >= wanted {
-                walk.after = found.last().map(|message| message.topic.clone());
+            let filter = walk.filter.by_ref();
+            walk.after = segment.read().matches_within(filter, walk.after.as_ref(), wanted, REPLAY_VISITS, found);
+            if walk.after.is_some() {
                 return true;
             }
-            walk.after = None;
             if !everywhere {
                 return false;
             }

@@ -190,3 +190,22 @@ fn message_expiry_counts_down_while_the_message_waits() {
     assert_eq!(got.len(), 2, "{got:?}");
     assert!(matches!(&got[1], Got::Publish { payload, expiry: Some(60), .. } if payload == b"long"), "{got:?}");
 }
+
+#[test]
+fn share_groups_whose_messages_alternate_give_every_member_its_turn() {
+    let mut world = World::new(1);
+    let mut members: Vec<_> = (0..4).map(|n| hello(&mut world, Version::V5, &format!("member-{n}"))).collect();
+    for (n, member) in members.iter_mut().enumerate() {
+        world.send(member, &[subscribe(if n < 2 { "$share/g/a" } else { "$share/g/b" }, QoS::AtMostOnce, None)]);
+        member.got();
+    }
+    let mut publisher = hello(&mut world, Version::V5, "publisher");
+    for _ in 0..10 {
+        world.send(&mut publisher, &[publish("a", b"", QoS::AtMostOnce, false, 0)]);
+        world.send(&mut publisher, &[publish("b", b"", QoS::AtMostOnce, false, 0)]);
+    }
+    for member in &mut members {
+        world.take(member);
+        assert_eq!(member.messages().len(), 5);
+    }
+}

@@ -41,7 +41,7 @@ impl World {
             .map(|worker| {
                 let store = Box::<MemoryStore>::default();
                 let worker = viaduct_engine::WorkerId(worker);
-                Engine::new(worker, Arc::clone(&shared), Arc::clone(&settings), store, 7, now)
+                Engine::new(worker, Arc::clone(&shared), Arc::clone(&settings), store, now)
             })
             .collect();
         Self { engines, terms: Arc::default(), shared, now, connections: 0 }
