@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use viaduct_tests::codec::QoS;
 use viaduct_tests::{
-    Broker, Client, Drill, Hello, Link, Mosquitto, Outcome, Outgoing, Peer, Proxy, Verdict, eventually,
+    Broker, Client, Drill, Hello, Link, Mosquitto, Outcome, Outgoing, Peer, Proxy, Tally, Verdict, eventually,
 };
 
 const BRIDGES: usize = 40;
@@ -62,6 +62,13 @@ impl Troubled {
 
 /// How the ends of their attempts are counted.
 const RESULTS: [&str; BRIDGES - WELL] = ["refused", "timed_out", "not_mqtt", "level_refused"];
+/// What the log says of each.
+const WORDS: [&[&str]; BRIDGES - WELL] = [
+    &["bridge \"b36\"", "the connection is refused"],
+    &["bridge \"b37\"", "no answer within 0.5 s"],
+    &["bridge \"b38\"", "not MQTT", "SSH"],
+    &["bridge \"b39\"", "no protocol level is taken", "closed the connection before CONNACK"],
+];
 
 /// Publishes `EACH` messages for every bridge, in turn.
 fn publish_for_all(client: &mut Client, prefix: &str) {
@@ -106,7 +113,7 @@ fn assert_counted(broker: &Broker, numbers: std::ops::Range<usize>, direction: &
 fn thirty_six_of_forty_bridges_do_not_notice_the_four_that_fail_and_those_come_back() {
     // Both kinds of remotes, the even bridges to one and the odd ones to the other.
     let viaduct_hub = Broker::start("");
-    let mosquitto_hub = Mosquitto::start("max_queued_messages 0\n");
+    let mosquitto_hub = Mosquitto::start("max_queued_messages 0\nset_tcp_nodelay true\n");
     let hubs = [viaduct_hub.address(), mosquitto_hub.as_ref().map_or(viaduct_hub.address(), |hub| hub.address())];
     let troubled = Troubled::new(hubs[0]);
     let mut config = String::new();
@@ -154,7 +161,9 @@ fn thirty_six_of_forty_bridges_do_not_notice_the_four_that_fail_and_those_come_b
         assert_eq!(edge.metric("viaduct_bridge_up", &labels), 0.0, "{name} is up");
         assert!(edge.metric("viaduct_bridge_last_error_timestamp_seconds", &labels) > 1.0e9, "{name} has no error");
     }
-    edge.wait_for_log(&["bridge \"b38\"", "not MQTT", "SSH"]);
+    for words in WORDS {
+        edge.wait_for_log(words);
+    }
 
     // They come back by themselves, with what waited, in order.
     troubled.come_back(hubs[0]);
@@ -203,20 +212,50 @@ fn a_remote_whose_system_does_not_answer_costs_its_own_bridge_a_time_out_and_no_
 /// Messages of each of two streams.
 const COUNT: u32 = 5000;
 const CUTS: usize = 5;
+/// What each broker in the middle is given, to the last message; ours takes a quarter of it.
+const LIMIT: Duration = Duration::from_secs(40);
 
-/// A and B with Debian's defaults, but for queues that would lose messages by themselves.
+/// Debian's defaults, but for queues that would lose messages by themselves.
 const ROOMY: &str = "max_queued_messages 0\nset_tcp_nodelay true\nlog_type none\nlog_type notice\nlog_type error\n";
+/// For A alone: mosquitto 2.0 reorders what has to wait for a place in its window.
+const NO_WINDOW: &str = "max_inflight_messages 0\n";
+/// How long B may keep to itself what its subscriber has had already.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// One broker in the middle, seen from B.
+struct Seen {
+    outcome: Outcome,
+    /// Both streams in the order that B was given them: a subscriber at QoS 0 gets each message when it comes, whereas
+    /// B, which has its window, reorders what it queues for the others.
+    at_least_once: Tally,
+    exactly_once: Tally,
+}
+
+impl Seen {
+    fn in_order(&self) -> bool {
+        [&self.at_least_once, &self.exactly_once].iter().all(|tally| tally.first_out_of_order().is_none())
+    }
+}
 
 /// Runs the drill from `a` to `b`, whose link to the middle `cut` breaks.
-fn drill(a: &Mosquitto, b: &Mosquitto, limit: Duration, cut: impl FnMut()) -> Outcome {
+fn drill(a: &Mosquitto, b: &Mosquitto, cut: impl FnMut()) -> Seen {
+    let mut witness = Hello::v5("witness").connect(b.address());
+    witness.subscribe("stream/#", QoS::AtMostOnce);
     let mut subscriber = Hello::v5("subscriber").persistent().connect(b.address());
     subscriber.subscribe("stream/#", QoS::ExactlyOnce);
-    Drill { source: a.address(), count: COUNT, cuts: CUTS, paced: true, patience: limit, limit }
-        .run(&mut subscriber, cut)
+    let outcome = Drill { source: a.address(), count: COUNT, cuts: CUTS, paced: true, patience: LIMIT, limit: LIMIT }
+        .run(&mut subscriber, cut);
+    let mut seen = Seen { outcome, at_least_once: Tally::default(), exactly_once: Tally::default() };
+    while seen.at_least_once.distinct() + seen.exactly_once.distinct() < seen.outcome.arrived()
+        && let Some(message) = witness.message_within(LINGER)
+    {
+        if message.topic == "stream/1" { &mut seen.at_least_once } else { &mut seen.exactly_once }.take(&message);
+    }
+    seen
 }
 
 fn ends() -> Option<(Mosquitto, Mosquitto)> {
-    Some((Mosquitto::start(ROOMY)?, Mosquitto::start(ROOMY)?))
+    Some((Mosquitto::start(&format!("{ROOMY}{NO_WINDOW}"))?, Mosquitto::start(ROOMY)?))
 }
 
 /// The link is refused until the middle has noticed and tried again, as `tried` counts.
@@ -229,7 +268,7 @@ fn cut(link: &Proxy, tried: impl Fn() -> f64) {
 
 /// The first cut leaves a backlog, and mosquitto 2.0 sends more from a backlog than the 20 messages that its peer takes
 /// from a 3.1.1 client: it is thrown out, and resends them all the next time.
-fn with_mosquitto() -> Option<Outcome> {
+fn with_mosquitto() -> Option<Seen> {
     let (a, b) = ends()?;
     let link = Proxy::to(b.address());
     let middle = Mosquitto::start(&format!(
@@ -242,10 +281,10 @@ fn with_mosquitto() -> Option<Outcome> {
     b.wait_for_log(&["New bridge connected"]);
     let tried = || middle.log().lines().filter(|line| line.contains("Connecting bridge (step 1) b")).count() as f64;
     // It limps on: every few seconds it connects, hands over a few messages, and is thrown out.
-    Some(drill(&a, &b, Duration::from_secs(25), || cut(&link, tried)))
+    Some(drill(&a, &b, || cut(&link, tried)))
 }
 
-fn with_viaduct() -> Option<Outcome> {
+fn with_viaduct() -> Option<Seen> {
     let (a, b) = ends()?;
     let link = Proxy::to(b.address());
     // 3.1.1 with the private bit, as mosquitto's bridges speak it.
@@ -261,30 +300,36 @@ fn with_viaduct() -> Option<Outcome> {
     a.wait_for_log(&["New bridge connected"]);
     b.wait_for_log(&["New bridge connected"]);
     let tried = || middle.metric("viaduct_bridge_connects_total", &[("bridge", "b"), ("result", "refused")]);
-    Some(drill(&a, &b, Duration::from_secs(60), || cut(&link, tried)))
+    Some(drill(&a, &b, || cut(&link, tried)))
 }
 
+/// mosquitto 2.0.11, Debian's, is known for a livelock here: a 3.1.1 client may not have more than 20 messages open with
+/// it, its own bridge resends more than that after a cut, is closed for it, and comes back with the same messages. What it
+/// gets through in its time is printed beside ours, and not judged: a mosquitto that is better one day fails nothing.
 #[test]
 fn the_drill_that_mosquitto_in_the_middle_does_not_survive_loses_nothing_here() {
     let theirs = std::thread::spawn(with_mosquitto);
     let Some(ours) = with_viaduct() else { return };
-    println!("of 2 x {COUNT} messages   arrived   QoS 1 twice   QoS 2 twice   cuts    took");
-    // Theirs is shown, not judged: a mosquitto that is better one day fails nothing here.
+    println!("each has {LIMIT:?} for the drill");
+    println!("of 2 x {COUNT} messages   arrived   QoS 1 twice   QoS 2 twice   in order   cuts     took");
     let theirs = theirs.join().ok().flatten();
-    for (name, outcome) in [("mosquitto", theirs.as_ref()), ("viaduct", Some(&ours))] {
-        let Some(outcome) = outcome else { continue };
+    for (name, seen) in [("mosquitto", theirs.as_ref()), ("viaduct", Some(&ours))] {
+        let Some(seen) = seen else { continue };
         println!(
-            "{name:>20} {:>11} {:>13} {:>13} {:>6} {:>5.1} s",
-            outcome.arrived(),
-            outcome.at_least_once.repeated(),
-            outcome.exactly_once.repeated(),
-            outcome.cuts,
-            outcome.took.as_secs_f64(),
+            "{name:>20} {:>11} {:>13} {:>13} {:>10} {:>6} {:>6.1} s",
+            seen.outcome.arrived(),
+            seen.outcome.at_least_once.repeated(),
+            seen.outcome.exactly_once.repeated(),
+            if seen.in_order() { "yes" } else { "no" },
+            seen.outcome.cuts,
+            seen.outcome.took.as_secs_f64(),
         );
     }
-    // Order is not looked at: both ends are mosquitto with its defaults, which reorders what it queues.
-    assert_eq!(ours.at_least_once.distinct(), COUNT as usize, "QoS 1 is lost");
-    assert_eq!(ours.exactly_once.distinct(), COUNT as usize, "QoS 2 is lost");
-    assert_eq!(ours.exactly_once.repeated(), 0, "QoS 2 came twice");
-    assert_eq!(ours.cuts, CUTS);
+    let outcome = &ours.outcome;
+    assert_eq!(outcome.at_least_once.distinct(), COUNT as usize, "QoS 1 is lost");
+    assert_eq!(outcome.exactly_once.distinct(), COUNT as usize, "QoS 2 is lost");
+    assert_eq!(outcome.exactly_once.repeated(), 0, "QoS 2 came twice");
+    assert_eq!(outcome.cuts, CUTS);
+    ours.at_least_once.assert_whole("QoS 1 as B was given it", COUNT);
+    ours.exactly_once.assert_exact("QoS 2 as B was given it", COUNT);
 }
