@@ -37,6 +37,7 @@ pub use check_files::check_files;
 pub use listener::BindError;
 pub use reload::SetupError;
 pub use run::run;
+pub use terms::{engine_settings, listener_terms};
 pub use tls::TlsFileError;
 
 /// The version of this broker.

@@ -11,7 +11,8 @@ use viaduct_session::server::Terms;
 use viaduct_session::{OnFull as SessionOnFull, QueueLimits};
 
 /// The settings of every engine.
-pub(crate) fn engine_settings(config: &Config) -> Arc<Settings> {
+#[must_use]
+pub fn engine_settings(config: &Config) -> Arc<Settings> {
     Arc::new(Settings {
         on_duplicate: match config.session.on_duplicate {
             OnDuplicate::TakeOver => viaduct_engine::OnDuplicate::TakeOver,
@@ -31,7 +32,8 @@ pub(crate) fn engine_settings(config: &Config) -> Arc<Settings> {
 }
 
 /// What clients of `listener` are offered.
-pub(crate) fn listener_terms(config: &Config, listener: &Listener) -> Arc<Terms> {
+#[must_use]
+pub fn listener_terms(config: &Config, listener: &Listener) -> Arc<Terms> {
     Arc::new(Terms { allowed_levels: listener.allowed_protocol_versions.clone(), ..base(config) })
 }
 

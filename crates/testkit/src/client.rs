@@ -15,6 +15,8 @@ pub struct Client {
     pub(crate) pending: Vec<u8>,
     received: Vec<u8>,
     mailbox: VecDeque<Got>,
+    /// Everything that came since it was asked for.
+    bytes: Vec<u8>,
     /// Whether the broker has decided to close.
     pub closed: bool,
 }
@@ -59,12 +61,17 @@ pub enum Got {
 
 impl Client {
     pub(crate) fn new(worker: usize, id: ConnectionId, version: Version) -> Self {
-        Self { worker, id, version, pending: Vec::new(), received: Vec::new(), mailbox: VecDeque::new(), closed: false }
+        Self { worker, id, version, pending: Vec::new(), received: Vec::new(), mailbox: VecDeque::new(), bytes: Vec::new(), closed: false }
     }
 
     /// Everything that came and was not taken yet, oldest first.
     pub fn got(&mut self) -> Vec<Got> {
         self.mailbox.drain(..).collect()
+    }
+
+    /// Everything that came and was not asked for here yet, as it came. It is in [`Client::got`] too.
+    pub fn bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 
     /// As [`Client::got`], only the PUBLISH packets, as topic and payload.
@@ -89,6 +96,7 @@ impl Client {
 
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         let mut used = 0;
         while let Some(frame) = Frame::split(self.received.get(used..).unwrap_or_default(), u32::MAX)
             .expect("the broker sends whole packets")

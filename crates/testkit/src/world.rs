@@ -74,6 +74,12 @@ impl World {
         self.now = end;
     }
 
+    /// The moment at which something happens by itself; `None` when nothing is due.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.engines.iter().filter_map(Engine::next_timeout).min()
+    }
+
     /// Opens a connection with this CONNECT; what came back is in the client. A newcomer that is held in a takeover
     /// storm is let in when its time comes, which moves the clock.
     ///
