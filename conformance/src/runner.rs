@@ -85,7 +85,7 @@ pub fn hold(conversation: &Conversation, wire: &mut dyn Wire) -> Result<(), Box<
         wire,
         connections: BTreeMap::new(),
         ignored: BTreeSet::new(),
-        variables: Variables::new(),
+        variables: Variables::from([("zero".to_owned(), 0)]),
         mark: Duration::ZERO,
         bystander: None,
         said: Vec::new(),

@@ -1,11 +1,13 @@
-//! Developer commands: `cargo xtask test` and `cargo xtask tidy`.
+//! Developer commands: `cargo xtask test`, `tidy`, `conformance`.
 //!
 //! Nothing of ours is depended on and nothing beyond the standard library is needed, so that this runs first on a fresh
 //! machine.
 
+mod conformance;
 mod house;
 mod set_up;
 mod source;
+mod statements;
 mod test;
 mod tidy;
 
@@ -14,6 +16,7 @@ use std::process::ExitCode;
 const HELP: &str = "cargo xtask <command>
 
   test [--no-set-up] [FILTER...]   sets up what the tests need, then runs all of them (or those that match)
+  conformance                      runs all tests and writes docs/conformance.md from those that prove statements
   tidy                             checks the rules of the house that a program can see
 ";
 
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.split_first() {
         Some((command, rest)) if command == "test" => test::run(rest),
+        Some((command, [])) if command == "conformance" => conformance::run(),
         Some((command, [])) if command == "tidy" => tidy::run(),
         _ => Err(HELP.to_owned()),
     };

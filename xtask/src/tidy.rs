@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::conformance::PAGE;
 use crate::house::{files, root};
 use crate::source::{before_tests, code, functions};
+use crate::statements::Statements;
 
 /// Lines that a room may have, its tests not counted.
 const FILE_LINES: usize = 700;
@@ -58,6 +60,7 @@ pub(crate) fn run() -> Result<(), String> {
     dead_files(&root, &sources, &mut breaches);
     machines(&root, &mut breaches);
     documents(&root, &mut breaches);
+    statements(&root, &mut breaches);
     if breaches.is_empty() {
         println!("tidy: {} source files, nothing to say", sources.len());
         return Ok(());
@@ -187,6 +190,16 @@ fn machines(root: &Path, breaches: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// Every statement has a test, every test a statement, and the page says so.
+fn statements(root: &Path, breaches: &mut Vec<String>) {
+    let statements = Statements::read(root);
+    let page = std::fs::read_to_string(root.join(PAGE)).unwrap_or_default();
+    if page != statements.page(&BTreeSet::new()) {
+        breaches.push(format!("{PAGE}: not what it would be made to, or a test failed; run `cargo xtask conformance`"));
+    }
+    breaches.extend(statements.breaches);
 }
 
 fn documents(root: &Path, breaches: &mut Vec<String>) {
