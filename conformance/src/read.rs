@@ -229,7 +229,11 @@ fn said(text: &str) -> Result<Act, String> {
         return Ok(Act::ExpectInAnyOrder { who, packets: vec![parse(packet)?] });
     }
     let packet = rest.strip_prefix('<').ok_or_else(unknown)?;
-    if packet.trim() == "close" { Ok(Act::ExpectClose { who }) } else { Ok(Act::Expect { who, packet: parse(packet)? }) }
+    if packet.trim() == "close" {
+        Ok(Act::ExpectClose { who })
+    } else {
+        Ok(Act::Expect { who, packet: parse(packet)? })
+    }
 }
 
 fn who(name: &str) -> Result<Who, String> {

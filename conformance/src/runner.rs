@@ -261,10 +261,17 @@ impl Talk<'_> {
             }
             let (came, ended) = (connection.came.clone(), connection.ended);
             if ended {
-                return if came.is_empty() { Ok(None) } else { Err(format!("the end of a packet is missing: {}", hex(&came))) };
+                return if came.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(format!("the end of a packet is missing: {}", hex(&came)))
+                };
             }
             if self.read(who, true)? == Came::Nothing {
-                return Err(format!("nothing came{}", if came.is_empty() { String::new() } else { format!(" after {}", hex(&came)) }));
+                return Err(format!(
+                    "nothing came{}",
+                    if came.is_empty() { String::new() } else { format!(" after {}", hex(&came)) }
+                ));
             }
         }
     }
@@ -323,8 +330,7 @@ impl Talk<'_> {
     /// Nothing that nobody expected is left on any connection.
     fn end(&mut self) -> Result<(), String> {
         self.check_bystander()?;
-        let open: Vec<Who> =
-            self.connections.keys().filter(|who| !self.ignored.contains(who)).cloned().collect();
+        let open: Vec<Who> = self.connections.keys().filter(|who| !self.ignored.contains(who)).cloned().collect();
         for who in open {
             while matches!(self.read(&who, false)?, Came::Bytes(_)) {}
             let came = self.connections.get(&who).map(|connection| connection.came.clone()).unwrap_or_default();

@@ -61,7 +61,16 @@ pub enum Got {
 
 impl Client {
     pub(crate) fn new(worker: usize, id: ConnectionId, version: Version) -> Self {
-        Self { worker, id, version, pending: Vec::new(), received: Vec::new(), mailbox: VecDeque::new(), bytes: Vec::new(), closed: false }
+        Self {
+            worker,
+            id,
+            version,
+            pending: Vec::new(),
+            received: Vec::new(),
+            mailbox: VecDeque::new(),
+            bytes: Vec::new(),
+            closed: false,
+        }
     }
 
     /// Everything that came and was not taken yet, oldest first.
