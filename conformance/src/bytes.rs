@@ -26,13 +26,13 @@ pub enum Part {
     /// Two bytes that a variable is bound to.
     Bind(String),
     /// After its length as a variable byte integer.
-    Sized(Vec<Part>),
+    Sized(Vec<Self>),
     /// After its length in two bytes.
-    Prefixed(Vec<Part>),
+    Prefixed(Vec<Self>),
     /// This often.
-    Repeated(Vec<Part>, usize),
+    Repeated(Vec<Self>, usize),
     /// One of these.
-    OneOf(Vec<Vec<Part>>),
+    OneOf(Vec<Vec<Self>>),
 }
 
 /// The largest number that a variable byte integer of four bytes holds, and so the largest rest of a packet.

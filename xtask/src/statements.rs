@@ -199,7 +199,10 @@ impl Statements {
             tests.len()
         );
         for (heading, about, statements) in &self.tables {
-            let _ = writeln!(out, "## {heading}\n\n{about}\n\n| id | binds | statement | tests | result |\n|---|---|---|---|---|");
+            let _ = writeln!(
+                out,
+                "## {heading}\n\n{about}\n\n| id | binds | statement | tests | result |\n|---|---|---|---|---|"
+            );
             for statement in statements {
                 let (tests, result) = self.cells(&statement.id, failed);
                 let id = statement.id.split_once(':').map_or(&*statement.id, |(_, id)| id);
@@ -271,7 +274,10 @@ mod tests {
     #[test]
     fn clauses_are_found_in_comments() {
         let mut all = Statements::default();
-        all.read_places("f", "a(); // MQTT-3.1.2-3, MQTT-3.1.2-4 of 3.1.1.\nlet x = \"MQTT-9.9.9-9\"; /// (MQTT-1.5.4-1)");
+        all.read_places(
+            "f",
+            "a(); // MQTT-3.1.2-3, MQTT-3.1.2-4 of 3.1.1.\nlet x = \"MQTT-9.9.9-9\"; /// (MQTT-1.5.4-1)",
+        );
         let found: Vec<&str> = all.places.keys().map(String::as_str).collect();
         assert_eq!(found, ["v4:3.1.2-4", "v5:1.5.4-1", "v5:3.1.2-3"]);
     }
