@@ -103,7 +103,7 @@ const PASSWORD_WITHOUT_USERNAME: &str = "a password needs a user name in 3.x";
 
 impl<'a> Connect<'a> {
     /// Reads it. Name and level decide before anything else is looked at, so that a client of another version is
-    /// refused for its version (MQTT-3.1.2-1, -2).
+    /// refused for its version (MQTT-3.1.2-1, MQTT-3.1.2-1 of 3.1.1, MQTT-3.1.2-2, MQTT-3.1.2-2 of 3.1.1).
     pub(crate) fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame.body);
         let level = level(&frame, &mut reader)?;
@@ -113,13 +113,14 @@ impl<'a> Connect<'a> {
             .map_err(|problem| problem.in_packet(PacketType::Connect))
     }
 
+    /// Everything of section 3.1 that can be seen in the packet (MQTT-3.1.4-1, MQTT-3.1.4-1 of 3.1.1).
     fn read(level: Level, mut reader: Reader<'a>) -> Result<Self, Problem> {
         let version = level.version();
         let flags = reader.u8("connect flags")?;
         check_flags(flags, version)?;
         let keep_alive = reader.u16("Keep Alive")?;
         let properties = if version.is_v5() { ConnectProperties::read(&mut reader)? } else { Default::default() };
-        let client_id = reader.text("ClientID")?; // MQTT-3.1.3-3, -4
+        let client_id = reader.text("ClientID")?; // MQTT-3.1.3-3, MQTT-3.1.3-4
         let will = if flags & flag::WILL == 0 { None } else { Some(Will::read(flags, version, &mut reader)?) };
         // In 3.1 the Remaining Length wins over the flags: a field that is not there any more was not sent.
         let gone = |reader: &Reader<'_>| version == Version::V31 && reader.is_empty();
@@ -202,9 +203,9 @@ fn check_flags(flags: u8, version: Version) -> Result<(), Problem> {
     let reserved = Problem::Malformed(Fault::Value { field: "connect flags", value: flags.into() });
     if version != Version::V31 {
         if flags & flag::RESERVED != 0 {
-            return Err(reserved); // MQTT-3.1.2-3
+            return Err(reserved); // MQTT-3.1.2-3, MQTT-3.1.2-3 of 3.1.1
         }
-        // MQTT-3.1.2-11, -13 (and -15 of 3.1.1). 3.1 disregards these bits when there is no will.
+        // MQTT-3.1.2-11, MQTT-3.1.2-13, MQTT-3.1.2-15 of 3.1.1. 3.1 disregards these bits when there is no will.
         if flags & flag::WILL == 0 && flags & flag::WILL_DETAILS != 0 {
             return Err(reserved);
         }
@@ -261,11 +262,12 @@ impl Properties for ConnectProperties<'_> {
 
 impl<'a> Will<'a> {
     fn read(flags: u8, version: Version, reader: &mut Reader<'a>) -> Result<Self, Problem> {
-        // MQTT-3.1.2-12 (-14 of 3.1.1)
+        // MQTT-3.1.2-12, MQTT-3.1.2-14 of 3.1.1
         let qos = QoS::from_bits(flags >> flag::WILL_QOS_SHIFT & 3)
             .ok_or(Problem::Malformed(Fault::Value { field: "will QoS", value: 3 }))?;
         let properties = if version.is_v5() { WillProperties::read(reader)? } else { WillProperties::default() };
-        let topic = reader.topic("will topic")?; // MQTT-3.1.3-11
+        // MQTT-3.1.2-9, MQTT-3.1.2-9 of 3.1.1: both are there. MQTT-3.1.3-11.
+        let topic = reader.topic("will topic")?;
         let payload = reader.binary("will payload")?;
         Ok(Self { topic, payload, qos, retain: flags & flag::WILL_RETAIN != 0, properties })
     }

@@ -98,8 +98,10 @@ impl PacketType {
         }
     }
 
-    /// Refuses other flags than the fixed ones (MQTT-2.1.3-1). In 3.1 DUP, QoS and RETAIN exist on every type, clients
-    /// set DUP when they repeat themselves, and nothing else in them means anything.
+    /// Refuses other flags than the fixed ones (MQTT-2.1.3-1; MQTT-2.2.2-1 of 3.1.1, MQTT-2.2.2-2 of 3.1.1; for each
+    /// packet MQTT-3.6.1-1, MQTT-3.6.1-1 of 3.1.1, MQTT-3.8.1-1, MQTT-3.8.1-1 of 3.1.1, MQTT-3.10.1-1,
+    /// MQTT-3.10.1-1 of 3.1.1, MQTT-3.14.1-1, MQTT-3.14.1-1 of 3.1.1, MQTT-3.15.1-1). In 3.1 DUP, QoS and RETAIN exist
+    /// on every type, clients set DUP when they repeat themselves, and nothing else in them means anything.
     pub(crate) const fn check_flags(self, flags: u8, version: Version) -> Result<(), Problem> {
         if flags == self.fixed_flags() || matches!(version, Version::V31) {
             Ok(())

@@ -342,7 +342,7 @@ pub(crate) trait Properties {
     fn write<O: Out>(&self, out: &mut O) -> Result<(), EncodeError>;
 }
 
-/// Appends a property section: its length, then the properties.
+/// Appends a property section: its length, 0 when there is none (MQTT-2.2.2-1), then the properties.
 pub(crate) fn write_section<O: Out>(properties: &impl Properties, out: &mut O) -> Result<(), EncodeError> {
     let size = section_size(properties)?;
     let length = u32::try_from(size).ok().and_then(VarInt::new).ok_or(EncodeError::PacketTooLong(size))?;
@@ -366,7 +366,7 @@ pub(crate) fn write_option<'a, T>(
     value.map_or(Ok(()), |value| write_property(property(value), out))
 }
 
-/// The User Properties of a packet, in wire order, still encoded: a checked stretch of property bytes in which
+/// The User Properties of a packet, in wire order (MQTT-3.3.2-18), still encoded: a checked stretch of property bytes in which
 /// everything that is not a User Property is skipped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UserProperties<'a> {

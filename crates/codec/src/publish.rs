@@ -59,20 +59,21 @@ impl<'a> Publish<'a> {
     #[inline]
     pub(crate) fn read(flags: u8, version: Version, mut reader: Reader<'a>) -> Result<Self, Problem> {
         let qos = QoS::from_bits(flags >> flag::QOS_SHIFT & 3)
-            .ok_or(Problem::Malformed(Fault::Value { field: "QoS", value: 3 }))?; // MQTT-3.3.1-4
+            .ok_or(Problem::Malformed(Fault::Value { field: "QoS", value: 3 }))?; // MQTT-3.3.1-4, MQTT-3.3.1-4 of 3.1.1
         let mut dup = flags & flag::DUP != 0;
         if dup && qos == QoS::AtMostOnce {
             if version != Version::V31 {
-                return Err(Problem::Malformed(Fault::Flags(flags))); // MQTT-3.3.1-2
+                return Err(Problem::Malformed(Fault::Flags(flags))); // MQTT-3.3.1-2, MQTT-3.3.1-2 of 3.1.1
             }
             dup = false; // 3.1 has no rule for it, and it can mean nothing
         }
+        // MQTT-3.3.2-1, MQTT-3.3.2-1 of 3.1.1: it comes first, and is text.
         let topic = match reader.topic("topic name") {
             Ok(topic) => Some(topic),
             Err(Problem::Protocol(Fault::Topic { error: TopicError::Empty, .. })) if version.is_v5() => None,
             Err(problem) => return Err(problem),
         };
-        // MQTT-2.2.1-2: no Packet Identifier at QoS 0.
+        // MQTT-2.2.1-2, MQTT-2.3.1-5 of 3.1.1: no Packet Identifier at QoS 0.
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
         let properties =
             if version.is_v5() { PublishProperties::read(&mut reader)? } else { PublishProperties::default() };
@@ -90,7 +91,8 @@ impl<'a> Publish<'a> {
         })
     }
 
-    /// The fixed-header flags. DUP at QoS 0 says nothing and is not written (MQTT-3.3.1-2).
+    /// The fixed-header flags. DUP at QoS 0 says nothing and is not written (MQTT-3.3.1-2, MQTT-4.3.1-1,
+    /// MQTT-4.3.1-1 of 3.1.1).
     pub(crate) const fn flags(&self) -> u8 {
         let dup = self.dup && !matches!(self.qos, QoS::AtMostOnce);
         (dup as u8 * flag::DUP) | self.qos.bits() << flag::QOS_SHIFT | (self.retain as u8 * flag::RETAIN)

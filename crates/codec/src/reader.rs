@@ -100,7 +100,8 @@ impl<'a> Reader<'a> {
         self.bytes(field, usize::from(size))
     }
 
-    /// A string: UTF-8 without surrogates (MQTT-1.5.4-1), no U+0000 (MQTT-1.5.4-2); U+FEFF stays (MQTT-1.5.4-3).
+    /// A string: UTF-8 without surrogates (MQTT-1.5.4-1, MQTT-1.5.3-1 of 3.1.1), no U+0000 (MQTT-1.5.4-2,
+    /// MQTT-1.5.3-2 of 3.1.1); U+FEFF stays (MQTT-1.5.4-3, MQTT-1.5.3-3 of 3.1.1).
     pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a str, Problem> {
         let bytes = self.binary(field)?;
         if memchr(0, bytes).is_some() {
@@ -109,7 +110,7 @@ impl<'a> Reader<'a> {
         utf8(field, bytes)
     }
 
-    /// A Packet Identifier; zero is a protocol error (MQTT-2.2.1-3).
+    /// A Packet Identifier; zero is a protocol error (MQTT-2.2.1-3, MQTT-2.3.1-1 of 3.1.1).
     pub(crate) fn packet_id(&mut self) -> Result<PacketId, Problem> {
         let value = self.u16("Packet Identifier")?;
         PacketId::new(value).ok_or(Problem::Protocol(Fault::Value { field: "Packet Identifier", value: 0 }))

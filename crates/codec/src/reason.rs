@@ -146,8 +146,8 @@ impl ReasonCode {
         })
     }
 
-    /// Whether the table of that packet names it (MQTT-3.4.2-1 and its like for the other packets). Who sends it is not
-    /// looked at. DISCONNECT takes 0x8C too: section 4.12 sends it there, though table 3.14.2.1 forgets it.
+    /// Whether the table of that packet names it (MQTT-3.2.2-8, MQTT-3.4.2-1, MQTT-3.5.2-1, MQTT-3.6.2-1, MQTT-3.7.2-1,
+    /// MQTT-3.9.3-2, MQTT-3.11.3-2, MQTT-3.14.2-1, MQTT-3.15.2-1). Who sends it is not looked at. DISCONNECT takes 0x8C too: section 4.12 sends it there, though table 3.14.2.1 forgets it.
     pub(crate) const fn belongs_in(self, kind: PacketType) -> bool {
         match kind {
             PacketType::Connack => matches!(

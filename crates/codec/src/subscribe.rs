@@ -90,7 +90,7 @@ impl<'a> Subscribe<'a> {
             subscribe.entries.push(SubscribeEntry { filter, options });
         }
         if subscribe.entries.is_empty() && version != Version::V31 {
-            return Err(Problem::rule(NO_FILTERS)); // MQTT-3.8.3-2 (-3 of 3.1.1)
+            return Err(Problem::rule(NO_FILTERS)); // MQTT-3.8.3-2, MQTT-3.8.3-3 of 3.1.1
         }
         Ok(subscribe)
     }
@@ -132,7 +132,7 @@ impl SubscribeOptions {
         let byte = reader.u8("subscription options")?;
         let reserved = if version.is_v5() { bit::RESERVED } else { bit::RESERVED_IN_3 };
         if byte & reserved != 0 {
-            // MQTT-3.8.3-5 (-4 of 3.1.1)
+            // MQTT-3.8.3-5, MQTT-3.8.3-4 of 3.1.1
             return Err(Problem::Malformed(Fault::Value { field: "subscription options", value: byte.into() }));
         }
         let qos = QoS::from_bits(byte & bit::QOS)

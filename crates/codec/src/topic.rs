@@ -1,7 +1,8 @@
 //! Topic names and topic filters: checked once, valid for ever (MQTT 5.0 section 4.7).
 //!
 //! In: text. Out: types that can only hold what the rules allow, and whether one filter matches one topic. Nothing
-//! here recurses, and the raw characters are compared, never a normal form (MQTT-4.7.3-4).
+//! here recurses, and the raw characters are compared, never a normal form (MQTT-4.7.3-4,
+//! MQTT-4.7.3-4 of 3.1.1).
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,25 +13,25 @@ use thiserror::Error;
 /// What is wrong with a topic name or a topic filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TopicError {
-    /// MQTT-4.7.3-1.
+    /// MQTT-4.7.3-1, MQTT-4.7.3-1 of 3.1.1.
     #[error("it is empty")]
     Empty,
-    /// MQTT-4.7.3-3.
+    /// MQTT-4.7.3-3, MQTT-4.7.3-3 of 3.1.1.
     #[error("it is longer than 65,535 bytes")]
     TooLong,
-    /// MQTT-4.7.3-2.
+    /// MQTT-4.7.3-2, MQTT-4.7.3-2 of 3.1.1.
     #[error("it contains U+0000")]
     Null,
-    /// MQTT-3.3.2-2: a topic name has no wildcards.
+    /// MQTT-3.3.2-2, MQTT-3.3.2-2 of 3.1.1, MQTT-4.7.0-1, MQTT-4.7.1-1 of 3.1.1: a topic name has no wildcards.
     #[error("a topic name may not contain the wildcard '{0}'")]
     Wildcard(char),
-    /// MQTT-4.7.1-1.
+    /// MQTT-4.7.1-1, MQTT-4.7.1-2 of 3.1.1.
     #[error("'#' must be the last level and stand alone in it")]
     MultiLevel,
-    /// MQTT-4.7.1-2.
+    /// MQTT-4.7.1-2, MQTT-4.7.1-3 of 3.1.1.
     #[error("'+' must stand alone in its level")]
     SingleLevel,
-    /// MQTT-4.8.2-1 and -2.
+    /// MQTT-4.8.2-1, MQTT-4.8.2-2.
     #[error(
         "a shared subscription is $share/<name>/<filter>, the name at least one character without '+', '#' and '/'"
     )]
@@ -133,7 +134,7 @@ impl<'a> FilterRef<'a> {
         let plain = match text.strip_prefix(SHARE_PREFIX) {
             None => text,
             Some(rest) => match rest.split_once('/') {
-                // MQTT-4.8.2-1 and -2: both parts are there, and the name has no wildcard.
+                // MQTT-4.8.2-1, MQTT-4.8.2-2: both parts are there, and the name has no wildcard.
                 Some((name, filter)) if !name.is_empty() && !filter.is_empty() && !name.contains(['+', '#']) => filter,
                 _ => return Err(TopicError::Share),
             },
@@ -166,7 +167,7 @@ impl<'a> FilterRef<'a> {
     #[must_use]
     pub fn matches(self, topic: TopicRef<'_>) -> bool {
         if topic.is_dollar() && self.0.starts_with(['+', '#']) {
-            return false; // MQTT-4.7.2-1
+            return false; // MQTT-4.7.2-1, MQTT-4.7.2-1 of 3.1.1
         }
         if self.0.starts_with(SHARE_PREFIX) {
             return false;
@@ -213,7 +214,7 @@ impl TopicFilter {
     }
 }
 
-/// MQTT-4.7.3-1 and -3.
+/// MQTT-4.7.3-1, MQTT-4.7.3-3.
 const fn check_size(text: &str) -> Result<(), TopicError> {
     match text.len() {
         0 => Err(TopicError::Empty),

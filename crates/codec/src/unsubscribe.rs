@@ -33,7 +33,7 @@ impl<'a> Unsubscribe<'a> {
             filters.push(reader.filter()?); // MQTT-3.10.3-1
         }
         if filters.is_empty() && version != Version::V31 {
-            return Err(Problem::rule(NO_FILTERS)); // MQTT-3.10.3-2
+            return Err(Problem::rule(NO_FILTERS)); // MQTT-3.10.3-2, MQTT-3.10.3-2 of 3.1.1
         }
         Ok(Self { packet_id, user_properties, filters })
     }
