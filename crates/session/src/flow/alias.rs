@@ -1,4 +1,5 @@
-//! Topic aliases of one connection, both directions (MQTT 5.0 section 3.3.2.3.4). They end with the connection.
+//! Topic aliases of one connection, both directions (MQTT 5.0 section 3.3.2.3.4). They end with the connection
+//! (MQTT-3.3.2-7).
 
 use std::num::NonZeroU16;
 
@@ -34,7 +35,7 @@ pub(crate) enum Form {
 }
 
 impl AliasesIn {
-    /// Aliases up to `maximum` are taken from now on.
+    /// Aliases up to `maximum` are taken from now on (MQTT-3.3.2-12).
     pub(crate) fn new(maximum: u16) -> Self {
         Self { maximum, topics: HashMap::new() }
     }
@@ -62,7 +63,7 @@ impl AliasesIn {
 }
 
 impl AliasesOut {
-    /// The peer takes aliases up to `maximum`.
+    /// The peer takes aliases up to `maximum`, 0 for none (MQTT-3.1.2-26, MQTT-3.1.2-27, MQTT-3.3.2-11).
     pub(crate) fn new(maximum: u16) -> Self {
         Self { maximum: maximum.min(ALIASES_OUT), aliases: HashMap::new() }
     }

@@ -1,6 +1,7 @@
 //! What the peer sends with QoS 1 and 2: which identifiers are open, and how much of what was granted is used.
 //!
-//! QoS 2 identifiers are session state and stay until PUBREL, however often the connection is cut (MQTT-4.3.3-10). How much
+//! QoS 2 identifiers are session state and stay until PUBREL, however often the connection is cut and whatever expires
+//! meanwhile (MQTT-4.3.3-10, MQTT-4.3.3-2 of 3.1.1, MQTT-4.3.3-13). How much
 //! of the receive maximum is used is counted anew on each connection.
 
 use std::collections::VecDeque;
@@ -67,6 +68,7 @@ impl Inbound {
         *self = Self { maximum: self.maximum, ..Self::default() };
     }
 
+    /// Every QoS 1 PUBLISH is a new message, whatever its DUP says (MQTT-4.3.2-5, MQTT-4.3.2-2 of 3.1.1).
     pub(crate) fn publish1(&mut self, id: PacketId) -> Result<(), Violation> {
         self.qos1.push_back(id);
         self.check()
@@ -108,7 +110,8 @@ impl Inbound {
         }
     }
 
-    /// PUBREL came, or a failing PUBREC goes: the identifier is free; `false` when it was not in use.
+    /// PUBREL came, or a failing PUBREC goes: the identifier is free and the next PUBLISH with it a new message
+    /// (MQTT-4.3.3-12); `false` when it was not in use.
     pub(crate) fn release(&mut self, id: PacketId) -> bool {
         let Some(received) = self.qos2.remove(&id) else { return false };
         self.qos2_here -= usize::from(received.here);

@@ -1,4 +1,4 @@
-//! Keep alive: how long silence is allowed (MQTT-3.1.2-22).
+//! Keep alive: how long silence is allowed (MQTT-3.1.2-22, MQTT-3.1.2-24 of 3.1.1).
 
 use std::time::Duration;
 

@@ -153,7 +153,8 @@ impl Flow {
         self.ids.release(id);
     }
 
-    /// Sends a message. QoS 1 and 2 only when [`Flow::is_open`].
+    /// Sends a message for the first time, DUP 0 (MQTT-4.3.2-2, MQTT-4.3.3-2, MQTT-4.3.3-1 of 3.1.1). QoS 1 and 2 only when
+    /// [`Flow::is_open`].
     pub(crate) fn send(
         &mut self,
         now: Time,
@@ -174,7 +175,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Sends again what an earlier connection left open, as much as window and output allow.
+    /// Sends again what an earlier connection left open, as much as window and output allow: PUBLISH with DUP
+    /// (MQTT-3.3.1-1, MQTT-3.3.1-1 of 3.1.1), PUBREL where PUBREC came, and then never PUBLISH (MQTT-4.3.3-5, MQTT-4.3.3-6).
     pub(crate) fn send_again(&mut self, now: Time, out: &mut Output) {
         while out.pending() < OUTPUT_HIGH_WATER {
             let Some(exchange) = self.outbound.next_again().cloned() else { return };
@@ -214,7 +216,8 @@ impl Flow {
         Ok(Some(Incoming { publish, alias }))
     }
 
-    /// Answers a PUBLISH with PUBACK or PUBREC. 3.x has no word for a failure: it hears a success (MQTT-3.3.5-2 of 3.1.1).
+    /// Answers a PUBLISH with PUBACK or PUBREC under its identifier (MQTT-3.3.4-1, MQTT-3.3.4-1 of 3.1.1, MQTT-2.2.1-5,
+    /// MQTT-2.3.1-6 of 3.1.1). 3.x has no word for a failure: it hears a success (MQTT-3.3.5-2 of 3.1.1).
     pub(crate) fn acknowledge(
         &mut self,
         id: PacketId,
@@ -250,6 +253,7 @@ impl Flow {
         match exchange.awaits {
             Awaits::Puback => Err(Violation::WrongAck { packet: PacketType::Pubrec, id }),
             Awaits::Pubrec if ack.reason.is_error() => Ok(self.over(place, ack.reason)),
+            // Answered as PUBRECs come, so PUBRELs keep their order (MQTT-4.6.0-4, MQTT-4.6.0-4 of 3.1.1).
             Awaits::Pubrec => {
                 exchange.awaits = Awaits::Pubcomp;
                 let token = exchange.token;
@@ -263,6 +267,7 @@ impl Flow {
         }
     }
 
+    /// Every PUBREL has its PUBCOMP (MQTT-4.3.3-11).
     pub(crate) fn pubrel(&mut self, ack: &Ack<'_>, out: &mut Output) {
         let known = self.inbound.release(ack.packet_id);
         let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
@@ -285,7 +290,8 @@ impl Flow {
     }
 
     /// Writes an acknowledgement, without its words when the peer does not want them or they make it too large
-    /// (MQTT-3.1.2-29, MQTT-3.4.2-2).
+    /// (MQTT-3.1.2-29, MQTT-3.4.2-2, MQTT-3.5.2-2, MQTT-3.6.2-2, MQTT-3.7.2-2). User Properties of its own it never has
+    /// (MQTT-3.4.2-3, MQTT-3.5.2-3, MQTT-3.6.2-3, MQTT-3.7.2-3).
     fn write_ack(&mut self, kind: PacketType, mut ack: Ack<'_>, out: &mut Output) {
         let packet = |ack| match kind {
             PacketType::Pubrec => Packet::Pubrec(ack),
@@ -314,7 +320,7 @@ impl Flow {
         let mut publish = delivery.message.to_publish(now);
         publish.qos = delivery.qos;
         publish.retain = delivery.retain;
-        publish.dup = dup; // Ours alone: what the publisher's said does not travel (MQTT-3.3.1-3).
+        publish.dup = dup; // Ours alone: what the publisher's said does not travel (MQTT-3.3.1-3, MQTT-3.3.1-3 of 3.1.1).
         publish.packet_id = id;
         let topic = delivery.message.topic.by_ref();
         let mut form = Form::Topic;

@@ -6,8 +6,8 @@
 //!                                  `---- PUBREC >= 0x80 --------------------------------> over
 //! ```
 //! A cut connection leaves every exchange where it is. On the next one they are sent again from the first, as many as the
-//! window allows, and only then anything new (MQTT-4.4.0-1, MQTT-4.6.0-1): so the peer never has more open than it takes,
-//! repetitions included.
+//! window allows, and only then anything new (MQTT-4.4.0-1, MQTT-4.4.0-1 of 3.1.1, MQTT-4.6.0-1, MQTT-4.6.0-1 of 3.1.1):
+//! so the peer never has more open than it takes, repetitions included.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,8 @@ pub(crate) struct Outbound {
     window: u16,
 }
 
-/// One message on its way.
+/// One message on its way: unacknowledged until the peer answers (MQTT-4.3.2-3, MQTT-4.3.2-1 of 3.1.1, MQTT-4.3.3-3), and
+/// whatever its expiry says meanwhile (MQTT-4.3.3-7).
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) id: PacketId,
@@ -54,7 +55,7 @@ impl Outbound {
         self.exchanges.len()
     }
 
-    /// Whether a new message may be sent: everything older was, and the window has room.
+    /// Whether a new message may be sent: everything older was, and the window has room (MQTT-3.3.4-9, MQTT-4.9.0-1).
     pub(crate) fn is_open(&self) -> bool {
         self.here == self.exchanges.len() && self.here < usize::from(self.window)
     }
@@ -81,7 +82,7 @@ impl Outbound {
         self.exchanges.iter_mut().enumerate().find(|(_, exchange)| exchange.id == id)
     }
 
-    /// The exchange at `place` is over.
+    /// The exchange at `place` is over, for good (MQTT-4.4.0-2), and with it its place in the window.
     pub(crate) fn finish(&mut self, place: usize) -> Option<Exchange> {
         let exchange = self.exchanges.remove(place)?;
         self.here -= usize::from(place < self.here);
@@ -98,7 +99,7 @@ impl Outbound {
     }
 
     /// Takes the QoS 1 messages of share groups that were not acknowledged. QoS 2 stays with the member that it began
-    /// with (MQTT-4.8.2-5).
+    /// with (MQTT-4.8.2-4, MQTT-4.8.2-5).
     pub(crate) fn take_shared(&mut self) -> Vec<Exchange> {
         let (taken, kept): (VecDeque<_>, _) = std::mem::take(&mut self.exchanges)
             .into_iter()

@@ -1,4 +1,5 @@
-//! Packet Identifiers of what this end sends: never zero, never one that is in use (MQTT-2.2.1-3, -4).
+//! Packet Identifiers of what this end sends: never zero, never one that is in use (MQTT-2.2.1-3, MQTT-2.2.1-4,
+//! MQTT-2.3.1-4 of 3.1.1, MQTT-4.3.2-1, MQTT-4.3.3-1).
 
 use smallvec::SmallVec;
 use viaduct_codec::PacketId;

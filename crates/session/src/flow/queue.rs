@@ -1,7 +1,8 @@
 //! Messages that wait for a window, a socket or a connection: bounded in number and bytes.
 //!
 //! QoS 0 waits apart from QoS 1 and 2, since it needs no window and must not wait for one (MQTT-4.9.0-2). Order is kept
-//! within each of the two, which is what the standard promises: per topic and QoS (MQTT-4.6.0-6).
+//! within each of the two, which is what the standard promises: per topic and QoS (MQTT-4.6.0-5, MQTT-4.6.0-5 of 3.1.1,
+//! MQTT-4.6.0-6, MQTT-4.6.0-6 of 3.1.1). What waits for somebody who is away is session state (MQTT-3.1.2-5 of 3.1.1).
 
 use std::collections::VecDeque;
 

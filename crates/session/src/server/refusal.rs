@@ -88,8 +88,8 @@ pub enum RefusalKind {
 }
 
 impl Refusal {
-    /// Refuses with `reason` in the words of `version`. 3.x has five; where none fits, the connection is closed
-    /// without an answer.
+    /// Refuses with `reason` in the words of `version`, never with Session Present (MQTT-3.2.2-4 of 3.1.1). 3.x has five
+    /// words; where none fits, the connection is closed without an answer (MQTT-3.2.2-6 of 3.1.1).
     #[must_use]
     pub fn new(version: Version, reason: ReasonCode, why: RefusalKind) -> Self {
         let connack = Connack { session_present: false, reason, properties: ConnackProperties::default() };

@@ -44,8 +44,9 @@ pub enum WillFate {
 /// What becomes of a will with `delay` seconds when the connection that left it ends, for a session that lives on for
 /// `session_expiry` seconds.
 ///
-/// 3.x publishes unless the client said goodbye (MQTT-3.1.2-8 and -10 of 3.1.1). 5.0 publishes unless the reason was 0x00
-/// (MQTT-3.14.4-3), after the delay or when the session ends, whichever is first (MQTT-3.1.2-8), and not when the session goes
+/// 3.x publishes unless the client said goodbye (MQTT-3.1.2-8 of 3.1.1, MQTT-3.1.2-10 of 3.1.1,
+/// MQTT-3.14.4-3 of 3.1.1). 5.0 publishes unless the reason was 0x00
+/// (MQTT-3.14.4-3, MQTT-3.1.2-10), after the delay or when the session ends, whichever is first (MQTT-3.1.2-8), and not when the session goes
 /// on within the delay (MQTT-3.1.3-9). `suppress_on_takeover` is the operator's wish that being taken over publishes none.
 #[must_use]
 pub fn will_fate(
