@@ -528,7 +528,7 @@ fn farewell(disconnect: &Disconnect<'_>) -> Ending {
     let reason = disconnect.reason;
     let words = disconnect.reason_string.map(str::to_owned);
     Ending::Error(match reason {
-        // It takes less than its CONNACK said: MQTT-3.2.2-11 and -14.
+        // It takes less than its CONNACK said: MQTT-3.2.2-11 and MQTT-3.2.2-14.
         ReasonCode::RETAIN_NOT_SUPPORTED | ReasonCode::QOS_NOT_SUPPORTED => return Ending::Wishes(reason),
         ReasonCode::SESSION_TAKEN_OVER => Error::TakenOver,
         ReasonCode::KEEP_ALIVE_TIMEOUT => Error::KeepAlive { by_remote: true },

@@ -68,7 +68,7 @@ pub enum Fault {
     /// Bytes are left after the last field.
     #[error("{0} bytes are left after the last field")]
     Trailing(usize),
-    /// A string is not UTF-8, or holds U+0000 (MQTT-1.5.4-1 and -2).
+    /// A string is not UTF-8, or holds U+0000 (MQTT-1.5.4-1 and MQTT-1.5.4-2).
     #[error("{0} is not valid UTF-8 without U+0000")]
     Text(&'static str),
     /// A topic name or filter breaks a rule.

@@ -28,7 +28,7 @@ const MAX_INFLIGHT_V3: u16 = 20;
 const MAX_INFLIGHT_V5: u16 = 1_000;
 /// The node's name on a machine whose own name cannot be one.
 const NODE_ID: &str = "viaduct";
-/// Session Expiry Interval that means "never" (MQTT-5.0 section 3.1.2.11.2).
+/// Session Expiry Interval that means "never" (MQTT 5.0 section 3.1.2.11.2).
 const NEVER: u32 = u32::MAX;
 
 /// Reads a configuration.

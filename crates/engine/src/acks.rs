@@ -1,6 +1,7 @@
 //! Acknowledgements that wait until the store has what they promise.
 //!
-//! PUBACK and PUBREC leave in the order in which the messages came (MQTT-4.6.0-2, -3), so while one waits, all later
+//! PUBACK and PUBREC leave in the order in which the messages came (MQTT-4.6.0-2, MQTT-4.6.0-2 of 3.1.1,
+//! MQTT-4.6.0-3, MQTT-4.6.0-3 of 3.1.1) and when the message is owned (MQTT-4.3.2-4, MQTT-4.3.3-8), so while one waits, all later
 //! ones of this worker wait behind it.
 
 use std::collections::VecDeque;

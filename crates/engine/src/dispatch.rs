@@ -25,7 +25,7 @@ pub(crate) fn levels(text: &str) -> usize {
 }
 
 impl Engine {
-    /// Hands `message` to everybody who hears it; whether anybody does.
+    /// Hands `message` to everybody who hears it (MQTT-4.5.0-1, MQTT-4.5.0-1 of 3.1.1); whether anybody does.
     pub(crate) fn dispatch(&mut self, now: Time, message: &Arc<Message>, publisher: Option<SessionKey>) -> bool {
         let routes = self.cache.look_up(&self.shared.routes, &message.topic);
         let mut heard = false;
@@ -208,7 +208,7 @@ impl Engine {
     /// Keeps or clears the retained message of a topic, if `message` asks for it and the limits allow it.
     pub(crate) fn retain(&mut self, message: &Arc<Message>) {
         if !message.retain || !self.settings.retained.enabled {
-            return;
+            return; // MQTT-3.3.1-8, MQTT-3.3.1-12 of 3.1.1
         }
         if !message.payload.is_empty() && self.is_memory_full() {
             self.stats.dropped(Dropped::Memory, 1);
@@ -292,12 +292,15 @@ impl Slot {
     }
 }
 
-/// The delivery of `message` under one session's merged subscriptions.
+/// The delivery of `message` under one session's merged subscriptions: one copy, at the highest QoS that they grant and no
+/// higher than its own (MQTT-3.8.4-8, MQTT-3.8.4-6 of 3.1.1, MQTT-4.8.2-3), with all of their identifiers
+/// (MQTT-3.3.4-3, MQTT-3.3.4-5).
 fn delivery(message: &Arc<Message>, merged: &Merged, group: Option<Arc<str>>) -> Delivery {
     Delivery {
         message: Arc::clone(message),
         qos: merged.qos.min(message.qos),
-        // A live message keeps RETAIN only for whoever asked for it (MQTT-3.3.1-12, -13).
+        // A live message keeps RETAIN only for whoever asked for it (MQTT-3.3.1-12, MQTT-3.3.1-13,
+        // MQTT-3.3.1-9 of 3.1.1).
         retain: message.retain && merged.retain_as_published,
         ids: merged.ids.clone(),
         group,

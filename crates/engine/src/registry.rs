@@ -1,4 +1,5 @@
-//! The sessions of one worker, by ClientID and by key. One session per ClientID, always: the map below is the proof.
+//! The sessions of one worker, by ClientID and by key. One session per ClientID, always: the map below is the proof
+//! (MQTT-3.1.3-2, MQTT-3.1.3-2 of 3.1.1).
 
 use std::sync::Arc;
 

@@ -55,7 +55,7 @@ impl Engine {
                     continue;
                 }
                 let qos = qos.min(message.qos);
-                // Retained messages that answer a subscription carry RETAIN 1 (MQTT-3.3.1-8).
+                // Retained messages that answer a subscription carry RETAIN 1 (MQTT-3.3.1-8 of 3.1.1).
                 let ids = id.into_iter().collect();
                 self.hand_over(now, index, Delivery { message, qos, retain: true, ids, group: None });
             }

@@ -56,7 +56,9 @@ impl RetainedMessages {
         (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 
-    /// Makes `message` the retained one of its topic; an empty payload clears (MQTT-3.3.1-6).
+    /// Makes `message` the retained one of its topic in place of another, whatever its QoS (MQTT-3.3.1-5, MQTT-3.3.1-5 of
+    /// 3.1.1, MQTT-3.3.1-7 of 3.1.1); an empty payload clears and is not kept itself (MQTT-3.3.1-6, MQTT-3.3.1-10 of 3.1.1,
+    /// MQTT-3.3.1-7, MQTT-3.3.1-11 of 3.1.1). No session owns them (MQTT-3.1.2-7 of 3.1.1).
     pub(crate) fn keep(&self, message: &Arc<Message>, limits: &RetainedSettings) -> Kept {
         let topic = message.topic.by_ref();
         let Some(segment) = self.segments.get(segment_of(topic.as_str())) else { return Kept::Refused };

@@ -13,6 +13,9 @@ use crate::registry::{Held, Slot};
 use crate::routes::behind_share;
 
 impl Engine {
+    /// One filter after the other, then one SUBACK under the identifier of the SUBSCRIBE with one reason for each, in their
+    /// order (MQTT-3.8.4-1, MQTT-3.8.4-1 of 3.1.1, MQTT-3.8.4-2, MQTT-3.8.4-2 of 3.1.1, MQTT-3.8.4-5, MQTT-3.8.4-4 of
+    /// 3.1.1, MQTT-3.8.4-6, MQTT-3.8.4-5 of 3.1.1, MQTT-3.8.4-7, MQTT-3.9.3-1, MQTT-3.9.3-1 of 3.1.1).
     pub(crate) fn handle_subscribe(&mut self, now: Time, index: usize, subscribe: &Subscribe<'_>) {
         let mut reasons = Vec::with_capacity(subscribe.entries.len());
         let mut retained = Vec::new();
@@ -74,6 +77,8 @@ impl Engine {
         let key = slot.key;
         let (client_id, persistent) = (slot.client_id.clone(), slot.session.session_expiry() > 0);
         self.shared.routes.subscribe(filter.by_ref(), key, Subscription { options, id, checked });
+        // From here on it is effective: SUBACK comes after. One that was held before is replaced and never missing
+        // meanwhile (MQTT-3.8.4-3, MQTT-3.8.4-3 of 3.1.1).
         if let Some(slot) = self.sessions.get_mut(index) {
             slot.subscriptions.insert(filter.clone(), held.clone());
         }
@@ -83,14 +88,17 @@ impl Engine {
             self.note_store_result("subscription", result);
         }
         let wanted = match options.retain_handling {
-            RetainHandling::Send => true,
-            RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
+            RetainHandling::Send => true,        // MQTT-3.3.1-9, MQTT-3.8.4-4, MQTT-3.3.1-6 of 3.1.1
+            RetainHandling::SendIfNew => is_new, // MQTT-3.3.1-10
+            RetainHandling::DoNotSend => false,  // MQTT-3.3.1-11
         };
         let is_shared = entry.filter.share().is_some(); // No retained messages for a share group.
         Ok((wanted && !is_shared).then_some((filter, held)))
     }
 
+    /// One filter after the other, then one UNSUBACK under the identifier of the UNSUBSCRIBE, whether anything was deleted or
+    /// not (MQTT-3.10.4-4, MQTT-3.10.4-4 of 3.1.1, MQTT-3.10.4-5, MQTT-3.10.4-5 of 3.1.1, MQTT-3.10.4-6,
+    /// MQTT-3.10.4-6 of 3.1.1, MQTT-3.11.3-1).
     pub(crate) fn handle_unsubscribe(&mut self, now: Time, index: usize, unsubscribe: &Unsubscribe<'_>) {
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
@@ -100,6 +108,9 @@ impl Engine {
         self.with_session(index, |session, output| session.unsuback(id, reasons, output));
     }
 
+    /// Deletes the subscription whose filter is the same, character by character (MQTT-3.10.4-1, MQTT-3.10.4-1 of 3.1.1).
+    /// What was sent for it and is not acknowledged goes on (MQTT-3.10.4-3, MQTT-3.10.4-3 of 3.1.1), nothing is added
+    /// (MQTT-3.10.4-2, MQTT-3.10.4-2 of 3.1.1).
     fn unsubscribe_one(&mut self, now: Time, index: usize, filter: FilterRef<'_>) -> ReasonCode {
         let Some(slot) = self.sessions.get_mut(index) else { return ReasonCode::UNSPECIFIED_ERROR };
         let Some(filter) = slot.mounted_filter(filter) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };

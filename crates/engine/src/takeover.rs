@@ -84,7 +84,8 @@ impl Engine {
         }
     }
 
-    /// Ends the connection that holds the session, so that `newcomer` can have it (MQTT-3.1.4-3).
+    /// Ends the connection that holds the session, so that `newcomer` can have it (MQTT-3.1.4-3,
+    /// MQTT-3.1.4-2 of 3.1.1).
     fn take_over(&mut self, now: Time, index: usize, newcomer: &Arrival, holder: &str) {
         let client_id = &newcomer.admission.client_id;
         self.stats.takeover(Takeover::TakenOver);

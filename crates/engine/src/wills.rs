@@ -29,6 +29,7 @@ impl Engine {
         }
         message.received = now;
         let message = Arc::new(message);
+        // MQTT-3.1.2-14, MQTT-3.1.2-16 of 3.1.1, MQTT-3.1.2-15, MQTT-3.1.2-17 of 3.1.1.
         self.retain(&message);
         self.dispatch(now, &message, Some(key));
     }

@@ -41,7 +41,8 @@ enum Own {
     Other(Box<Merged>),
 }
 
-/// Subscriptions of one subscriber as one: the highest QoS, every identifier (MQTT-3.3.4-2 to -4).
+/// Subscriptions of one subscriber as one: the highest QoS, every identifier (MQTT-3.3.4-2,
+/// MQTT-3.3.5-1 of 3.1.1, MQTT-3.3.4-4).
 ///
 /// Permission is asked of a subscriber and a topic, never of a QoS. A subscription that needs no check was granted
 /// because its holder may read every topic that it matches, so this topic too; the others, asked for the same topic,

@@ -110,7 +110,8 @@ impl<K: Copy + Ord> Subscriptions<K> {
 
     /// Adds everybody who hears `topic` to `into`.
     ///
-    /// A filter that begins with a wildcard does not match a topic that begins with `$` (MQTT-4.7.2-1).
+    /// Only what matches is found (MQTT-3.3.2-3, MQTT-3.3.2-3 of 3.1.1). A filter that begins with a wildcard does not match a
+    /// topic that begins with `$` (MQTT-4.7.2-1).
     pub fn matches(&self, topic: TopicRef<'_>, into: &mut Matches<K>) {
         // Paths that a `+` opened: a node, and the part of the topic that is still to be matched below it. Each level
         // opens one at most, and the latest is followed first, so there are never more than the topic has levels.

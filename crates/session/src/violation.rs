@@ -17,7 +17,7 @@ pub enum Violation {
         /// Why not.
         why: &'static str,
     },
-    /// More unacknowledged QoS 1 and 2 messages than were granted (MQTT-3.3.4-7, -9).
+    /// More unacknowledged QoS 1 and 2 messages than were granted (MQTT-3.3.4-7, MQTT-3.3.4-9).
     #[error("more than {granted} QoS 1 and 2 messages are unacknowledged, the receive maximum that was announced")]
     ReceiveMaximumExceeded {
         /// The receive maximum.
@@ -49,7 +49,7 @@ pub enum Violation {
     /// A server may not change the session expiry in DISCONNECT (MQTT-3.14.2-2).
     #[error("a server may not send a session expiry in DISCONNECT")]
     SessionExpiryFromServer,
-    /// The server holds a session for a client that asked for a new one (MQTT-3.2.2-2, -4).
+    /// The server holds a session for a client that asked for a new one (MQTT-3.2.2-2, MQTT-3.2.2-4).
     #[error("the server says that it has a session, although a clean start was asked for")]
     SessionPresent,
     /// An acknowledgement of another kind than the message needs.
