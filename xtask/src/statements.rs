@@ -151,7 +151,8 @@ impl Statements {
                 let end = after.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-').unwrap_or(after.len());
                 let (clause, after) = after.split_at(end);
                 let clause = clause.trim_end_matches(['.', '-']);
-                let version = if after.starts_with(" of 3.1.1") { "v4" } else { "v5" };
+                // The words may stand on two lines.
+                let version = if after.starts_with(" of 3.1.1") || after == " of" { "v4" } else { "v5" };
                 self.places.entry(format!("{version}:{clause}")).or_default().insert(file.to_owned());
             }
         }
