@@ -13,10 +13,13 @@ use crate::run::read_token;
 #[must_use]
 pub fn check_files(config: &Config) -> Vec<SetupError> {
     let mut errors = Vec::new();
-    errors.extend(load_users(config.auth.password_file.as_deref()).err().map(SetupError::from));
+    let users = load_users(config.auth.password_file.as_deref()).unwrap_or_else(|error| {
+        errors.push(SetupError::from(error));
+        None
+    });
     errors.extend(load_authorizer(config.auth.acl_file.as_deref()).err().map(SetupError::from));
     for listener in &config.listeners {
-        errors.extend(reload::policy(config, listener).err().map(SetupError::from));
+        errors.extend(reload::policy(config, listener, users.as_ref()).err().map(SetupError::from));
     }
     for bridge in &config.bridges {
         let plan = reload::plans(config, None, "", BridgeStatus::new, |name| name == bridge.name);

@@ -1,8 +1,10 @@
-//! From accept to the session's worker: TLS, CONNECT, admission, login.
+//! From accept to the session's worker: TLS, CONNECT, admission, login or enhanced authentication.
 //!
 //! In: a socket that nobody has read from. Out: an admitted, authenticated connection in its worker's mailbox, or a
 //! refusal that says why, to the peer and in the log. All of it within `limits.connect_timeout`. Must never: keep a byte
-//! more than CONNECT may have, or tell a stranger why a login failed.
+//! more than one packet may have, or tell a stranger why a login failed.
+
+mod enhanced;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use viaduct_codec::{ClientId, Connect, DecodeError, Frame, Level, Looks, Packet, ReasonCode, Version};
-use viaduct_engine::{Arrival, Identity};
+use viaduct_engine::{Arrival, Identity, Reauthenticate};
 use viaduct_session::server::{Admission, Refusal, admit};
 
 use crate::auth::{Credentials, LoginResult};
@@ -26,6 +28,8 @@ use crate::state::{ListenerState, Place, Policy};
 use crate::tls;
 use crate::transport::Transport;
 use crate::worker::Worker;
+
+use enhanced::Conversation;
 
 /// The first byte of every CONNECT.
 const CONNECT: u8 = 0x10;
@@ -47,6 +51,16 @@ struct Greeting {
     listener: Arc<ListenerState>,
     policy: Arc<Policy>,
     peer: SocketAddr,
+}
+
+/// A connection whose client is known.
+struct Entry {
+    transport: Transport,
+    /// What came behind the packets that were read.
+    rest: Vec<u8>,
+    identity: Identity,
+    credential: Option<u64>,
+    reauthentication: Option<Box<dyn Reauthenticate>>,
 }
 
 /// Why nobody was let in.
@@ -82,7 +96,7 @@ pub(crate) async fn greet(worker: Rc<Worker>, accepted: Accepted) {
     };
     let result = greeted.unwrap_or_else(|_| {
         let why =
-            format!("no CONNECT within {} s (limits.connect_timeout)", greeting.policy.connect_timeout.as_secs_f64());
+            format!("not let in within {} s (limits.connect_timeout)", greeting.policy.connect_timeout.as_secs_f64());
         Err(Turned::away(None, ConnectResult::TimedOut, why))
     });
     worker.hellos.set(worker.hellos.get() - 1);
@@ -96,7 +110,8 @@ impl Greeting {
     async fn run(&self, tcp: std::net::TcpStream) -> Result<(Transport, Box<Arrival>, Vec<u8>), Turned> {
         let mut transport = self.secure(tcp).await?;
         let mut buffer = Vec::new();
-        let length = self.read_connect(&mut transport, &mut buffer).await?;
+        let mut held = Held { worker: &self.worker, bytes: 0 };
+        let length = self.read_connect(&mut transport, &mut buffer, &mut held).await?;
         let rest = buffer.split_off(length);
         let frame = Frame::split(&buffer, self.policy.terms.maximum_packet_size);
         let connect = match frame.map(|frame| frame.map(|frame| Packet::decode(frame, Version::V5))) {
@@ -106,7 +121,7 @@ impl Greeting {
         };
         let level = connect.level;
         let now = self.worker.now();
-        let admission = match admit(&connect, &self.policy.terms, now, assign) {
+        let mut admission = match admit(&connect, &self.policy.terms, now, assign) {
             Ok(admission) => admission,
             Err(refusal) => return Err(self.refused(Some(level), &refusal, transport)),
         };
@@ -116,18 +131,17 @@ impl Greeting {
             let answer = Some((refusal.answer, transport));
             return Err(Turned { level: Some(level), result: ConnectResult::RefusedConnect, why: Some(why), answer });
         }
-        let identity = match self.log_in(&connect, &admission, &transport).await {
-            Ok(identity) => identity,
-            Err((reason, why)) => {
-                let refusal = Refusal::after_admission(&admission, reason);
-                let answer = Some((refusal.answer, transport));
-                return Err(Turned { level: Some(level), result: ConnectResult::RefusedLogin, why: Some(why), answer });
-            }
+        let entry = if admission.authentication.is_some() {
+            let conversation = Conversation { greeting: self, transport, rest, held };
+            conversation.authenticate(&connect, &mut admission).await?
+        } else {
+            self.log_in(&connect, &admission, transport, rest).await?
         };
-        let credential = identity.username.as_deref().and_then(|name| self.credential(name, &transport));
+        let Entry { transport, rest, identity, credential, reauthentication } = entry;
         let arrival = Arrival {
             admission,
             credential,
+            reauthentication,
             identity,
             peer: self.peer.to_string().into(),
             listener: Arc::clone(&self.listener.name),
@@ -169,32 +183,14 @@ impl Greeting {
     }
 
     /// Reads until CONNECT is whole; its length. Noise is recognised at its first bytes.
-    async fn read_connect(&self, transport: &mut Transport, buffer: &mut Vec<u8>) -> Result<usize, Turned> {
-        let mut held = Held { worker: &self.worker, bytes: 0 };
+    async fn read_connect(
+        &self,
+        transport: &mut Transport,
+        buffer: &mut Vec<u8>,
+        held: &mut Held<'_>,
+    ) -> Result<usize, Turned> {
         loop {
-            let read = std::future::poll_fn(|cx| {
-                self.worker.with_scratch(|scratch| {
-                    let read = transport.poll_read(cx, scratch);
-                    if let Poll::Ready(Ok(read)) = read {
-                        buffer.extend_from_slice(scratch.get(..read).unwrap_or_default());
-                    }
-                    read
-                })
-            })
-            .await;
-            match read {
-                Ok(0) | Err(_) => {
-                    return Err(Turned { level: None, result: ConnectResult::Closed, why: None, answer: None });
-                }
-                Ok(read) => {
-                    self.worker.traffic.bytes_received.add(read as u64);
-                    held.grow(read);
-                }
-            }
-            if held.is_too_much() {
-                let why = "too many connections that have not sent all of CONNECT hold too much memory";
-                return Err(Turned::away(None, ConnectResult::TooMany, why));
-            }
+            self.fill(transport, buffer, held).await?;
             if buffer.first() != Some(&CONNECT) {
                 return Err(self.not_mqtt(Looks::like(buffer)));
             }
@@ -207,6 +203,32 @@ impl Greeting {
                 }
             }
         }
+    }
+
+    /// Waits for more bytes and appends them to `buffer`.
+    async fn fill(&self, transport: &mut Transport, buffer: &mut Vec<u8>, held: &mut Held<'_>) -> Result<(), Turned> {
+        let read = std::future::poll_fn(|cx| {
+            self.worker.with_scratch(|scratch| {
+                let read = transport.poll_read(cx, scratch);
+                if let Poll::Ready(Ok(read)) = read {
+                    buffer.extend_from_slice(scratch.get(..read).unwrap_or_default());
+                }
+                read
+            })
+        })
+        .await;
+        match read {
+            Ok(0) | Err(_) => return Err(Turned::gone()),
+            Ok(read) => {
+                self.worker.traffic.bytes_received.add(read as u64);
+                held.grow(read);
+            }
+        }
+        if held.is_too_much() {
+            let why = "too many connections that are not let in yet hold too much memory";
+            return Err(Turned::away(None, ConnectResult::TooMany, why));
+        }
+        Ok(())
     }
 
     fn not_mqtt(&self, looks: Looks) -> Turned {
@@ -246,7 +268,28 @@ impl Greeting {
         format!("it offers protocol level {offered}, allowed are {}", allowed.join(", "))
     }
 
+    /// Login by the user name and password of CONNECT, or by certificate.
     async fn log_in(
+        &self,
+        connect: &Connect<'_>,
+        admission: &Admission,
+        transport: Transport,
+        rest: Vec<u8>,
+    ) -> Result<Entry, Turned> {
+        match self.identify(connect, admission, &transport).await {
+            Ok(identity) => {
+                let credential = identity.username.as_deref().and_then(|name| self.credential(name, &transport));
+                Ok(Entry { transport, rest, identity, credential, reauthentication: None })
+            }
+            Err((reason, why)) => {
+                let refusal = Refusal::after_admission(admission, reason);
+                let (level, result) = (Some(admission.level), ConnectResult::RefusedLogin);
+                Err(Turned { level, result, why: Some(why), answer: Some((refusal.answer, transport)) })
+            }
+        }
+    }
+
+    async fn identify(
         &self,
         connect: &Connect<'_>,
         admission: &Admission,
@@ -349,6 +392,11 @@ impl Drop for Held<'_> {
 }
 
 impl Turned {
+    /// The peer went away; there is nothing to say about it.
+    fn gone() -> Self {
+        Self { level: None, result: ConnectResult::Closed, why: None, answer: None }
+    }
+
     fn away(level: Option<Level>, result: ConnectResult, why: impl Into<String>) -> Self {
         Self { level, result, why: Some(why.into()), answer: None }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use thiserror::Error;
 use viaduct_config::{Config, changes};
 
-use crate::auth::{AuthFileError, load_authorizer, load_users};
+use crate::auth::{AuthFileError, PasswordFile, SCRAM, load_authorizer, load_users};
 use crate::bridge::{self, BridgePlan, BridgeStatus, PlanError};
 use crate::listener::BindError;
 use crate::mailbox::Letter;
@@ -50,11 +50,17 @@ pub enum SetupError {
     },
 }
 
-/// What `listener` does with who comes.
-pub(crate) fn policy(config: &Config, listener: &viaduct_config::Listener) -> Result<Arc<Policy>, TlsFileError> {
+/// What `listener` does with who comes, when the users are `users`.
+pub(crate) fn policy(
+    config: &Config,
+    listener: &viaduct_config::Listener,
+    users: Option<&PasswordFile>,
+) -> Result<Arc<Policy>, TlsFileError> {
     let tls = listener.tls.as_ref().map(|tls| tls::server_config(&listener.name, tls)).transpose()?;
+    // Without a user who has a secret nobody could be proven.
+    let methods = users.and_then(PasswordFile::scram_shape).map(|_| SCRAM.into()).into_iter().collect();
     Ok(Arc::new(Policy {
-        terms: listener_terms(config, listener),
+        terms: listener_terms(config, listener, methods),
         allow_anonymous: listener.allow_anonymous,
         mountpoint: listener.mountpoint.as_deref().map(Arc::from),
         tls,
@@ -101,7 +107,7 @@ pub(crate) fn apply(broker: &Broker, old: &Config, new: &Config, origin: &str) -
         // Whether TLS is spoken at all is part of the socket's promise and waits for a restart.
         let was_tls = state.policy.load().tls.is_some();
         if listener.tls.is_some() == was_tls {
-            policies.push((Arc::clone(state), policy(new, listener)?));
+            policies.push((Arc::clone(state), policy(new, listener, users.as_ref())?));
         }
     }
     // Limits are in a bridge's plan too, but a bridge is only disturbed when its own keys changed, or its files.

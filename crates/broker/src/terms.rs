@@ -31,10 +31,11 @@ pub fn engine_settings(config: &Config) -> Arc<Settings> {
     })
 }
 
-/// What clients of `listener` are offered.
+/// What clients of `listener` are offered, with these methods of enhanced authentication.
 #[must_use]
-pub fn listener_terms(config: &Config, listener: &Listener) -> Arc<Terms> {
-    Arc::new(Terms { allowed_levels: listener.allowed_protocol_versions.clone(), ..base(config) })
+pub fn listener_terms(config: &Config, listener: &Listener, authentication_methods: Vec<Arc<str>>) -> Arc<Terms> {
+    let allowed_levels = listener.allowed_protocol_versions.clone();
+    Arc::new(Terms { allowed_levels, authentication_methods, ..base(config) })
 }
 
 /// What the local half of a bridge is offered, with the queue that the bridge has of its own.
@@ -73,6 +74,7 @@ fn base(config: &Config) -> Terms {
             max_age: None,
             on_full: on_full(config.session.on_full),
         },
+        authentication_methods: Vec::new(),
     }
 }
 

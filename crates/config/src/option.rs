@@ -349,7 +349,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "What the store may take on disk; then QoS 1 and 2 to persistent sessions is refused. Not used yet."),
 
     opt(Table::Auth, "password_file", Path, unset("\"/etc/viaduct/passwd\"", "nobody has a password"), Live,
-        "Users and password hashes, mosquitto's format; made by `viaduct passwd`. Read again on reload."),
+        "Users and password hashes, mosquitto's format; made by `viaduct passwd`. With a user made by `viaduct passwd --scram` in it, 5.0 clients may use SCRAM-SHA-256. Read again on reload."),
     opt(Table::Auth, "acl_file", Path, unset("\"/etc/viaduct/acl\"", "everybody may do everything but write $SYS"), Live,
         "Who may publish and subscribe to what, mosquitto's format. Read again on reload."),
     opt(Table::Auth, "jwt", Text, Reserved { example: "{ key_file = \"/etc/viaduct/jwt.pem\" }" }, Restart,

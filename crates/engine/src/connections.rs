@@ -9,6 +9,7 @@ use viaduct_codec::{ReasonCode, Time};
 use viaduct_session::Output;
 
 use crate::key::ConnectionId;
+use crate::reauth::Reauthentication;
 
 /// Why the engine ends a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct Connection {
     /// PUBLISH packets since `rate_since`, for the message rate.
     pub(crate) rate_count: u32,
     pub(crate) rate_since: Time,
+    /// Its method, if it came in by enhanced authentication.
+    pub(crate) reauthentication: Option<Reauthentication>,
     dirty: bool,
 }
 
@@ -96,6 +99,7 @@ impl Connections {
             max_packet_size,
             rate_count: 0,
             rate_since: now,
+            reauthentication: None,
             dirty: false,
         });
         self.by_id.insert(id, index);

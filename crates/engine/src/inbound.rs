@@ -97,12 +97,7 @@ impl Engine {
                 let ending = if reason == ReasonCode::NORMAL_DISCONNECTION { Ending::Normal } else { Ending::WithWill };
                 self.end_connection(now, index, None, CloseReason::Disconnected(reason), ending);
             }
-            Some(Ok(Event::Auth(_))) => {
-                // No method was agreed on in CONNECT, so there is nothing to go on with (MQTT-4.12.0-6).
-                let what = "AUTH came although CONNECT named no authentication method".to_owned();
-                let reason = ReasonCode::PROTOCOL_ERROR;
-                self.close_for(now, index, reason, what);
-            }
+            Some(Ok(Event::Auth(auth))) => self.handle_auth(now, connection, index, &auth),
             Some(Err(violation)) => self.violate(now, index, &violation),
         }
     }
@@ -112,7 +107,7 @@ impl Engine {
         self.close_for(now, index, violation.reason(), violation.to_string());
     }
 
-    fn close_for(&mut self, now: Time, index: usize, reason: ReasonCode, what: String) {
+    pub(crate) fn close_for(&mut self, now: Time, index: usize, reason: ReasonCode, what: String) {
         if let Some(slot) = self.sessions.get(index) {
             let peer = self.peer(index).unwrap_or_default();
             self.log.line(now, |more| {

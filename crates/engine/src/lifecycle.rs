@@ -14,6 +14,7 @@ use crate::connections::CloseReason;
 use crate::due::Timer;
 use crate::key::{ConnectionId, SessionKey};
 use crate::limits::STALE_DEADLINES;
+use crate::reauth::{Reauthenticate, Reauthentication};
 use crate::registry::Identity;
 use crate::stats::Dropped;
 
@@ -34,6 +35,8 @@ pub struct Arrival {
     pub mountpoint: Option<Arc<str>>,
     /// What its listener offers.
     pub terms: Arc<Terms>,
+    /// What it may authenticate with again, if CONNECT named a method.
+    pub reauthentication: Option<Box<dyn Reauthenticate>>,
     /// Set by the engine when it was held; `None` at first.
     pub waited_until: Option<Time>,
 }
@@ -41,7 +44,8 @@ pub struct Arrival {
 impl Engine {
     /// Gives the connection its session, new or resumed.
     pub(crate) fn attach(&mut self, now: Time, id: ConnectionId, arrival: Arrival) {
-        let Arrival { admission, identity, peer, listener, mountpoint, terms, credential, .. } = arrival;
+        let Arrival { admission, identity, peer, listener, mountpoint, terms, credential, reauthentication, .. } =
+            arrival;
         let client_id = admission.client_id.clone();
         if let Some(index) = self.sessions.by_client(client_id.as_str()) {
             // A session belongs to whoever made it: another user with the same ClientID gets a new one, never the queue
@@ -67,6 +71,7 @@ impl Engine {
         let shares: Vec<_> = slot.subscriptions.keys().filter(|f| f.by_ref().share().is_some()).cloned().collect();
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.session = Some(index);
+            connection.reauthentication = reauthentication.map(Reauthentication::new);
         }
         if resumed.is_some() {
             self.stats.sessions_disconnected.sub(1);

@@ -55,6 +55,8 @@ pub enum Got {
     Pingresp,
     /// DISCONNECT.
     Disconnect(ReasonCode),
+    /// AUTH: reason, method, data.
+    Auth(ReasonCode, String, Vec<u8>),
     /// Anything else, by its debug form.
     Other(String),
 }
@@ -140,6 +142,11 @@ impl From<&Packet<'_>> for Got {
             Packet::Unsuback(unsuback) => Self::Unsuback(unsuback.reasons.clone()),
             Packet::Pingresp => Self::Pingresp,
             Packet::Disconnect(disconnect) => Self::Disconnect(disconnect.reason),
+            Packet::Auth(auth) => Self::Auth(
+                auth.reason,
+                auth.method.unwrap_or_default().to_owned(),
+                auth.data.unwrap_or_default().to_vec(),
+            ),
             other => Self::Other(format!("{other:?}")),
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use viaduct_codec::{Packet, Time, Version};
 use viaduct_engine::{
-    AllowAll, Arrival, Authorizer, Connected, ConnectionId, Engine, Identity, Settings, Shared, worker_of,
+    AllowAll, Arrival, Authorizer, Connected, ConnectionId, Engine, Identity, Reauthenticate, Settings, Shared,
+    worker_of,
 };
 use viaduct_session::server::{Terms, admit};
 use viaduct_store::MemoryStore;
@@ -94,6 +95,24 @@ impl World {
     /// # Panics
     /// As [`World::connect`].
     pub fn connect_as(&mut self, packet: &Packet<'_>, identity: Identity) -> Client {
+        self.arrive(packet, identity, None)
+    }
+
+    /// As [`World::connect`], as "user" after an enhanced authentication that may be repeated by `method`, and with the
+    /// credential 1.
+    ///
+    /// # Panics
+    /// As [`World::connect`]: the terms of the test have to offer the method.
+    pub fn connect_by(&mut self, packet: &Packet<'_>, method: Box<dyn Reauthenticate>) -> Client {
+        self.arrive(packet, Identity { username: Some("user".into()), local: false }, Some(method))
+    }
+
+    fn arrive(
+        &mut self,
+        packet: &Packet<'_>,
+        identity: Identity,
+        reauthentication: Option<Box<dyn Reauthenticate>>,
+    ) -> Client {
         let Packet::Connect(connect) = packet else { panic!("not a CONNECT: {packet:?}") };
         self.connections += 1;
         let id = ConnectionId(self.connections);
@@ -108,7 +127,8 @@ impl World {
             listener: "test".into(),
             mountpoint: None,
             terms: Arc::clone(&self.terms),
-            credential: None,
+            credential: reauthentication.as_ref().map(|_| 1),
+            reauthentication,
             waited_until: None,
         });
         loop {

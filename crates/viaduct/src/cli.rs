@@ -35,6 +35,9 @@ pub(crate) enum Command {
         /// Write $7$ (PBKDF2), which mosquitto 2.0 reads too, instead of argon2id
         #[arg(long)]
         pbkdf2: bool,
+        /// Write a SCRAM-SHA-256 secret, with which a 5.0 client can prove the password instead of sending it; mosquitto does not read it
+        #[arg(long, conflicts_with = "pbkdf2")]
+        scram: bool,
     },
     /// Look after bridges
     Bridge {

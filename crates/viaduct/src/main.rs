@@ -29,7 +29,14 @@ fn main() -> ExitCode {
         None => run(&cli.run),
         Some(Command::Run(args)) => run(&args.or(cli.run)),
         Some(Command::CheckConfig { file, config }) => check_config(file.as_deref(), &config),
-        Some(Command::Passwd { file, user, pbkdf2 }) => passwd(&file, &user, pbkdf2),
+        Some(Command::Passwd { file, user, pbkdf2, scram }) => {
+            let kind = match (pbkdf2, scram) {
+                (true, _) => HashKind::Pbkdf2,
+                (_, true) => HashKind::ScramSha256,
+                _ => HashKind::Argon2id,
+            };
+            passwd(&file, &user, kind)
+        }
         Some(Command::Bridge { command: BridgeCommand::Check { name, url, config } }) => {
             check_bridge(name.as_deref(), url.as_deref(), &config)
         }
@@ -92,9 +99,8 @@ fn files_are_good(loaded: &Loaded) -> Result<(), Failure> {
     if errors.is_empty() { Ok(()) } else { Err(Failure::configuration(errors.join("\n"))) }
 }
 
-fn passwd(file: &Path, user: &str, pbkdf2: bool) -> Result<(), Failure> {
+fn passwd(file: &Path, user: &str, kind: HashKind) -> Result<(), Failure> {
     let password = password::read(user).map_err(Failure::new)?;
-    let kind = if pbkdf2 { HashKind::Pbkdf2 } else { HashKind::Argon2id };
     viaduct_broker::set_password(file, user, &password, kind).map_err(Failure::new)
 }
 

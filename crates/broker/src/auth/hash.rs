@@ -1,4 +1,4 @@
-//! One password hash, in the three formats that mosquitto writes: `$6$`, `$7$` and argon2id.
+//! One password hash: `$6$`, `$7$` and argon2id as mosquitto writes them, and SCRAM-SHA-256 as PostgreSQL does.
 //!
 //! In: the text behind the colon of a user's line. Out: whether a password fits. Must never: compare in a time that
 //! depends on the password, or accept parameters that would let one login take the machine.
@@ -10,6 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
+
+use super::secret::{self, Secret};
 
 /// PBKDF2 rounds that a line may ask for: ten seconds of a core or so, beyond which logging in does not work anyway.
 const MAX_ITERATIONS: u32 = 10_000_000;
@@ -29,11 +31,16 @@ pub(crate) enum Hash {
     Pbkdf2 { iterations: u32, salt: Vec<u8>, digest: Vec<u8> },
     /// `$argon2id$...`: a PHC string, checked when it was read.
     Argon2(String),
+    /// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`: what enhanced authentication needs, and enough to check a password.
+    Scram(Secret),
 }
 
 impl Hash {
     /// Reads a hash; the error says what is wrong with it and never repeats it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(scram) = text.strip_prefix(secret::PREFIX) {
+            return Secret::parse(scram).map(Self::Scram);
+        }
         let Some(inner) = text.strip_prefix('$') else {
             return Err("the password is not hashed: write the line with `viaduct passwd`".to_owned());
         };
@@ -56,7 +63,7 @@ impl Hash {
                 _ => Err("a $7$ hash is $7$iterations$salt$hash".to_owned()),
             },
             Some("argon2id") => parse_argon2(text),
-            _ => Err("the hash is none of $6$, $7$ and $argon2id$".to_owned()),
+            _ => Err("the hash is none of $6$, $7$, $argon2id$ and SCRAM-SHA-256$".to_owned()),
         }
     }
 
@@ -84,6 +91,7 @@ impl Hash {
             Self::Argon2(text) => {
                 PasswordHash::new(text).is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
             }
+            Self::Scram(secret) => secret.verify(password),
         }
     }
 }
@@ -96,6 +104,7 @@ impl std::fmt::Display for Hash {
                 write!(f, "$7${iterations}${}${}", STANDARD.encode(salt), STANDARD.encode(digest))
             }
             Self::Argon2(text) => f.write_str(text),
+            Self::Scram(secret) => secret.fmt(f),
         }
     }
 }

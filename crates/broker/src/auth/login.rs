@@ -10,6 +10,8 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
 use super::PasswordFile;
+use super::secret::{Key, Secret};
+use super::write::{SCRAM_ITERATIONS, SCRAM_SALT};
 use crate::limits::PASSWORD_CHECKS;
 
 /// Who may log in, shared by all workers; replaced whole on reload.
@@ -18,6 +20,8 @@ pub(crate) struct Users {
     file: ArcSwapOption<PasswordFile>,
     /// Hashes that are computed at a time.
     checks: Semaphore,
+    /// What the salts of users that there are not are made with. Another one in every process.
+    fake_key: Key,
 }
 
 /// What a client says about itself.
@@ -45,6 +49,10 @@ pub(crate) enum LoginResult {
     BadPassword,
     /// Nobody in particular, and the listener does not take that.
     AnonymousRefused,
+    /// The client proved a password by SCRAM, at CONNECT or again later.
+    Scram,
+    /// It did not.
+    BadScram,
 }
 
 /// A login that succeeded or not.
@@ -57,8 +65,15 @@ pub(crate) struct Login {
 }
 
 impl LoginResult {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Password, Self::Certificate, Self::Anonymous, Self::BadPassword, Self::AnonymousRefused];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Password,
+        Self::Certificate,
+        Self::Anonymous,
+        Self::BadPassword,
+        Self::AnonymousRefused,
+        Self::Scram,
+        Self::BadScram,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -67,11 +82,13 @@ impl LoginResult {
             Self::Anonymous => "anonymous",
             Self::BadPassword => "bad_password",
             Self::AnonymousRefused => "anonymous_refused",
+            Self::Scram => "scram",
+            Self::BadScram => "bad_scram",
         }
     }
 
     pub(crate) const fn is_success(self) -> bool {
-        matches!(self, Self::Password | Self::Certificate | Self::Anonymous)
+        matches!(self, Self::Password | Self::Certificate | Self::Anonymous | Self::Scram)
     }
 }
 
@@ -83,7 +100,23 @@ impl Login {
 
 impl Users {
     pub(crate) fn new(file: Option<PasswordFile>) -> Self {
-        Self { file: ArcSwapOption::new(file.map(Arc::new)), checks: Semaphore::new(PASSWORD_CHECKS) }
+        let mut fake_key = Key::default();
+        // Without randomness there is no nonce either, and no exchange gets as far as a salt.
+        let _ = crate::tls::random(&mut fake_key);
+        Self { file: ArcSwapOption::new(file.map(Arc::new)), checks: Semaphore::new(PASSWORD_CHECKS), fake_key }
+    }
+
+    /// What `username` has to prove, and whether there is such a user. For an unknown one, and for one whose line is no
+    /// SCRAM line, it is a fake that stays the same as long as the process lives; making it takes every user the same time.
+    pub(crate) fn secret(&self, username: &str) -> (Secret, bool) {
+        let file = self.file.load();
+        let shape = file.as_ref().and_then(|file| file.scram_shape());
+        let (iterations, salt_length) = shape.unwrap_or((SCRAM_ITERATIONS, SCRAM_SALT));
+        let fake = Secret::fake(&self.fake_key, username, iterations, salt_length);
+        match file.as_ref().and_then(|file| file.scram_secret(username)) {
+            Some(secret) => (secret.clone(), true),
+            None => (fake, false),
+        }
     }
 
     /// A mark of what `username` logs in with now: it changes with the password and goes with the user.

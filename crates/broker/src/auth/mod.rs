@@ -5,9 +5,13 @@
 
 mod acl;
 mod acl_file;
+mod exchange;
 mod hash;
 mod login;
 mod password_file;
+mod reauthentication;
+mod scram;
+mod secret;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -16,8 +20,11 @@ use thiserror::Error;
 use viaduct_engine::{AllowAll, Authorizer};
 
 pub(crate) use acl_file::AclFile;
+pub(crate) use exchange::{Exchange, Step};
 pub(crate) use login::{Credentials, LoginResult, Users};
 pub(crate) use password_file::PasswordFile;
+pub(crate) use reauthentication::Reauthentication;
+pub(crate) use scram::{METHOD as SCRAM, Proven, ScramError};
 pub use write::{HashKind, WriteError, set_password};
 
 /// Why a file of `[auth]` can't be used.

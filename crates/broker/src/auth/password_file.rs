@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::BadLine;
 use super::hash::Hash;
+use super::secret::Secret;
 
 /// The users that may log in.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct PasswordFile {
     users: HashMap<String, Arc<Hash>>,
     /// What unknown users are checked against, so that they take as long as known ones.
     decoy: Option<Arc<Hash>>,
+    /// Iterations and bytes of salt of the first SCRAM line, if there is one: what those of unknown users look like.
+    scram_shape: Option<(u32, usize)>,
 }
 
 impl PasswordFile {
@@ -37,6 +40,9 @@ impl PasswordFile {
             }
             let hash = Arc::new(Hash::parse(hash).map_err(|what| bad(format!("user {user:?}: {what}")))?);
             file.decoy.get_or_insert_with(|| Arc::clone(&hash));
+            if let Hash::Scram(secret) = hash.as_ref() {
+                file.scram_shape.get_or_insert((secret.iterations, secret.salt.len()));
+            }
             if file.users.insert(user.to_owned(), hash).is_some() {
                 return Err(bad(format!("user {user:?} is there twice")));
             }
@@ -47,6 +53,19 @@ impl PasswordFile {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.users.len()
+    }
+
+    /// Iterations and bytes of salt that a SCRAM user of this file has; `None` when it has none, so that SCRAM is no use.
+    pub(crate) fn scram_shape(&self) -> Option<(u32, usize)> {
+        self.scram_shape
+    }
+
+    /// The SCRAM secret of `user`, if there is such a user and its line is one.
+    pub(crate) fn scram_secret(&self, user: &str) -> Option<&Secret> {
+        match self.users.get(user).map(Arc::as_ref) {
+            Some(Hash::Scram(secret)) => Some(secret),
+            _ => None,
+        }
     }
 
     /// The hash of `user`, and whether there is such a user; for an unknown one the hash is somebody else's and only

@@ -11,11 +11,18 @@ use argon2::password_hash::PasswordHasher;
 use thiserror::Error;
 
 use super::hash::Hash;
+use super::secret::Secret;
 
 /// PBKDF2 rounds of new `$7$` hashes: about a tenth of a second, and mosquitto reads any number.
 const ITERATIONS: u32 = 210_000;
 /// Bytes of salt, as mosquitto 2.1 uses.
 const SALT: usize = 64;
+
+/// PBKDF2 rounds of new SCRAM lines. Here it is the client that goes through them at each login, and the client may be a
+/// microcontroller: more than three times the least that RFC 7677 allows.
+pub(crate) const SCRAM_ITERATIONS: u32 = 15_000;
+/// Bytes of salt of new SCRAM lines, as PostgreSQL uses.
+pub(crate) const SCRAM_SALT: usize = 16;
 
 /// How a new password is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +31,8 @@ pub enum HashKind {
     Argon2id,
     /// `$7$`, PBKDF2 with HMAC-SHA-512: what mosquitto 2.0 reads.
     Pbkdf2,
+    /// SCRAM-SHA-256: for clients that prove the password instead of sending it. mosquitto does not read it.
+    ScramSha256,
 }
 
 /// Why a password could not be written.
@@ -35,6 +44,11 @@ pub enum WriteError {
     /// A password must be there.
     #[error("the password is empty")]
     EmptyPassword,
+    /// Clients may prepare other characters (SASLprep) before they hash them, and would make another secret of them.
+    #[error(
+        "for SCRAM a password has printable ASCII characters only: clients may change others before they hash them"
+    )]
+    ScramPassword,
     /// The system has no randomness, or hashing failed.
     #[error("the password could not be hashed: {0}")]
     Hash(String),
@@ -60,6 +74,9 @@ pub fn set_password(path: &Path, user: &str, password: &[u8], kind: HashKind) ->
     if password.is_empty() {
         return Err(WriteError::EmptyPassword);
     }
+    if kind == HashKind::ScramSha256 && !password.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err(WriteError::ScramPassword);
+    }
     let failed = |source| WriteError::File { path: path.to_owned(), source };
     let old = match crate::files::read_text(path) {
         Ok(text) => text,
@@ -77,12 +94,15 @@ fn hash(password: &[u8], kind: HashKind) -> Result<Hash, WriteError> {
                 Argon2::default().hash_password(password).map_err(|error| WriteError::Hash(error.to_string()))?;
             Ok(Hash::Argon2(hash.to_string()))
         }
-        HashKind::Pbkdf2 => {
-            let mut salt = vec![0; SALT];
-            crate::tls::random(&mut salt).map_err(WriteError::Hash)?;
-            Ok(Hash::pbkdf2(password, salt, ITERATIONS))
-        }
+        HashKind::Pbkdf2 => Ok(Hash::pbkdf2(password, salt(SALT)?, ITERATIONS)),
+        HashKind::ScramSha256 => Ok(Hash::Scram(Secret::derive(password, salt(SCRAM_SALT)?, SCRAM_ITERATIONS))),
     }
+}
+
+fn salt(length: usize) -> Result<Vec<u8>, WriteError> {
+    let mut salt = vec![0; length];
+    crate::tls::random(&mut salt).map_err(WriteError::Hash)?;
+    Ok(salt)
 }
 
 /// `old` with the line of `user` replaced, or `line` added at the end.
@@ -155,6 +175,21 @@ mod tests {
         assert_eq!(after.lines().count(), 3);
         assert!(after.starts_with("# our users\nanna:$7$"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_scram_line_checks_a_plain_password_and_takes_ascii_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        set_password(&path, "anna", b"one two~", HashKind::ScramSha256).unwrap();
+        assert!(fits(&path, "anna", b"one two~") && !fits(&path, "anna", b"one"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("anna:SCRAM-SHA-256$15000:"), "{text}");
+        for password in ["käse", "tab\t"] {
+            let error = set_password(&path, "anna", password.as_bytes(), HashKind::ScramSha256).unwrap_err();
+            assert!(matches!(error, WriteError::ScramPassword), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
 
     #[cfg(unix)]

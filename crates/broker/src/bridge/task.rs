@@ -276,6 +276,7 @@ impl Pump {
                     mountpoint: None,
                     terms: Arc::clone(&self.plan.terms),
                     credential: None,
+                    reauthentication: None,
                     waited_until: None,
                 };
                 self.connect_local(id, Box::new(arrival));

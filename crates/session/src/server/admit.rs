@@ -1,6 +1,7 @@
 //! CONNECT against what a listener offers: accepted parameters, or a refusal.
 
 use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
 
 use viaduct_codec::{ClientId, Connect, Level, Message, ReasonCode, Time, Version};
 
@@ -34,6 +35,8 @@ pub struct Terms {
     pub max_inflight_v5: u16,
     /// What may wait for one session.
     pub queue: QueueLimits,
+    /// Methods of enhanced authentication that a 5.0 client may name.
+    pub authentication_methods: Vec<Arc<str>>,
 }
 
 impl Default for Terms {
@@ -51,6 +54,7 @@ impl Default for Terms {
             max_inflight_v3: 20,
             max_inflight_v5: 1_000,
             queue: QueueLimits::default(),
+            authentication_methods: Vec::new(),
         }
     }
 }
@@ -86,6 +90,19 @@ pub struct Admission {
     pub problem_information: bool,
     /// What to publish when the connection ends badly.
     pub will: Option<Will>,
+    /// Enhanced authentication, if the client named a method that is offered.
+    pub authentication: Option<Authentication>,
+}
+
+/// What CONNACK says about enhanced authentication (MQTT-4.12.0-5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// The method that CONNECT named.
+    pub method: Arc<str>,
+    /// The method's last words; set by whoever carries out the exchange, between [`admit`] and [`Session::attach`].
+    ///
+    /// [`Session::attach`]: super::Session::attach
+    pub data: Option<Vec<u8>>,
 }
 
 /// Judges a CONNECT by `terms`. `assign` makes a ClientID for a client that sent none and may.
@@ -105,9 +122,14 @@ pub fn admit(
         let kind = RefusalKind::Level { offered: connect.level.byte(), allowed: terms.allowed_levels.clone() };
         return Err(refuse(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, kind));
     }
-    if connect.properties.auth_method.is_some() {
-        return Err(refuse(ReasonCode::BAD_AUTHENTICATION_METHOD, RefusalKind::AuthenticationMethod));
-    }
+    let authentication = match connect.properties.auth_method {
+        None => None,
+        Some(named) => match terms.authentication_methods.iter().find(|offered| ***offered == *named) {
+            Some(method) => Some(Authentication { method: Arc::clone(method), data: None }),
+            // MQTT-4.12.0-1
+            None => return Err(refuse(ReasonCode::BAD_AUTHENTICATION_METHOD, RefusalKind::AuthenticationMethod)),
+        },
+    };
     let keep_alive =
         keep_alive(connect, terms).map_err(|kind| refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, kind))?;
     let (session_expiry, session_expiry_changed) = session_expiry(connect, terms);
@@ -137,14 +159,27 @@ pub fn admit(
         topic_alias_maximum: connect.properties.topic_alias_maximum.unwrap_or(0),
         problem_information: connect.properties.request_problem_information.unwrap_or(true),
         will,
+        authentication,
     };
-    // A client that could never read the answer is better refused than left waiting for it (MQTT-3.1.2-24).
-    let size = accept(&admission, terms, false).encoded_len(version).unwrap_or(usize::MAX);
-    if size > maximum_packet_size as usize {
-        let kind = RefusalKind::ConnackTooLarge { size, max: maximum_packet_size };
-        return Err(refuse(ReasonCode::PACKET_TOO_LARGE, kind));
-    }
+    admission.check_connack(terms)?;
     Ok(admission)
+}
+
+impl Admission {
+    /// Whether the client takes the CONNACK that lets it in. To be asked again when [`Authentication::data`] is set.
+    ///
+    /// # Errors
+    /// It does not: a client that could never read the answer is better refused than left waiting for it (MQTT-3.1.2-24).
+    pub fn check_connack(&self, terms: &Terms) -> Result<(), Refusal> {
+        let version = self.level.version();
+        let (size, max) =
+            (accept(self, terms, false).encoded_len(version).unwrap_or(usize::MAX), self.maximum_packet_size);
+        if size <= max as usize {
+            return Ok(());
+        }
+        let kind = RefusalKind::ConnackTooLarge { size, max };
+        Err(Refusal::new(version, ReasonCode::PACKET_TOO_LARGE, kind).within(max))
+    }
 }
 
 fn client_id(connect: &Connect<'_>, terms: &Terms, assign: impl FnOnce() -> ClientId) -> Result<ClientId, RefusalKind> {

@@ -22,7 +22,7 @@ use viaduct_codec::{
     Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
 };
 
-pub use admit::{Admission, Terms, admit};
+pub use admit::{Admission, Authentication, Terms, admit};
 pub use refusal::{Refusal, RefusalKind};
 pub use will::{Ending, Will, WillFate, will_fate};
 
@@ -277,6 +277,14 @@ impl Session {
         self.flow.counts().expired += expired;
     }
 
+    /// Writes one step of a re-authentication; `false` when the client takes no packet that large. MQTT-4.12.0-6: only to be
+    /// asked for when CONNECT named `method`.
+    pub fn authenticate(&mut self, reason: ReasonCode, method: &str, data: Option<&[u8]>, out: &mut Output) -> bool {
+        let user_properties = UserProperties::default();
+        let auth = Auth { reason, method: Some(method), data, reason_string: None, user_properties };
+        self.flow.write(&Packet::Auth(auth), out)
+    }
+
     /// Writes DISCONNECT for a 5.0 client, with words if it wants them and takes them; nothing for 3.x.
     pub fn disconnect(&mut self, reason: ReasonCode, reason_string: Option<&str>, out: &mut Output) {
         if self.version() != Some(Version::V5) {
@@ -348,6 +356,10 @@ fn accept<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) ->
         properties.assigned_client_id = admission.assigned.then_some(admission.client_id.as_str()); // MQTT-3.1.3-7
         properties.topic_alias_maximum = Some(terms.topic_alias_maximum).filter(|max| *max > 0);
         properties.server_keep_alive = admission.server_keep_alive;
+        if let Some(authentication) = &admission.authentication {
+            properties.auth_method = Some(&authentication.method); // MQTT-4.12.0-5
+            properties.auth_data = authentication.data.as_deref();
+        }
     }
     // 3.1 has no such flag; the codec leaves it out there.
     Packet::Connack(Box::new(Connack { session_present, reason: ReasonCode::SUCCESS, properties }))

@@ -173,6 +173,39 @@ fn an_authentication_method_that_nobody_speaks_is_refused() {
 }
 
 #[test]
+fn a_method_that_is_offered_is_named_in_connack_and_in_no_other() {
+    // MQTT-4.12.0-5, MQTT-4.12.0-6
+    let terms = || Terms { authentication_methods: vec!["X".into(), "Y".into()], ..Terms::default() };
+    let mut broker = Broker::with(terms());
+    assert!(broker.connect(&v5(true, "15 00 01 59")).ends_with("15 00 01 59"));
+    assert!(!broker.connect(&v5(true, "")).contains("15 00 01"));
+    assert_eq!(refused(&mut broker, &v5(true, "15 00 01 5a")), (0x8c, "20 03 00 8c 00".into()));
+    // MQTT-3.1.2-24: the name alone makes the answer too large for this client
+    let connack = Broker::with(terms()).connect(&v5(true, "")).split(' ').count();
+    let mut broker = Broker::with(terms());
+    let size = format!("27 00 00 00 {connack:02x}");
+    assert!(broker.try_connect(&v5(true, &size)).is_ok());
+    let refusal = broker.try_connect(&v5(true, &format!("{size} 15 00 01 59"))).unwrap_err();
+    assert_eq!((refusal.reason.0, hex(&refusal.answer)), (0x95, "20 03 00 95 00".into()));
+}
+
+#[test]
+fn the_last_words_of_a_method_have_to_fit_as_well() {
+    let terms = Terms { authentication_methods: vec!["X".into()], ..Terms::default() };
+    let bytes = unhex(&v5(true, "15 00 01 58 27 00 00 00 40"));
+    let Packet::Connect(connect) = Packet::decode(Frame::split(&bytes, 99).unwrap().unwrap(), Version::V5).unwrap()
+    else {
+        panic!("no CONNECT")
+    };
+    let now = viaduct_codec::Time::from_millis(1);
+    let mut admission = viaduct_session::server::admit(&connect, &terms, now, || "a".into()).unwrap();
+    assert!(admission.check_connack(&terms).is_ok());
+    admission.authentication.as_mut().unwrap().data = Some(vec![b'x'; 64]);
+    let refusal = admission.check_connack(&terms).unwrap_err();
+    assert_eq!(refusal.reason, ReasonCode::PACKET_TOO_LARGE);
+}
+
+#[test]
 fn a_refusal_has_the_shape_of_its_version() {
     let answer = |version, reason| hex(&Refusal::new(version, reason, RefusalKind::BadLogin).answer);
     for (reason, code) in [
