@@ -24,6 +24,7 @@ mod process;
 mod proxy;
 mod raw;
 mod run;
+mod scram;
 mod stream;
 mod template;
 mod wait;
@@ -42,6 +43,7 @@ pub use process::{Process, Signal};
 pub use proxy::{Link, Proxy};
 pub use raw::Raw;
 pub use run::{Finished, check_tool, run, run_viaduct};
+pub use scram::{Finale, Scram};
 pub use stream::Stream;
 pub use wait::{DEADLINE, eventually, eventually_within, until};
 
