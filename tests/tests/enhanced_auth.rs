@@ -145,7 +145,7 @@ fn logins(broker: &Broker) -> (f64, f64) {
     (count("scram"), count("bad_scram"))
 }
 
-/// Proves: v5:4.12.0-2, v5:4.12.0-5, v5:3.15.2-1
+/// Proves: v5:4.12.0-2, v5:4.12.0-5, v5:3.15.2-1, v5:3.15.2-2, v5:3.15.2-3
 #[test]
 fn a_client_that_proves_its_password_is_let_in_as_that_user() {
     let folder = users();
@@ -203,7 +203,7 @@ fn what_follows_the_last_auth_is_not_lost() {
     raw.expect(&hex(&welcome(&finale)));
 }
 
-/// Proves: v5:3.1.4-2, v5:4.12.0-4
+/// Proves: v5:3.1.4-2, v5:3.1.4-6, v5:3.2.2-7, v5:4.12.0-4
 #[test]
 fn a_wrong_proof_an_unknown_user_and_one_without_a_secret_end_alike() {
     let broker = broker();
@@ -214,13 +214,16 @@ fn a_wrong_proof_an_unknown_user_and_one_without_a_secret_end_alike() {
             raw.send_bytes(&connect(&scram));
             let challenge = challenge(&mut raw);
             asked.push(scram.read(&challenge));
-            raw.send_bytes(&auth(CONTINUE, Scram::METHOD, Some(&scram.last(&challenge).message)));
-            raw.expect(NOT_AUTHORIZED).expect_close();
+            // With a retained message behind it, which nobody takes.
+            let mut both = auth(CONTINUE, Scram::METHOD, Some(&scram.last(&challenge).message));
+            both.extend(bytes(r#"31 05 00 01 "t" 00 "x""#));
+            raw.send_bytes(&both).expect(NOT_AUTHORIZED).expect_close();
         }
         assert_eq!(asked[0], asked[1], "the same salt each time");
         assert_eq!((asked[0].0.len(), asked[0].1), (16, 4096), "and one that looks like the others");
     }
     assert_eq!(logins(&broker), (0.0, 6.0));
+    assert_eq!(broker.metric("viaduct_retained_messages", &[]), 0.0);
     // And a plain password that is wrong.
     let plain = r#"10 18 00 04 "MQTT" 05 c2 00 3c 00 00 01 "a" 00 04 "user" 00 04 "nope""#.replace("10 18", "10 1a");
     Raw::connect(broker.address()).send(&plain).expect(BAD_PASSWORD).expect_close();

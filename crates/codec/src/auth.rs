@@ -33,7 +33,7 @@ impl<'a> Auth<'a> {
         if reader.is_empty() {
             return Ok(auth);
         }
-        auth.reason = ReasonCode::read(PacketType::Auth, &mut reader)?;
+        auth.reason = ReasonCode::read(PacketType::Auth, &mut reader)?; // MQTT-3.15.2-1
         if !reader.is_empty() {
             let mut section = Section::open(Place::AUTH, &mut reader)?;
             while let Some(property) = section.next()? {

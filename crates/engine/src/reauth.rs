@@ -116,7 +116,8 @@ impl Engine {
         }
     }
 
-    /// MQTT-4.12.1-2: DISCONNECT, which does not tell what was wrong, and the end of the connection.
+    /// MQTT-4.12.1-2: DISCONNECT, which does not tell what was wrong, and the end of the connection. Never a second CONNACK
+    /// (MQTT-3.2.0-2).
     fn refuse_auth(&mut self, now: Time, index: usize, why: &str) {
         if let Some(slot) = self.sessions.get(index) {
             let peer = self.peer(index).unwrap_or_default();

@@ -94,6 +94,7 @@ impl Conversation<'_> {
             reason: ReasonCode::CONTINUE_AUTHENTICATION, // MQTT-4.12.0-2
             method: Some(SCRAM),                         // MQTT-4.12.0-5
             data,
+            // MQTT-3.15.2-2, MQTT-3.15.2-3: without them it is never too large for their sake.
             reason_string: None,
             user_properties: UserProperties::default(),
         });
@@ -173,7 +174,7 @@ impl Conversation<'_> {
             }
         };
         let why = format!("ClientID {:?}: {SCRAM}: {why}", admission.client_id.as_str());
-        let refusal = Refusal::after_admission(admission, reason); // MQTT-4.12.0-4
+        let refusal = Refusal::after_admission(admission, reason); // MQTT-3.1.4-2, MQTT-4.12.0-4
         Turned { level: Some(admission.level), result, why: Some(why), answer: Some((refusal.answer, self.transport)) }
     }
 }

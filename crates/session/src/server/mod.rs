@@ -280,6 +280,7 @@ impl Session {
     /// Writes one step of a re-authentication; `false` when the client takes no packet that large. MQTT-4.12.0-6: only to be
     /// asked for when CONNECT named `method`.
     pub fn authenticate(&mut self, reason: ReasonCode, method: &str, data: Option<&[u8]>, out: &mut Output) -> bool {
+        // Words and pairs could make it too large, and nobody needs them (MQTT-3.15.2-2, MQTT-3.15.2-3).
         let user_properties = UserProperties::default();
         let auth = Auth { reason, method: Some(method), data, reason_string: None, user_properties };
         self.flow.write(&Packet::Auth(auth), out)
