@@ -1,9 +1,10 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `conformance`.
+//! Developer commands: `cargo xtask test`, `tidy`, `conformance`, `fuzz`.
 //!
 //! Nothing of ours is depended on and nothing beyond the standard library is needed, so that this runs first on a fresh
 //! machine.
 
 mod conformance;
+mod fuzz;
 mod house;
 mod set_up;
 mod source;
@@ -17,6 +18,7 @@ const HELP: &str = "cargo xtask <command>
 
   test [--no-set-up] [FILTER...]   sets up what the tests need, then runs all of them (or those that match)
   conformance                      runs all tests and writes docs/conformance.md from those that prove statements
+  fuzz [--seconds N] [TARGET...]   runs the fuzz targets; --replay FILE TARGET runs one input
   tidy                             checks the rules of the house that a program can see
 ";
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let result = match arguments.split_first() {
         Some((command, rest)) if command == "test" => test::run(rest),
         Some((command, [])) if command == "conformance" => conformance::run(),
+        Some((command, rest)) if command == "fuzz" => fuzz::run(rest),
         Some((command, [])) if command == "tidy" => tidy::run(),
         _ => Err(HELP.to_owned()),
     };

@@ -1,0 +1,4 @@
+//! See `viaduct_fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| viaduct_fuzz::run("router_model", data));
