@@ -36,7 +36,9 @@ pub(crate) enum Letter {
     StopBridge(String),
     /// Who is here?
     Clients(oneshot::Sender<Vec<ClientView>>),
-    /// Say goodbye to every client; nobody new is taken.
+    /// Nobody new is taken, and the wills go out while everybody is there; to be answered when that is done.
+    LastWords(mpsc::Sender<()>),
+    /// Say goodbye to every client.
     Shutdown,
     /// End the thread.
     Stop,

@@ -270,8 +270,13 @@ fn reload(
 
 /// Says goodbye to everybody and waits until they have heard it.
 async fn drain(broker: &Broker) {
-    broker.send_all(|| Letter::Shutdown);
     let deadline = Instant::now() + DRAIN;
+    // What one worker says last has to be in the mailboxes of the others before any of them closes.
+    let (done, mut all_done) = tokio::sync::mpsc::channel(broker.mailboxes.len().max(1));
+    broker.send_all(|| Letter::LastWords(done.clone()));
+    drop(done);
+    while let Ok(Some(())) = tokio::time::timeout_at(deadline.into(), all_done.recv()).await {}
+    broker.send_all(|| Letter::Shutdown);
     let connections = || broker.listeners.iter().map(|listener| listener.connections()).sum::<u32>();
     let bridges = || broker.bridges.lock().values().filter(|status| status.stats.lock().up).count();
     while (connections() > 0 || bridges() > 0) && Instant::now() < deadline {

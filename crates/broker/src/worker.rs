@@ -191,6 +191,11 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
             // Nobody waits any more when this fails.
             let _ = answer.send(worker.engine.borrow().clients().collect());
         }
+        Letter::LastWords(done) => {
+            worker.with_engine(|engine, now| engine.handle_last_words(now));
+            // There is room for one from each worker; nobody waits any more when this fails.
+            let _ = done.try_send(());
+        }
         Letter::Shutdown => {
             bridge::stop_all(worker);
             worker.with_engine(|engine, now| engine.handle_shutdown(now));

@@ -272,6 +272,27 @@ impl Engine {
         }
     }
 
+    /// The broker is about to stop: nobody new is taken, and the wills that the end of their connections is going to set
+    /// free are published while everybody is still there to hear them. To be called on every worker, and what it mails to
+    /// be handed in there, before [`Engine::handle_shutdown`] on any.
+    pub fn handle_last_words(&mut self, now: Time) {
+        self.stopping = true;
+        for index in self.sessions.indices() {
+            let Some(slot) = self.sessions.get_mut(index) else { continue };
+            let (version, expiry) = (slot.session.version(), slot.session.session_expiry());
+            let suppress = self.settings.suppress_will_on_takeover;
+            let fate = |version, delay| will_fate(version, Ending::Shutdown, delay, expiry, suppress, now);
+            let is_due = slot
+                .will
+                .as_ref()
+                .zip(version)
+                .is_some_and(|(will, version)| fate(version, will.delay) == WillFate::Now);
+            if let Some(will) = slot.will.take_if(|_| is_due) {
+                self.publish_will(now, index, will.message);
+            }
+        }
+    }
+
     /// The broker stops: every client is told so where its version can say it, wills go by the rules, and nobody new
     /// is taken.
     pub fn handle_shutdown(&mut self, now: Time) {

@@ -240,3 +240,19 @@ fn reconnecting_for_ever_leaves_one_deadline_for_the_session() {
         shown.split("deadlines: ").nth(1).unwrap().split([',', ' ']).next().unwrap().parse().unwrap();
     assert!(deadlines < 10, "{shown}");
 }
+
+#[test]
+fn a_will_is_heard_before_anybody_is_closed_at_the_end() {
+    let mut world = World::new(2);
+    let mut watcher = watcher(&mut world);
+    let mut owner = world.connect(&Packet::Connect(Box::new(with_will(Version::V311, None, None))));
+    world.last_words();
+    for worker in 0..2 {
+        let now = world.now();
+        world.engine(worker).handle_shutdown(now);
+    }
+    world.take(&mut watcher);
+    world.take(&mut owner);
+    assert_eq!(watcher.messages(), [("will/owner".to_owned(), b"gone".to_vec())]);
+    assert!(watcher.closed && owner.closed);
+}

@@ -172,6 +172,15 @@ impl World {
         self.take(client);
     }
 
+    /// The broker is about to stop: wills go out.
+    pub fn last_words(&mut self) {
+        let now = self.now;
+        for engine in &mut self.engines {
+            engine.handle_last_words(now);
+        }
+        self.settle();
+    }
+
     /// Cuts the connection of `client` without a word.
     pub fn cut(&mut self, client: &mut Client) {
         self.take(client);
