@@ -8,6 +8,7 @@ use viaduct_tests::{Broker, Entry, Hello, Outgoing, Raw, eventually};
 
 const MIB: u64 = 1024 * 1024;
 
+/// Proves: trap:29
 #[test]
 fn an_oversized_packet_is_refused_from_its_header() {
     let broker = Broker::start("");
