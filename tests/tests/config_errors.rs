@@ -194,7 +194,7 @@ fn users_and_rules_that_can_not_be_used_are_named_with_the_line() {
 #[test]
 fn what_is_reserved_is_an_error_that_says_not_yet() {
     let folder = tempfile::tempdir().unwrap();
-    let (finished, _) = start("[[listener]]\nbind = \"127.0.0.1:@port@\"\ntransport = \"ws\"\n", folder.path());
+    let (finished, _) = start("[[listener]]\nbind = \"127.0.0.1:@port@\"\nproxy_protocol = true\n", folder.path());
     assert_eq!(finished.code, Some(2));
     assert!(finished.err.contains("not yet"), "{}", finished.err);
 }

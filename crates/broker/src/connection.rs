@@ -229,7 +229,7 @@ async fn drive(worker: &Rc<Worker>, link: &Link, id: ConnectionId, mut tail: Vec
             }
             Event::Gone(why) => {
                 worker.closed(id, &why);
-                return End::Now;
+                return if link.transport.borrow().has_said_goodbye() { End::Linger } else { End::Now };
             }
             Event::Ended(end) => return end,
         }

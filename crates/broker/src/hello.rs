@@ -1,4 +1,4 @@
-//! From accept to the session's worker: TLS, CONNECT, admission, login or enhanced authentication.
+//! From accept to the session's worker: TLS, WebSocket, CONNECT, admission, login or enhanced authentication.
 //!
 //! In: a socket that nobody has read from. Out: an admitted, authenticated connection in its worker's mailbox, or a
 //! refusal that says why, to the peer and in the log. All of it within `limits.connect_timeout`. Must never: keep a byte
@@ -22,11 +22,13 @@ use crate::auth::{Credentials, LoginResult};
 use crate::bridge::LOCAL_CLIENT_PREFIX;
 use crate::connection::{Newcomer, linger_alone};
 use crate::counters::ConnectResult;
-use crate::limits::{HELLO_BYTES, HELLOS};
+use crate::limits::{HELLO_BYTES, HELLOS, UPGRADE_BYTES};
 use crate::mailbox::Letter;
 use crate::state::{ListenerState, Place, Policy};
+use crate::stream::Stream;
 use crate::tls;
 use crate::transport::Transport;
+use crate::websocket::{Asked, WebSocket, answer_upgrade};
 use crate::worker::Worker;
 
 use enhanced::Conversation;
@@ -108,10 +110,20 @@ pub(crate) async fn greet(worker: Rc<Worker>, accepted: Accepted) {
 
 impl Greeting {
     async fn run(&self, tcp: std::net::TcpStream) -> Result<(Transport, Box<Arrival>, Vec<u8>), Turned> {
-        let mut transport = self.secure(tcp).await?;
+        let stream = self.secure(tcp).await?;
+        let mut transport = match &self.listener.websocket {
+            None => Transport::Stream(stream),
+            Some(path) => self.upgrade(stream, path).await?,
+        };
         let mut buffer = Vec::new();
         let mut held = Held { worker: &self.worker, bytes: 0 };
-        let length = self.read_connect(&mut transport, &mut buffer, &mut held).await?;
+        let length = match self.read_connect(&mut transport, &mut buffer, &mut held).await {
+            Ok(length) => length,
+            Err(turned) if transport.has_said_goodbye() => {
+                return Err(Turned { answer: Some((Vec::new(), transport)), ..turned });
+            }
+            Err(turned) => return Err(turned),
+        };
         let rest = buffer.split_off(length);
         let frame = Frame::split(&buffer, self.policy.terms.maximum_packet_size);
         let connect = match frame.map(|frame| frame.map(|frame| Packet::decode(frame, Version::V5))) {
@@ -152,8 +164,8 @@ impl Greeting {
         Ok((transport, Box::new(arrival), rest))
     }
 
-    /// The stream that MQTT is spoken on, after the TLS handshake where there is one.
-    async fn secure(&self, tcp: std::net::TcpStream) -> Result<Transport, Turned> {
+    /// The stream after the TLS handshake where there is one.
+    async fn secure(&self, tcp: std::net::TcpStream) -> Result<Stream, Turned> {
         let failed =
             |what: &dyn Display| Turned::away(None, ConnectResult::Closed, format!("its socket can't be used: {what}"));
         let tcp = TcpStream::from_std(tcp).map_err(|error| failed(&error))?;
@@ -164,8 +176,8 @@ impl Greeting {
                 Some(rustls::Connection::Server(connection))
             }
         };
-        let mut transport = Transport::new(tcp, tls);
-        let shaken = std::future::poll_fn(|cx| transport.poll_handshake(cx)).await;
+        let mut stream = Stream::new(tcp, tls);
+        let shaken = std::future::poll_fn(|cx| stream.poll_handshake(cx)).await;
         shaken.map_err(|error| {
             if error.kind() == std::io::ErrorKind::UnexpectedEof {
                 return Turned { level: None, result: ConnectResult::TlsFailed, why: None, answer: None };
@@ -179,7 +191,57 @@ impl Greeting {
             };
             Turned::away(None, ConnectResult::TlsFailed, why)
         })?;
-        Ok(transport)
+        Ok(stream)
+    }
+
+    /// Answers the HTTP request that a WebSocket begins with.
+    async fn upgrade(&self, mut stream: Stream, path: &str) -> Result<Transport, Turned> {
+        let mut held = Held { worker: &self.worker, bytes: 0 };
+        let mut buffer = Vec::new();
+        loop {
+            let read = std::future::poll_fn(|cx| {
+                self.worker.with_scratch(|scratch| {
+                    // What comes behind the request is not counted any more, so no more than that is read.
+                    let room = scratch.get_mut(..UPGRADE_BYTES - buffer.len()).unwrap_or_default();
+                    let read = stream.poll_read(cx, room);
+                    if let Poll::Ready(Ok(read)) = read {
+                        buffer.extend_from_slice(room.get(..read).unwrap_or_default());
+                    }
+                    read
+                })
+            })
+            .await;
+            match read {
+                Ok(0) | Err(_) => return Err(Turned::gone()),
+                Ok(read) => self.take_in(&mut held, read)?,
+            }
+            match answer_upgrade(&buffer, path) {
+                Asked::Unfinished => {}
+                Asked::Upgrade { length, answer } => {
+                    // A few bytes into an empty socket: if they don't fit, nobody reads there.
+                    if stream.try_write(&answer).ok() != Some(answer.len()) {
+                        return Err(Turned::gone());
+                    }
+                    self.worker.traffic.bytes_sent.add(answer.len() as u64);
+                    return Ok(Transport::WebSocket(WebSocket::new(stream, buffer.split_off(length))));
+                }
+                Asked::Other { answer, why } => {
+                    let answer = Some((answer, Transport::Stream(stream)));
+                    return Err(Turned { level: None, result: ConnectResult::NotMqtt, why: Some(why), answer });
+                }
+            }
+        }
+    }
+
+    /// Counts what was read, unless all that are not let in yet hold too much.
+    fn take_in(&self, held: &mut Held<'_>, read: usize) -> Result<(), Turned> {
+        self.worker.traffic.bytes_received.add(read as u64);
+        held.grow(read);
+        if held.is_too_much() {
+            let why = "too many connections that are not let in yet hold too much memory";
+            return Err(Turned::away(None, ConnectResult::TooMany, why));
+        }
+        Ok(())
     }
 
     /// Reads until CONNECT is whole; its length. Noise is recognised at its first bytes.
@@ -218,21 +280,22 @@ impl Greeting {
         })
         .await;
         match read {
-            Ok(0) | Err(_) => return Err(Turned::gone()),
-            Ok(read) => {
-                self.worker.traffic.bytes_received.add(read as u64);
-                held.grow(read);
+            Ok(0) => Err(Turned::gone()),
+            // Frames that break the rules of WebSocket; a socket that failed has nothing to say.
+            Err(error) if transport.has_said_goodbye() => {
+                Err(Turned::away(None, ConnectResult::NotMqtt, error.to_string()))
             }
+            Err(_) => Err(Turned::gone()),
+            Ok(read) => self.take_in(held, read),
         }
-        if held.is_too_much() {
-            let why = "too many connections that are not let in yet hold too much memory";
-            return Err(Turned::away(None, ConnectResult::TooMany, why));
-        }
-        Ok(())
     }
 
     fn not_mqtt(&self, looks: Looks) -> Turned {
-        let kind = if self.policy.tls.is_some() { "TLS" } else { "plain" };
+        let kind = match (&self.listener.websocket, &self.policy.tls) {
+            (Some(_), _) => "WebSocket",
+            (None, Some(_)) => "TLS",
+            (None, None) => "plain",
+        };
         Turned::away(None, ConnectResult::NotMqtt, format!("{looks} on a {kind} listener"))
     }
 
@@ -394,7 +457,7 @@ impl Drop for Held<'_> {
 
 impl Turned {
     /// The peer went away; there is nothing to say about it.
-    fn gone() -> Self {
+    const fn gone() -> Self {
         Self { level: None, result: ConnectResult::Closed, why: None, answer: None }
     }
 

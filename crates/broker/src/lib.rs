@@ -24,11 +24,13 @@ mod refusal_log;
 mod reload;
 mod run;
 mod state;
+mod stream;
 mod sys;
 mod terms;
 mod timed_store;
 mod tls;
 mod transport;
+mod websocket;
 mod worker;
 
 pub use auth::{AuthFileError, HashKind, WriteError, set_password};

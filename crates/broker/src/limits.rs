@@ -7,6 +7,12 @@ pub(crate) const SCRATCH: usize = 64 * 1024;
 /// Bytes that rustls may hold for sending on one connection: one full record, so that a peer that does not read costs
 /// no more than that on top of its queue.
 pub(crate) const TLS_BUFFER: usize = 16 * 1024;
+/// Bytes of an upgrade request to WebSocket: what HTTP servers commonly allow, with room for the cookies of a browser.
+pub(crate) const UPGRADE_BYTES: usize = 8 * 1024;
+/// Header lines that it may have; browsers send twenty.
+pub(crate) const UPGRADE_HEADERS: usize = 64;
+/// Bytes of MQTT in one WebSocket frame at most: common client libraries refuse frames of 64 KiB and more.
+pub(crate) const FRAME_BYTES: u16 = 32 * 1024;
 /// Connections that wait to be accepted by the kernel; the usual ceiling of `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
 /// Bytes that connections which are not let in yet may hold together on one worker: more than [`HELLOS`] ordinary CONNECTs, and

@@ -136,7 +136,7 @@ fn prepare(config: &Config) -> Result<Prepared, SetupError> {
         let what = format!("listener \"{}\"", settings.name);
         let socket = listener::bind(what, format!("listener[{index}].bind"), settings.bind)?;
         let address = socket.local_addr().unwrap_or(settings.bind);
-        let state = ListenerState::new(&settings.name, address, policy);
+        let state = ListenerState::new(&settings.name, address, settings.transport.path(), policy);
         listeners.push(Arc::clone(&state));
         sockets.push((state, to_tokio(socket)?));
     }

@@ -72,6 +72,8 @@ pub(crate) struct ListenerState {
     pub(crate) name: Arc<str>,
     /// What it is bound to; the port is the real one.
     pub(crate) address: SocketAddr,
+    /// The path that clients ask to be upgraded on, when WebSocket carries MQTT here. Stays until a restart.
+    pub(crate) websocket: Option<Box<str>>,
     pub(crate) policy: ArcSwap<Policy>,
     pub(crate) connects: Connects,
     connections: AtomicU32,
@@ -99,10 +101,11 @@ pub(crate) struct Place {
 }
 
 impl ListenerState {
-    pub(crate) fn new(name: &str, address: SocketAddr, policy: Arc<Policy>) -> Arc<Self> {
+    pub(crate) fn new(name: &str, address: SocketAddr, websocket: Option<&str>, policy: Arc<Policy>) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
             address,
+            websocket: websocket.map(Into::into),
             policy: ArcSwap::new(policy),
             connects: Connects::default(),
             connections: AtomicU32::new(0),

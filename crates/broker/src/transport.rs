@@ -1,241 +1,139 @@
-//! One byte stream for clients and bridges alike: TCP, with or without TLS, never blocking.
+//! One byte stream for clients and bridges alike, whatever carries it: TCP, TLS, or WebSocket over either.
 //!
-//! In: a connected socket. Out: reads into the caller's buffer, writes as far as the socket takes them, and readiness.
-//! It can be taken apart and put together on another worker's runtime with its TLS state. Must never: hold a buffer
-//! while nothing is going on (what rustls keeps is its own), or know what the bytes mean.
+//! In: a connected stream. Out: reads into the caller's buffer, writes as far as the socket takes them, and readiness.
+//! It can be taken apart and put together on another worker's runtime with all its state. Must never: hold a buffer while
+//! nothing is going on (what rustls keeps is its own), or know what the bytes mean.
 
-use std::io::{self, Read, Write};
-use std::pin::Pin;
+use std::io;
 use std::task::{Context, Poll};
 
-use rustls::Connection;
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::limits::TLS_BUFFER;
+use crate::stream::{self, Stream};
+use crate::websocket::{Framing, WebSocket};
 
 /// A connected stream on this worker.
 #[derive(Debug)]
-pub(crate) struct Transport {
-    tcp: TcpStream,
-    tls: Option<Box<Connection>>,
-    /// What was read is acknowledged at once.
-    at_once: bool,
+pub(crate) enum Transport {
+    /// The bytes are the stream's own.
+    Stream(Stream),
+    /// The bytes are what binary frames carry.
+    WebSocket(WebSocket),
 }
 
 /// A stream on its way to another worker.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    tcp: std::net::TcpStream,
-    tls: Option<Box<Connection>>,
+    stream: stream::Parts,
+    framing: Option<Box<Framing>>,
 }
 
 impl Transport {
     /// Takes a fresh socket over. With `tls` the handshake comes first: [`Transport::poll_handshake`].
-    pub(crate) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
-        // Batches are made by the flusher; waiting for more in the kernel only adds delay. A socket that refuses the
-        // option works all the same.
-        let _ = tcp.set_nodelay(true);
-        let tls = tls.map(|mut connection| {
-            connection.set_buffer_limit(Some(TLS_BUFFER));
-            Box::new(connection)
-        });
-        Self { tcp, tls, at_once: false }
+    pub(crate) fn new(tcp: TcpStream, tls: Option<rustls::Connection>) -> Self {
+        Self::Stream(Stream::new(tcp, tls))
     }
 
-    /// Acknowledges on the TCP level at once from here on. A peer that sends small packets and waits for that (mosquitto, unless
-    /// told otherwise) would stand still for 40 ms at a time.
+    /// As [`Stream::acknowledge_at_once`].
     pub(crate) fn acknowledge_at_once(&mut self) {
-        self.at_once = true;
+        match self {
+            Self::Stream(stream) => stream.acknowledge_at_once(),
+            Self::WebSocket(websocket) => websocket.stream_mut().acknowledge_at_once(),
+        }
     }
 
     pub(crate) fn into_parts(self) -> io::Result<Parts> {
-        Ok(Parts { tcp: self.tcp.into_std()?, tls: self.tls })
+        match self {
+            Self::Stream(stream) => Ok(Parts { stream: stream.into_parts()?, framing: None }),
+            Self::WebSocket(websocket) => {
+                let (stream, framing) = websocket.into_parts();
+                Ok(Parts { stream: stream.into_parts()?, framing: Some(framing) })
+            }
+        }
     }
 
     pub(crate) fn from_parts(parts: Parts) -> io::Result<Self> {
-        Ok(Self { tcp: TcpStream::from_std(parts.tcp)?, tls: parts.tls, at_once: false })
+        let stream = Stream::from_parts(parts.stream)?;
+        Ok(match parts.framing {
+            None => Self::Stream(stream),
+            Some(framing) => Self::WebSocket(WebSocket::from_parts(stream, framing)),
+        })
     }
 
     /// The certificates that the peer showed, its own first.
     pub(crate) fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.tls.as_ref()?.peer_certificates()
+        self.stream().peer_certificates()
     }
 
     /// Done when the TLS handshake is; at once without TLS.
     pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let Some(tls) = &mut self.tls else { return Poll::Ready(Ok(())) };
-            while tls.wants_write() {
-                match tls.write_tls(&mut Socket { tcp: &mut self.tcp, cx }) {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            if !tls.is_handshaking() {
-                return Poll::Ready(Ok(()));
-            }
-            match self.poll_ciphertext(cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
+        match self {
+            Self::Stream(stream) => stream.poll_handshake(cx),
+            // It began with one that was done.
+            Self::WebSocket(_) => Poll::Ready(Ok(())),
         }
     }
 
     /// Reads what is there; 0 is the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let Some(tls) = &mut self.tls else {
-                let read = poll_socket(&mut self.tcp, cx, buffer);
-                self.acknowledge();
-                return read;
-            };
-            match tls.reader().read(buffer) {
-                Ok(read) => return Poll::Ready(Ok(read)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Without close_notify: the end all the same, and MQTT says itself whether a client meant it.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-            match self.poll_ciphertext(cx) {
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
+        match self {
+            Self::Stream(stream) => stream.poll_read(cx, buffer),
+            Self::WebSocket(websocket) => websocket.poll_read(cx, buffer),
         }
     }
 
-    /// The kernel forgets the wish now and then, so it is said after each read. Where it has no such option, it waits.
-    fn acknowledge(&self) {
-        #[cfg(target_os = "linux")]
-        if self.at_once {
-            let _ = self.tcp.set_quickack(true);
-        }
-    }
-
-    /// Reads one piece of ciphertext and opens it; 0 is the end of the socket.
-    fn poll_ciphertext(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(tls) = &mut self.tls else { return Poll::Ready(Ok(0)) };
-        let read = match tls.read_tls(&mut Socket { tcp: &mut self.tcp, cx }) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        let processed = tls.process_new_packets();
-        let wants_write = tls.wants_write();
-        self.acknowledge();
-        let Some(tls) = &mut self.tls else { return Poll::Ready(Ok(0)) };
-        if wants_write {
-            // Session tickets, key updates, and the alert that tells the peer what is wrong. What does not fit now goes
-            // with the next write.
-            let _ = tls.write_tls(&mut Unready { tcp: &mut self.tcp });
-        }
-        match processed {
-            Ok(_) => Poll::Ready(Ok(read)),
-            Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error))),
-        }
-    }
-
-    /// Writes as much of `bytes` as the socket takes now; `WouldBlock` when that is nothing.
+    /// Writes as much of `bytes` as the socket takes now; `WouldBlock` when that is nothing. What was refused has to be offered
+    /// again, with more behind it or not: a frame that announces it may be under way.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.tcp.try_write(bytes) };
-        while tls.wants_write() {
-            tls.write_tls(&mut Unready { tcp: &mut self.tcp })?;
+        match self {
+            Self::Stream(stream) => stream.try_write(bytes),
+            Self::WebSocket(websocket) => websocket.try_write(bytes),
         }
-        let taken = tls.writer().write(bytes)?;
-        while tls.wants_write() {
-            match tls.write_tls(&mut Unready { tcp: &mut self.tcp }) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(taken)
     }
 
     /// Pushes on what `try_write` took and the socket did not; `WouldBlock` while some of that is left.
     pub(crate) fn try_flush(&mut self) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else { return Ok(()) };
-        while tls.wants_write() {
-            tls.write_tls(&mut Unready { tcp: &mut self.tcp })?;
+        match self {
+            Self::Stream(stream) => stream.try_flush(),
+            Self::WebSocket(websocket) => websocket.try_flush(),
         }
-        Ok(())
     }
 
     /// Ready when the socket may take more.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_write_ready(cx)
+        self.stream().poll_writable(cx)
     }
 
     /// Says that nothing more will be written.
     pub(crate) fn shut_down(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
-            while tls.wants_write() && tls.write_tls(&mut Unready { tcp: &mut self.tcp }).is_ok() {}
+        match self {
+            Self::Stream(stream) => stream.shut_down(),
+            Self::WebSocket(websocket) => websocket.shut_down(),
         }
-        // The socket may be gone already, which is what was wanted.
-        let _ = socket2::SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
     }
 
-    /// Reads from the socket beneath TLS and throws it away; 0 is the end.
+    /// Whether this end has said its last word by itself, as the closing handshake of WebSocket asks for: the peer should have
+    /// the time to read it.
+    pub(crate) fn has_said_goodbye(&self) -> bool {
+        match self {
+            Self::Stream(_) => false,
+            Self::WebSocket(websocket) => websocket.is_shut_down(),
+        }
+    }
+
+    /// Reads from the socket beneath everything and throws it away; 0 is the end.
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        poll_socket(&mut self.tcp, cx, buffer)
-    }
-}
-
-fn poll_socket(tcp: &mut TcpStream, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(buffer);
-    // Unlike `try_read` this knows that a short read emptied the socket, and saves the call that would say so.
-    match Pin::new(tcp).poll_read(cx, &mut buffer) {
-        Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending => Poll::Pending,
-    }
-}
-
-/// The socket as rustls reads and writes it within a task, which is woken when it can go on.
-struct Socket<'a, 'b> {
-    tcp: &'a mut TcpStream,
-    cx: &'a mut Context<'b>,
-}
-
-impl Read for Socket<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match poll_socket(self.tcp, self.cx, buffer) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-}
-
-impl Write for Socket<'_, '_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        match tokio::io::AsyncWrite::poll_write(Pin::new(self.tcp), self.cx, buffer) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        match self {
+            Self::Stream(stream) => stream.poll_discard(cx, buffer),
+            Self::WebSocket(websocket) => websocket.stream_mut().poll_discard(cx, buffer),
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The socket as rustls writes it when nobody is to be woken.
-struct Unready<'a> {
-    tcp: &'a mut TcpStream,
-}
-
-impl Write for Unready<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.tcp.try_write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn stream(&self) -> &Stream {
+        match self {
+            Self::Stream(stream) => stream,
+            Self::WebSocket(websocket) => websocket.stream(),
+        }
     }
 }

@@ -221,7 +221,8 @@ fn flat_listener(flat: &mut Flat, listener: &Listener) {
         &[
             ("name", &listener.name),
             ("bind", &listener.bind),
-            ("transport", &listener.transport),
+            ("transport", &std::mem::discriminant(&listener.transport)),
+            ("path", &listener.transport.path()),
             ("allowed_protocol_versions", &listener.allowed_protocol_versions),
             ("allow_anonymous", &listener.allow_anonymous),
             ("mountpoint", &listener.mountpoint),

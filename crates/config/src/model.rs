@@ -94,10 +94,26 @@ pub struct Listener {
 }
 
 /// What carries MQTT on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// TCP, or TLS when [`Listener::tls`] is there.
     Tcp,
+    /// WebSocket, over TLS when [`Listener::tls`] is there.
+    WebSocket {
+        /// What the upgrade request must ask for: begins with `/`, and is printable ASCII without `?`, `#` and spaces.
+        path: String,
+    },
+}
+
+impl Transport {
+    /// The path of a WebSocket listener.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Tcp => None,
+            Self::WebSocket { path } => Some(path),
+        }
+    }
 }
 
 /// `tls` of a listener. The files are read by the broker.

@@ -120,10 +120,6 @@ fn read_listener(reader: &mut Reader, at: &At<'_>, index: usize) -> Listener {
     if !at.has("name") && index > 0 {
         name = format!("listener-{}", index + 1);
     }
-    if reader.optional_text(at, "transport").as_deref() == Some("ws") {
-        let problem = Problem::NotYet("listeners over WebSocket".into());
-        reader.refuse(&at.key("transport"), problem, "use transport = \"tcp\"");
-    }
     let bind = address(reader, at, "bind").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     let levels = match reader.get(at, "allowed_protocol_versions") {
         Some(Meaning::Levels(levels)) => levels,
@@ -139,13 +135,34 @@ fn read_listener(reader: &mut Reader, at: &At<'_>, index: usize) -> Listener {
     Listener {
         name,
         bind,
-        transport: Transport::Tcp,
+        transport: read_transport(reader, at),
         allowed_protocol_versions: levels,
         allow_anonymous: reader.optional_flag(at, "allow_anonymous").unwrap_or(bind.ip().is_loopback()),
         mountpoint,
         max_connections: reader.optional_number(at, "max_connections"),
         tls: inner.values.is_some().then(|| read_tls_server(reader, &inner)),
     }
+}
+
+/// The path of a WebSocket listener that names none: what most brokers answer on, and most clients ask for.
+const WEBSOCKET_PATH: &str = "/mqtt";
+
+fn read_transport(reader: &mut Reader, at: &At<'_>) -> Transport {
+    let path = reader.optional_text(at, "path");
+    if reader.text(at, "transport") != "ws" {
+        if path.is_some() {
+            let message = "it does nothing: only WebSocket listeners have a path";
+            reader.warn(&at.key("path"), message, "write transport = \"ws\", or remove `path`");
+        }
+        return Transport::Tcp;
+    }
+    let path = path.unwrap_or_else(|| WEBSOCKET_PATH.to_owned());
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
+    if !path.starts_with('/') || !path.bytes().all(is_plain) {
+        let problem = Problem::BadValue { expected: "a path as in a URL".into(), found: format!("{path:?}") };
+        reader.refuse(&at.key("path"), problem, "it begins with / and has no spaces, ? or #: \"/mqtt\"");
+    }
+    Transport::WebSocket { path }
 }
 
 const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];

@@ -18,6 +18,14 @@ fn read(text: &str) -> Config {
 }
 
 #[test]
+fn a_websocket_listener_has_a_path() {
+    for (path, wanted) in [("", "/mqtt"), ("path = \"/\"\n", "/"), ("path = \"/a/b%20c\"\n", "/a/b%20c")] {
+        let config = read(&format!("[[listener]]\ntransport = \"ws\"\n{path}"));
+        assert_eq!(config.listeners[0].transport, Transport::WebSocket { path: wanted.into() });
+    }
+}
+
+#[test]
 fn nothing_written_is_one_listener_on_loopback() {
     let config = load(Source { hostname: "machine".into(), ..Source::default() }).unwrap().config;
     let expected = Config {

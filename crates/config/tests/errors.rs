@@ -367,49 +367,62 @@ error: `log.filter`: expected tracing directives such as "info,viaduct_bridge=de
 fn what_is_reserved_says_not_yet() {
     refused(
         r##"[[listener]]
-transport = "ws"
-path = "/mqtt"
 proxy_protocol = true
 [auth]
 jwt = "x"
 webhook = "y""##,
         r##"
-error: `listener[0].transport`: not yet: listeners over WebSocket
- --> broker.toml:2:13
-  |
-2 | transport = "ws"
-  |             ^^^^
-  = help: use transport = "tcp"
-
-error: `listener[0].path`: not yet: this key is reserved for a later version: The path of a WebSocket listener.
- --> broker.toml:3:1
-  |
-3 | path = "/mqtt"
-  | ^^^^
-  = help: remove `path`
-
 error: `listener[0].proxy_protocol`: not yet: this key is reserved for a later version: Whether a load balancer puts the client's address in front (PROXY protocol).
- --> broker.toml:4:1
+ --> broker.toml:2:1
   |
-4 | proxy_protocol = true
+2 | proxy_protocol = true
   | ^^^^^^^^^^^^^^
   = help: remove `proxy_protocol`
 
 error: `auth.jwt`: not yet: this key is reserved for a later version: JSON Web Tokens as passwords.
- --> broker.toml:6:1
+ --> broker.toml:4:1
   |
-6 | jwt = "x"
+4 | jwt = "x"
   | ^^^
   = help: remove `jwt`
 
 error: `auth.webhook`: not yet: this key is reserved for a later version: An HTTP service that decides.
- --> broker.toml:7:1
+ --> broker.toml:5:1
   |
-7 | webhook = "y"
+5 | webhook = "y"
   | ^^^^^^^
   = help: remove `webhook`
 
-5 errors in the configuration"##,
+3 errors in the configuration"##,
+    );
+}
+
+#[test]
+fn a_path_is_a_path_and_belongs_to_websocket() {
+    refused(
+        r##"[[listener]]
+transport = "ws"
+path = "mqtt?x""##,
+        r##"
+error: `listener[0].path`: expected a path as in a URL, found "mqtt?x"
+ --> broker.toml:3:8
+  |
+3 | path = "mqtt?x"
+  |        ^^^^^^^^
+  = help: it begins with / and has no spaces, ? or #: "/mqtt"
+
+1 error in the configuration"##,
+    );
+    warned(
+        r##"[[listener]]
+path = "/mqtt""##,
+        r##"
+`listener[0].path`: it does nothing: only WebSocket listeners have a path
+ --> broker.toml:2:8
+  |
+2 | path = "/mqtt"
+  |        ^^^^^^^
+  = help: write transport = "ws", or remove `path`"##,
     );
 }
 
