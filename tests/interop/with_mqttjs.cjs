@@ -1,12 +1,13 @@
 // MQTT.js against the broker: every version and QoS, retained messages, wills, sessions, and the properties of 5.0.
 //
-// Called with host and port. Ends with 0 when everything was as it should be; otherwise the error says what was not.
+// Called with host, port and, for WebSocket, the word ws. Ends with 0 when everything was as it should be; otherwise the error says what was not.
 'use strict'
 
 const assert = require('node:assert')
 const mqtt = require('mqtt')
 
-const url = `mqtt://${process.argv[2]}:${process.argv[3]}`
+const [host, port, transport] = process.argv.slice(2)
+const url = transport === 'ws' ? `ws://${host}:${port}/mqtt` : `mqtt://${host}:${port}`
 const SECONDS = 15
 const VERSIONS = {
   '3.1': { protocolVersion: 3, protocolId: 'MQIsdp' },

@@ -1,6 +1,6 @@
 """paho-mqtt against the broker: every version and QoS, retained messages, wills, sessions, and the properties of 5.0.
 
-Called with host and port. Ends with 0 when everything was as it should be; otherwise the exception says what was not.
+Called with host, port and, for WebSocket, the word ws. Ends with 0 when everything was as it should be; otherwise the exception says what was not.
 """
 
 import queue
@@ -11,6 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+TRANSPORT = "websockets" if sys.argv[3:] == ["ws"] else "tcp"
 SECONDS = 15
 
 
@@ -20,7 +21,7 @@ class Client:
     def __init__(self, client_id, protocol, clean=True, will=None, expiry=None):
         five = protocol == mqtt.MQTTv5
         options = {} if five else {"clean_session": clean}
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=protocol, **options)
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=protocol, transport=TRANSPORT, **options)
         self.messages, self.events = queue.Queue(), queue.Queue()
         self.client.on_message = lambda client, data, message: self.messages.put(message)
         self.client.on_connect = lambda client, data, flags, reason, properties: self.events.put((flags, reason))

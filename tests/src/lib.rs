@@ -28,6 +28,7 @@ mod scram;
 mod stream;
 mod template;
 mod wait;
+mod websocket;
 
 pub use binary::viaduct;
 pub use bridge::{Drill, Outcome, Tally, publish_numbers};
@@ -46,5 +47,6 @@ pub use run::{Finished, check_tool, run, run_viaduct};
 pub use scram::{Finale, Scram};
 pub use stream::Stream;
 pub use wait::{DEADLINE, eventually, eventually_within, until};
+pub use websocket::{Frames, client_frame, read_frame, read_head, upgrade_request};
 
 pub use viaduct_codec as codec;

@@ -1,4 +1,4 @@
-//! A blocking connection, plain or TLS, that gives up at a deadline.
+//! A blocking connection, plain, TLS or WebSocket, that gives up at a deadline.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, Socket, Type};
+
+use crate::websocket::Frames;
 
 /// How long a connection may take to come about, or a write to go out.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -30,6 +32,8 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// WebSocket over either.
+    WebSocket(Box<Frames>),
 }
 
 impl Stream {
@@ -76,6 +80,16 @@ impl Stream {
         Ok(Self::Tls(Box::new(StreamOwned::new(connection, socket))))
     }
 
+    /// Upgrades to WebSocket at `path`; what is written from here on is one binary frame each time.
+    ///
+    /// # Panics
+    /// When the broker does not upgrade.
+    #[must_use]
+    #[track_caller]
+    pub fn websocket(self, path: &str) -> Self {
+        Self::WebSocket(Box::new(Frames::open(self, path)))
+    }
+
     fn from_socket(socket: TcpStream) -> Self {
         socket.set_nodelay(true).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -88,6 +102,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref(),
+            Self::WebSocket(frames) => frames.below().socket(),
         }
     }
 
@@ -99,14 +114,19 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.write_all(bytes),
             Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+            Self::WebSocket(frames) => frames.write(bytes),
         }
     }
 
     /// Says that no more will come, and keeps reading.
     pub fn finish_writing(&mut self) {
-        if let Self::Tls(stream) = self {
-            stream.conn.send_close_notify();
-            let _ = stream.flush();
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(stream) => {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+            Self::WebSocket(frames) => return frames.below_mut().finish_writing(),
         }
         let _ = self.socket().shutdown(Shutdown::Write);
     }
@@ -116,6 +136,7 @@ impl Stream {
         let socket = match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.into_parts().1,
+            Self::WebSocket(frames) => return frames.into_below().reset(),
         };
         let socket = Socket::from(socket);
         let _ = socket.set_linger(Some(Duration::ZERO));
@@ -132,6 +153,7 @@ impl Stream {
             let read = match self {
                 Self::Plain(socket) => socket.read(into),
                 Self::Tls(stream) => stream.read(into),
+                Self::WebSocket(frames) => return frames.read_by(end, into),
             };
             match read {
                 Ok(0) => return Came::End,

@@ -22,29 +22,40 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name)
 }
 
+/// What carries the scripts' clients, and the listener that they need.
+const TRANSPORTS: [(&str, &str); 2] =
+    [("tcp", ""), ("ws", "[[listener]]\nbind = \"127.0.0.1:@port@\"\ntransport = \"ws\"\n")];
+
 #[track_caller]
-fn run_script(command: &mut Command, broker: &Broker) {
-    let finished = run(command.arg("127.0.0.1").arg(broker.address().port().to_string()), "");
+fn run_script(command: &mut Command, broker: &Broker, transport: &str) {
+    let finished = run(command.args(["127.0.0.1", &broker.address().port().to_string(), transport]), "");
     assert_eq!(finished.code, Some(0), "{}\n{}", finished.out, finished.err);
     assert_eq!(finished.out.matches("ok ").count(), 5, "{finished:?}");
     assert_eq!(broker.metric("viaduct_protocol_errors_total", &[]), 0.0, "nobody did anything wrong");
 }
 
+/// Proves: v4:6.0.0-1, v4:6.0.0-4, v5:6.0.0-1, v5:6.0.0-4
 #[test]
-fn paho_mqtt_agrees_in_every_version() {
+fn paho_mqtt_agrees_in_every_version_over_tcp_and_websocket() {
     let python = interop().join("venv/bin/python");
     let Some(python) = check_tool("paho-mqtt", python.is_file().then_some(python)) else { return };
-    let broker = Broker::start("");
-    run_script(Command::new(python).arg("-u").arg(script("with_paho.py")), &broker);
+    for (transport, config) in TRANSPORTS {
+        let broker = Broker::start(config);
+        run_script(Command::new(&python).arg("-u").arg(script("with_paho.py")), &broker, transport);
+    }
 }
 
+/// Proves: v4:6.0.0-1, v4:6.0.0-4, v5:6.0.0-1, v5:6.0.0-4
 #[test]
-fn mqtt_js_agrees_in_every_version() {
+fn mqtt_js_agrees_in_every_version_over_tcp_and_websocket() {
     let modules = interop().join("node_modules");
     let there = modules.join("mqtt/package.json").is_file();
     let Some(modules) = check_tool("MQTT.js", there.then_some(modules)) else { return };
-    let broker = Broker::start("");
-    run_script(Command::new("node").arg(script("with_mqttjs.cjs")).env("NODE_PATH", modules), &broker);
+    for (transport, config) in TRANSPORTS {
+        let broker = Broker::start(config);
+        let mut command = Command::new("node");
+        run_script(command.arg(script("with_mqttjs.cjs")).env("NODE_PATH", &modules), &broker, transport);
+    }
 }
 
 fn mosquitto_client(name: &str) -> Option<PathBuf> {

@@ -221,7 +221,11 @@ async fn drive(worker: &Rc<Worker>, link: &Link, id: ConnectionId, mut tail: Vec
         }
         match std::future::poll_fn(|cx| poll_event(worker, link, id, &mut tail, cx)).await {
             Event::Read(read) => progress = read,
-            Event::Writable => flush::write(worker, id, link),
+            Event::Writable => {
+                flush::write(worker, id, link);
+                // What waited behind that may be ready to be written now.
+                worker.flush_soon();
+            }
             Event::Congested => {
                 if let Some(end) = pause(link, Instant::now() + MAILBOX_PAUSE).await {
                     return end;

@@ -113,6 +113,8 @@ pub(crate) fn write(worker: &Worker, id: ConnectionId, link: &Link) {
     worker.traffic.bytes_sent.add(sent as u64);
     match result {
         Ok(()) => {
+            // What the transport had taken earlier went out only now.
+            let was_blocked = link.blocked_since().is_some();
             link.unblock();
             let mut engine = worker.engine.borrow_mut();
             let why = engine.closing(id).map(ToString::to_string);
@@ -121,7 +123,7 @@ pub(crate) fn write(worker: &Worker, id: ConnectionId, link: &Link) {
                 link.transport.borrow_mut().shut_down();
                 worker.closed(id, &why);
                 link.end(End::Linger);
-            } else if sent > 0 {
+            } else if sent > 0 || was_blocked {
                 engine.handle_drained(worker.now(), id);
             }
         }

@@ -229,8 +229,14 @@ fn announce(broker: &Broker, config: &Config, no_admin: bool) {
         .listeners
         .iter()
         .map(|listener| {
-            let kind = if listener.policy.load().tls.is_some() { "mqtts" } else { "mqtt" };
-            format!("\"{}\" {kind}://{}", listener.name, listener.address)
+            let scheme = match (&listener.websocket, listener.policy.load().tls.is_some()) {
+                (None, false) => "mqtt",
+                (None, true) => "mqtts",
+                (Some(_), false) => "ws",
+                (Some(_), true) => "wss",
+            };
+            let path = listener.websocket.as_deref().unwrap_or_default();
+            format!("\"{}\" {scheme}://{}{path}", listener.name, listener.address)
         })
         .collect();
     let admin = config.admin.bind.filter(|_| !no_admin).map_or_else(|| "off".to_owned(), |bind| bind.to_string());
