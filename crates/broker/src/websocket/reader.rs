@@ -104,8 +104,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads the frames in `buffer` and moves what the binary ones carry to its front; how many bytes that is. What comes behind
-    /// a stop is not looked at.
+    /// Reads the frames in `buffer` and moves what the binary ones carry to its front; how many bytes that is. Where one frame
+    /// ends and the next begins is lost on purpose (MQTT-6.0.0-2, MQTT-6.0.0-2 of 3.1.1). What comes behind a stop is not looked at.
     pub(super) fn decode(&mut self, buffer: &mut [u8]) -> usize {
         let (mut data, mut at) = (0, 0);
         while self.stop.is_none()
@@ -189,7 +189,7 @@ fn parse(bytes: &[u8], in_message: bool) -> Result<Option<Frame>, Violation> {
         return Err(Violation::Reserved);
     }
     let kind = match first & OPCODE {
-        // MQTT-6.0.0-1: any other data frame ends the connection.
+        // MQTT-6.0.0-1, MQTT-6.0.0-1 of 3.1.1: any other data frame ends the connection.
         TEXT => return Err(Violation::Text),
         BINARY if in_message => return Err(Violation::Interrupted),
         CONTINUATION if !in_message => return Err(Violation::Continuation),

@@ -123,7 +123,7 @@ fn judge(request: &Request<'_, '_>, path: &str) -> Result<Vec<u8>, Refusal> {
         return Err(Refusal::bad(why));
     };
     let accept = BASE64.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize());
-    // MQTT-6.0.0-4.
+    // MQTT-6.0.0-4, MQTT-6.0.0-4 of 3.1.1.
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
