@@ -88,6 +88,7 @@ pub fn hold(conversation: &Conversation, wire: &mut dyn Wire) -> Result<(), Box<
         variables: Variables::from([("zero".to_owned(), 0)]),
         mark: Duration::ZERO,
         bystander: None,
+        stopped: false,
         said: Vec::new(),
     };
     let failure = |line: usize, step: &str, what: String, said: &[String]| {
@@ -118,6 +119,8 @@ struct Talk<'a> {
     mark: Duration,
     /// How many messages it has sent itself.
     bystander: Option<u16>,
+    /// The broker was told to end: the bystander goes with it.
+    stopped: bool,
     said: Vec<String>,
 }
 
@@ -174,10 +177,14 @@ impl Talk<'_> {
             }
             Act::Log(text) => self.wire.log(text)?,
             Act::Metric { name, labels, value } => self.wire.metric(name, labels, *value)?,
-            Act::Stop => self.wire.stop()?,
+            Act::Stop => {
+                self.wire.stop()?;
+                self.stopped = true;
+            }
             Act::Start => {
                 self.connections.clear();
                 self.wire.start()?;
+                self.stopped = false;
                 if self.bystander.is_some() {
                     self.invite_bystander()?;
                 }
@@ -288,6 +295,9 @@ impl Talk<'_> {
     }
 
     fn settle(&mut self) -> Result<(), String> {
+        if self.stopped {
+            return Ok(());
+        }
         self.wire.settle(self.connections.len())
     }
 
@@ -315,7 +325,7 @@ impl Talk<'_> {
     }
 
     fn check_bystander(&mut self) -> Result<(), String> {
-        let Some(count) = self.bystander.as_mut() else { return Ok(()) };
+        let Some(count) = self.bystander.as_mut().filter(|_| !self.stopped) else { return Ok(()) };
         *count += 1;
         let id = *count;
         self.variables.insert("bystander".to_owned(), id);
@@ -330,6 +340,9 @@ impl Talk<'_> {
     /// Nothing that nobody expected is left on any connection.
     fn end(&mut self) -> Result<(), String> {
         self.check_bystander()?;
+        if self.stopped {
+            return Ok(());
+        }
         let open: Vec<Who> = self.connections.keys().filter(|who| !self.ignored.contains(who)).cloned().collect();
         for who in open {
             while matches!(self.read(&who, false)?, Came::Bytes(_)) {}

@@ -229,7 +229,7 @@ impl Engine {
     }
 
     /// Whether the session at `index` may publish to `topic`, which is as the client wrote it.
-    fn may_publish(&mut self, index: usize, topic: TopicRef<'_>) -> bool {
+    pub(crate) fn may_publish(&mut self, index: usize, topic: TopicRef<'_>) -> bool {
         let Some(slot) = self.sessions.get_mut(index) else { return false };
         if slot.identity.local {
             return true;

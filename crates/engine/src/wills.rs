@@ -5,22 +5,24 @@ use std::sync::Arc;
 use viaduct_codec::{Message, Time};
 
 use crate::Engine;
-use crate::authorize::Who;
+use crate::dispatch::levels;
 use crate::stats::Dropped;
 
 impl Engine {
     /// Publishes the will of the session at `index`, if its owner may publish there now.
     pub(crate) fn publish_will(&mut self, now: Time, index: usize, mut message: Message) {
-        let Some(slot) = self.sessions.get(index) else { return };
-        let who = Who { client_id: slot.client_id.as_str(), username: slot.identity.username.as_deref() };
-        let authorizer = self.shared.authorizer();
-        if !(slot.identity.local || authorizer.is_open() || authorizer.publish(&who, message.topic.as_str())) {
-            tracing::info!(client_id = %slot.client_id, topic = ?message.topic.as_str(), "its will is not published: not authorized");
+        let topic = message.topic.clone();
+        let too_deep = levels(topic.as_str()) > self.settings.max_topic_levels;
+        if too_deep || !self.may_publish(index, topic.by_ref()) {
+            tracing::info!(client_id = %self.client_id(index), topic = ?topic.as_str(), "its will is not published: not authorized");
             self.stats.dropped(Dropped::NotAuthorized, 1);
             return;
         }
+        let Some(slot) = self.sessions.get(index) else { return };
         let key = slot.key;
-        if let Some(mounted) = slot.mounted(message.topic.by_ref()) {
+        if slot.mountpoint.is_some() {
+            // One that is too long with the mountpoint has no place anywhere.
+            let Some(mounted) = slot.mounted(topic.by_ref()) else { return };
             message.topic = mounted;
         }
         // The message begins to live when it is published (MQTT 5.0 section 3.1.3.2.4).
