@@ -3,7 +3,8 @@
 //! A bridge is two halves that meet in this crate. The *local half* is an ordinary client session of this broker
 //! (ClientID `$bridge/<name>`, persistent, 5.0 over an in-process pipe), so queue, durability and QoS are any
 //! session's. The *remote half* is a client of another broker over a socket that somebody else dials. A message is
-//! acknowledged to the half that it came from only when the other half's broker acknowledged it.
+//! acknowledged to the half that it came from only when the other half's broker acknowledged it. Towards the remote it keeps
+//! the rules of clients (MQTT-7.0.0-1 of 3.1.1), and needs nothing of it that the standard does not have (MQTT-7.0.0-2 of 3.1.1).
 //!
 //! In: bytes from both brokers, the ends of dials, and the time. Out: bytes for both and [`Action`]s. No I/O, no
 //! clock, no task, no randomness but the seed; nothing a remote sends ends more than one attempt.

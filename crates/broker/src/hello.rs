@@ -421,7 +421,7 @@ impl Greeting {
                 tracing::warn!("closed {peer}: {why} (listener \"{listener}\", {left_out} more since the last line)");
             }
         }
-        // MQTT-3.1.4-6, MQTT-3.2.2-7: what came behind is thrown away, and the connection ends.
+        // MQTT-3.1.4-6, MQTT-3.1.4-5 of 3.1.1, MQTT-3.2.2-7, MQTT-3.2.2-5 of 3.1.1: what came behind is thrown away, and the connection ends.
         if let Some((bytes, mut transport)) = answer {
             // A few bytes into an empty socket: if they don't fit, nobody reads there.
             if let Ok(sent) = transport.try_write(&bytes) {

@@ -1,4 +1,5 @@
-//! One byte stream for clients and bridges alike, whatever carries it: TCP, TLS, or WebSocket over either.
+//! One byte stream for clients and bridges alike, whatever carries it: TCP, TLS, or WebSocket over either (MQTT-4.2.0-1,
+//! MQTT-7.1.1-1 of 3.1.1).
 //!
 //! In: a connected stream. Out: reads into the caller's buffer, writes as far as the socket takes them, and readiness.
 //! It can be taken apart and put together on another worker's runtime with all its state. Must never: hold a buffer while

@@ -92,7 +92,8 @@ impl Message {
     }
 
     /// The PUBLISH that carries it as it stands: its own QoS and RETAIN, the expiry left at `now` in whole seconds
-    /// (at least 1 while it is not expired), no packet identifier, no alias, not a duplicate.
+    /// (at least 1 while it is not expired; MQTT-3.3.2-6), no packet identifier, no alias, not a duplicate. Everything else as it
+    /// came (MQTT-3.3.2-4, MQTT-3.3.2-15, MQTT-3.3.2-16, MQTT-3.3.2-17, MQTT-3.3.2-20; of a will MQTT-3.1.3-10).
     #[must_use]
     pub fn to_publish(&self, now: Time) -> Publish<'_> {
         let mut properties = PublishProperties {

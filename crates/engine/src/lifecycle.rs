@@ -1,7 +1,8 @@
 //! Connections come and go, sessions begin, resume and end.
 //!
 //! A session ends in one of three ways: its connection ended and its expiry is zero, its expiry passed, or its ClientID
-//! came with Clean Start. All three run through `end_session`, which is the only place that forgets one.
+//! came with Clean Start; never while it has a connection (MQTT-4.1.0-1, MQTT-4.1.0-1 of 3.1.1, MQTT-4.1.0-2, MQTT-4.1.0-2 of
+//! 3.1.1). All three run through `end_session`, which is the only place that forgets one.
 
 use std::sync::Arc;
 
@@ -51,18 +52,22 @@ impl Engine {
             // A session belongs to whoever made it: another user with the same ClientID gets a new one, never the queue
             // of a stranger.
             let stranger = self.sessions.get(index).is_some_and(|slot| slot.identity != identity);
+            // MQTT-3.1.2-4, MQTT-3.1.2-6 of 3.1.1
             if admission.clean_start || stranger {
                 self.end_session(now, index);
             }
         }
+        // MQTT-3.1.4-4, MQTT-3.1.4-3 of 3.1.1: what is still there is resumed and said to be present (MQTT-3.1.2-5,
+        // MQTT-3.1.2-4 of 3.1.1, MQTT-3.2.2-3, MQTT-3.2.2-2 of 3.1.1), otherwise there is a new one (MQTT-3.1.2-6,
+        // MQTT-3.2.2-1 of 3.1.1, MQTT-3.2.2-3 of 3.1.1).
         let resumed = self.sessions.by_client(client_id.as_str());
         let index =
             resumed.unwrap_or_else(|| self.sessions.insert(client_id.clone(), identity.clone(), Arc::clone(&terms)));
         let connection = self.connections.insert(id, peer.clone(), listener.clone(), terms.maximum_packet_size, now);
         let Some(slot) = self.sessions.get_mut(index) else { return };
         slot.connection = Some(connection);
-        slot.will = admission.will.clone();
-        slot.delayed_will = None; // The session goes on in time: a will that waited is not published (3.1.3-9).
+        slot.will = admission.will.clone(); // MQTT-3.1.2-7; without one none is ever published: MQTT-3.1.2-12 of 3.1.1
+        slot.delayed_will = None; // The session goes on in time: a will that waited is not published (MQTT-3.1.3-9).
         slot.expires = None;
         slot.mountpoint = mountpoint;
         slot.credential = credential;
@@ -101,8 +106,9 @@ impl Engine {
         self.connections.remove(index);
     }
 
-    /// Ends the connection of the session at `index` from this side: DISCONNECT with `reason` where the version has it,
-    /// then close once that is written. The session lives on by its expiry.
+    /// Ends the connection of the session at `index` from this side: DISCONNECT with `reason` where the version has it
+    /// (MQTT-4.13.1-1, MQTT-4.13.2-1), nothing after it (MQTT-3.14.4-1), then close once that is written (MQTT-3.14.4-2,
+    /// MQTT-4.8.0-1 of 3.1.1, MQTT-4.8.0-2 of 3.1.1). The session lives on by its expiry.
     pub(crate) fn end_connection(
         &mut self,
         now: Time,

@@ -82,7 +82,7 @@ impl Outbound {
         self.exchanges.iter_mut().enumerate().find(|(_, exchange)| exchange.id == id)
     }
 
-    /// The exchange at `place` is over, for good (MQTT-4.4.0-2), and with it its place in the window.
+    /// The exchange at `place` is over, for good (MQTT-4.4.0-2; of a share group as well, MQTT-4.8.2-6), and with it its place in the window.
     pub(crate) fn finish(&mut self, place: usize) -> Option<Exchange> {
         let exchange = self.exchanges.remove(place)?;
         self.here -= usize::from(place < self.here);

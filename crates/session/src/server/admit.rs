@@ -136,6 +136,7 @@ pub fn admit(
     let will = will(connect, terms, now).map_err(|kind| refuse(ReasonCode::RETAIN_NOT_SUPPORTED, kind))?;
     let assigned = connect.client_id.is_empty();
     let client_id =
+        // MQTT-3.1.3-8, MQTT-3.1.3-9 of 3.1.1
         client_id(connect, terms, assign).map_err(|kind| refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, kind))?;
     let window = match version {
         Version::V31 | Version::V311 => terms.max_inflight_v3,
@@ -182,6 +183,7 @@ impl Admission {
     }
 }
 
+/// Any that is not too long is taken (MQTT-3.1.3-5 of 3.1.1).
 fn client_id(connect: &Connect<'_>, terms: &Terms, assign: impl FnOnce() -> ClientId) -> Result<ClientId, RefusalKind> {
     let given = connect.client_id;
     if !given.is_empty() {
@@ -189,10 +191,11 @@ fn client_id(connect: &Connect<'_>, terms: &Terms, assign: impl FnOnce() -> Clie
         return if length <= max { Ok(given.into()) } else { Err(RefusalKind::ClientIdTooLong { length, max }) };
     }
     match connect.level.version() {
-        // 3.1 knows no empty ClientID; 3.1.1 only for a session that does not stay (MQTT-3.1.3-7, -8 of 3.1.1).
+        // 3.1 knows no empty ClientID; 3.1.1 only for a session that does not stay (MQTT-3.1.3-7 of 3.1.1,
+        // MQTT-3.1.3-8 of 3.1.1).
         Version::V31 => Err(RefusalKind::ClientIdEmpty),
         Version::V311 if !connect.clean_start => Err(RefusalKind::ClientIdEmpty),
-        Version::V311 | Version::V5 => Ok(assign()), // MQTT-3.1.3-6
+        Version::V311 | Version::V5 => Ok(assign()), // MQTT-3.1.3-6, MQTT-3.1.3-6 of 3.1.1, MQTT-3.2.2-16
     }
 }
 

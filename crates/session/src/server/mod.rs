@@ -190,13 +190,13 @@ impl Session {
             Packet::Subscribe(subscribe) => Ok(Event::Subscribe(subscribe)),
             Packet::Unsubscribe(unsubscribe) => Ok(Event::Unsubscribe(unsubscribe)),
             Packet::Pingreq => {
-                self.flow.write(&Packet::Pingresp, out); // MQTT-3.12.4-1
+                self.flow.write(&Packet::Pingresp, out); // MQTT-3.12.4-1, MQTT-3.12.4-1 of 3.1.1
                 Ok(Event::None)
             }
             Packet::Disconnect(disconnect) => self.disconnected(&disconnect),
             Packet::Auth(auth) => Ok(Event::Auth(auth)),
             Packet::Connect(_) => {
-                let why = "the connection has sent CONNECT already"; // MQTT-3.1.0-2
+                let why = "the connection has sent CONNECT already"; // MQTT-3.1.0-2, MQTT-3.1.0-2 of 3.1.1
                 Err(Violation::UnexpectedPacket { packet: PacketType::Connect, why })
             }
             Packet::Connack(_) => Err(from_server(PacketType::Connack)),
@@ -218,13 +218,15 @@ impl Session {
         self.flow.acknowledge(id, qos, reason, reason_string, out);
     }
 
-    /// Answers a SUBSCRIBE, one reason per filter. 3.1 has no word for a failure: the caller gives it the QoS that was asked.
+    /// Answers a SUBSCRIBE under its identifier (MQTT-2.2.1-6, MQTT-2.3.1-7 of 3.1.1), one reason per filter, without words or
+    /// User Properties (MQTT-3.9.2-1, MQTT-3.9.2-2). 3.1 has no word for a failure: the caller gives it the QoS that was asked.
     pub fn suback(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>, out: &mut Output) {
         let user_properties = UserProperties::default();
         self.flow.write(&Packet::Suback(Suback { packet_id, reasons, reason_string: None, user_properties }), out);
     }
 
-    /// Answers an UNSUBSCRIBE, one reason per filter.
+    /// Answers an UNSUBSCRIBE under its identifier, one reason per filter, without words or User Properties (MQTT-3.11.2-1,
+    /// MQTT-3.11.2-2).
     pub fn unsuback(&mut self, packet_id: PacketId, mut reasons: Vec<ReasonCode>, out: &mut Output) {
         if self.version() != Some(Version::V5) {
             reasons.clear();
@@ -235,7 +237,8 @@ impl Session {
 
     /// Sends a message, lets it wait, or gives it up.
     ///
-    /// QoS 0 goes out as long as the output is not too full, whatever waits for the window, and is not kept for a client that
+    /// QoS 0 goes out as long as the output is not too full, whatever waits for the window (only PUBLISH with QoS 1 and 2 does:
+    /// MQTT-3.3.4-10, MQTT-4.9.0-3), and is not kept for a client that
     /// is not there. QoS 1 and 2 never overtake what waits.
     pub fn deliver(&mut self, now: Time, delivery: Delivery, out: &mut Output) -> Delivered {
         let connected = self.link.is_some();
@@ -286,7 +289,8 @@ impl Session {
         self.flow.write(&Packet::Auth(auth), out)
     }
 
-    /// Writes DISCONNECT for a 5.0 client, with words if it wants them and takes them; nothing for 3.x.
+    /// Writes DISCONNECT for a 5.0 client, with words if it wants them and takes them, never with User Properties
+    /// (MQTT-3.14.2-4); nothing for 3.x.
     pub fn disconnect(&mut self, reason: ReasonCode, reason_string: Option<&str>, out: &mut Output) {
         if self.version() != Some(Version::V5) {
             return;
@@ -346,7 +350,10 @@ impl Session {
     }
 }
 
-/// The CONNACK that accepts.
+/// The CONNACK that accepts, the first packet to the client and the only one of its kind (MQTT-3.1.4-5, MQTT-3.1.4-4 of 3.1.1,
+/// MQTT-3.2.0-1 of 3.1.1). QoS 2 and wildcards are always there, so no Maximum QoS is announced, no will is refused for its
+/// QoS and no filter for its wildcards (MQTT-3.2.2-9, MQTT-3.2.2-10, MQTT-3.2.2-12, MQTT-3.8.3-2 of 3.1.1). It never has
+/// Response Information (MQTT-3.1.2-28), a Reason String or User Properties (MQTT-3.2.2-19, MQTT-3.2.2-20).
 fn accept<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) -> Packet<'a> {
     let mut properties = ConnackProperties::default();
     if admission.level.version().is_v5() {
@@ -356,7 +363,7 @@ fn accept<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) ->
         properties.maximum_packet_size = NonZeroU32::new(terms.maximum_packet_size);
         properties.assigned_client_id = admission.assigned.then_some(admission.client_id.as_str()); // MQTT-3.1.3-7
         properties.topic_alias_maximum = Some(terms.topic_alias_maximum).filter(|max| *max > 0);
-        properties.server_keep_alive = admission.server_keep_alive;
+        properties.server_keep_alive = admission.server_keep_alive; // MQTT-3.2.2-22: absent, the client's own holds
         if let Some(authentication) = &admission.authentication {
             properties.auth_method = Some(&authentication.method); // MQTT-4.12.0-5
             properties.auth_data = authentication.data.as_deref();
