@@ -1,0 +1,337 @@
+//! The account of one session: what it is to get, what it got, and which of that was in which form.
+//!
+//! In: what was routed to it (`routing`), the PUBLISH packets that its client got, the acknowledgements that the client
+//! sent. Out: breaches, at once for what came and should not have, and at rest for what should have come and did not.
+
+use std::collections::BTreeMap;
+
+use viaduct_codec::{Publish, QoS, Time};
+
+use super::model::Subscription;
+use super::{Named, Oracle, Promise, is_owed};
+use crate::payload::{self, MessageId};
+
+/// Bytes that a PUBLISH may have beyond payload and topic: header, lengths, identifier, properties.
+const OVERHEAD: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Book {
+    pub(super) broker: usize,
+    pub(super) client: String,
+    /// The connection that the session began with: on it nothing is sent again.
+    first: u64,
+    pub(super) connection: Option<u64>,
+    pub(super) is_v5: bool,
+    /// The session lives.
+    pub(super) is_open: bool,
+    /// The smallest Maximum Packet Size that its client ever had.
+    pub(super) takes: usize,
+    pub(super) entries: BTreeMap<Named, Entry>,
+    exchanges: BTreeMap<u16, Exchange>,
+    /// The last message of each publisher, topic and QoS that came, by the step at which the broker took it.
+    order: BTreeMap<(String, String, QoS), (u64, MessageId)>,
+    pub(super) asked: Vec<Asked>,
+    /// Every shared filter that it ever had: as a whole, without its share name, and how.
+    pub(super) shares: Vec<(String, String, Subscription)>,
+}
+
+/// One message in a book.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub(super) live: Vec<Live>,
+    pub(super) replays: Vec<Replay>,
+    /// Copies that came with RETAIN 0.
+    pub(super) plain: usize,
+    /// Copies that came with RETAIN 1.
+    pub(super) retained: usize,
+}
+
+/// It was routed to the session as it was published.
+pub(super) struct Live {
+    pub(super) step: u64,
+    pub(super) qos: QoS,
+    pub(super) ids: Vec<u32>,
+    pub(super) may_keep_retain: bool,
+    pub(super) may_clear_retain: bool,
+    /// The connection that the session had.
+    pub(super) connection: Option<u64>,
+    pub(super) deadline: Option<Time>,
+}
+
+/// It was retained when the session subscribed.
+pub(super) struct Replay {
+    pub(super) qos: QoS,
+    pub(super) ids: Vec<u32>,
+    pub(super) connection: Option<u64>,
+    pub(super) deadline: Option<Time>,
+    /// So much waited that the broker may look later, and find something newer.
+    pub(super) may_be_replaced: bool,
+}
+
+/// A SUBSCRIBE that asked for retained messages.
+pub(super) struct Asked {
+    pub(super) step: u64,
+    pub(super) filter: String,
+    pub(super) may_be_late: bool,
+}
+
+/// The last use of a packet identifier towards the client.
+struct Exchange {
+    message: Option<MessageId>,
+    /// The connection that it was last seen on.
+    connection: u64,
+    /// PUBREL came.
+    released: bool,
+    /// The client sent what ends it.
+    finished: bool,
+}
+
+impl Book {
+    pub(super) fn new(broker: usize, client: &str, connection: u64) -> Self {
+        Self {
+            broker,
+            client: client.to_owned(),
+            first: connection,
+            connection: Some(connection),
+            is_open: true,
+            takes: usize::MAX,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn entry(&mut self, named: &Named) -> &mut Entry {
+        if !self.entries.contains_key(named) {
+            self.entries.insert(named.clone(), Entry::default());
+        }
+        self.entries.entry(named.clone()).or_default()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.is_open = false;
+        self.connection = None;
+    }
+
+    /// Messages that were routed to it and did not come yet.
+    pub(super) fn backlog(&self) -> usize {
+        self.entries.values().filter(|entry| entry.copies() == 0).count()
+    }
+
+    /// The client acknowledged for good.
+    pub(super) fn finished(&mut self, id: u16) {
+        if let Some(exchange) = self.exchanges.get_mut(&id) {
+            exchange.finished = true;
+        }
+    }
+
+    /// PUBREL came; `false` when nothing had come under that identifier.
+    pub(super) fn released(&mut self, id: u16) -> bool {
+        self.exchanges.get_mut(&id).map(|exchange| exchange.released = true).is_some()
+    }
+
+    /// Whether a PUBLISH with an identifier is a new copy; a breach when it is neither that nor a proper repetition.
+    fn exchange(&mut self, connection: u64, publish: &Publish<'_>, message: Option<MessageId>) -> Result<bool, String> {
+        let Some(id) = publish.packet_id.map(viaduct_codec::PacketId::get) else { return Ok(true) };
+        let begun = Exchange { message, connection, released: false, finished: false };
+        let same = self.exchanges.get_mut(&id).filter(|last| last.message == message && publish.dup);
+        if let Some(last) = same {
+            let is_over = last.released && publish.qos == QoS::ExactlyOnce;
+            if last.connection == connection && !last.finished {
+                return Err(format!("identifier {id} was sent again on the same connection"));
+            }
+            if !is_over && last.connection != connection {
+                last.connection = connection;
+                last.finished = false;
+                return Ok(false);
+            }
+            return Err(format!("identifier {id} was sent again after its exchange was over"));
+        }
+        if let Some(last) = self.exchanges.get(&id).filter(|last| !last.finished) {
+            return Err(format!("identifier {id} is in use for {:?}", last.message));
+        }
+        if publish.dup && connection == self.first {
+            return Err(format!("identifier {id} came with DUP 1 the first time"));
+        }
+        self.exchanges.insert(id, begun);
+        Ok(true)
+    }
+}
+
+impl Entry {
+    pub(super) fn copies(&self) -> usize {
+        self.plain + self.retained
+    }
+}
+
+impl Oracle {
+    /// The client of the session got a PUBLISH to `topic`, which its broker wrote at `encoded`.
+    pub(super) fn got(&mut self, incarnation: u64, connection: u64, publish: &Publish<'_>, topic: &str, encoded: Time) {
+        let message = payload::read(publish.payload);
+        let Some(book) = self.books.get_mut(&incarnation) else { return };
+        let client = book.client.clone();
+        let named = message.map_or_else(|| "an empty message".to_owned(), |message| message.to_string());
+        match book.exchange(connection, publish, message) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(why) => return self.breach(Promise::PacketIds, format!("{client} got {named} at {topic}: {why}")),
+        }
+        let Some(message) = message else { return }; // What clears a retained message says nothing.
+        self.arrived += 1;
+        let named = (message, topic.to_owned());
+        self.judge_count(incarnation, &named, publish);
+        self.judge_form(incarnation, &named, publish);
+        self.judge_expiry(incarnation, &named, publish, encoded);
+        self.judge_order(incarnation, &named, publish);
+    }
+
+    /// Whether it may come at all, and once more.
+    fn judge_count(&mut self, incarnation: u64, named: &Named, publish: &Publish<'_>) {
+        let (message, topic) = (named.0, named.1.as_str());
+        let Some(book) = self.books.get(&incarnation) else { return };
+        let client = book.client.clone();
+        if !self.brokers[book.broker].routed.contains_key(named) {
+            let promise = self.promise_of(message, Promise::NothingUnasked);
+            return self.breach(promise, format!("{client} got {message} at {topic}, where it was not published"));
+        }
+        let late = book.asked.iter().filter(|asked| {
+            asked.may_be_late
+                && super::matches(&asked.filter, topic)
+                && self.was_retained_since(book.broker, topic, message, asked.step)
+        });
+        let late = late.count();
+        let shared: usize = book
+            .shares
+            .iter()
+            .filter(|(_, plain, _)| super::matches(plain, topic))
+            .map(|(filter, ..)| self.groups.allowance(book.broker, filter, message))
+            .sum();
+        let Some(entry) = self.books.get_mut(&incarnation).map(|book| book.entry(named)) else { return };
+        let (count, allowed) = if publish.retain {
+            entry.retained += 1;
+            let live = entry.live.iter().filter(|live| live.may_keep_retain).count();
+            (entry.retained, live + entry.replays.len() + late + shared)
+        } else {
+            entry.plain += 1;
+            (entry.plain, entry.live.iter().filter(|live| live.may_clear_retain).count() + shared)
+        };
+        if count <= allowed {
+            return;
+        }
+        let what =
+            format!("{client} got {message} at {topic} (RETAIN {}) {count} times, {allowed} are right", publish.retain);
+        let promise = match (publish.retain, allowed) {
+            (true, _) => Promise::Retained,
+            (false, 0) => Promise::NothingUnasked,
+            (false, _) => Promise::NothingDoubled,
+        };
+        let promise = self.promise_of(message, promise);
+        self.breach(promise, what);
+    }
+
+    /// Whether QoS and Subscription Identifiers are those of a subscription that asked for it.
+    fn judge_form(&mut self, incarnation: u64, named: &Named, publish: &Publish<'_>) {
+        let Some(book) = self.books.get(&incarnation) else { return };
+        let Some(entry) = book.entries.get(named) else { return };
+        let has_ids = book.is_v5;
+        let mut ids: Vec<u32> = publish.properties.subscription_ids.iter().map(|id| id.get()).collect();
+        ids.sort_unstable();
+        let fits = |qos: QoS, own: &[u32]| qos == publish.qos && (!has_ids || own == ids);
+        let by_share = book.shares.iter().any(|(.., subscription)| {
+            subscription.qos >= publish.qos && (!has_ids || subscription.id.as_slice() == ids)
+        });
+        let live = entry.live.iter().any(|live| fits(live.qos, &live.ids));
+        let replayed = publish.retain && entry.replays.iter().any(|replay| fits(replay.qos, &replay.ids));
+        let late = publish.retain && book.asked.iter().any(|asked| asked.may_be_late);
+        if !(live || replayed || by_share || late) {
+            let what = format!(
+                "{} got {} with QoS {} and Subscription Identifiers {ids:?}, which no subscription asked for",
+                book.client,
+                named.0,
+                publish.qos.bits()
+            );
+            self.breach(Promise::NothingUnasked, what);
+        }
+    }
+
+    /// Whether it still lived when the broker wrote it, and says how long it has left.
+    fn judge_expiry(&mut self, incarnation: u64, named: &Named, publish: &Publish<'_>, encoded: Time) {
+        let message = named.0;
+        let Some(book) = self.books.get(&incarnation) else { return };
+        let Some(routed) = self.brokers[book.broker].routed.get(named) else { return };
+        let client = &book.client;
+        let lived = publish.dup || routed.deadlines.iter().any(|deadline| Self::lives(*deadline, encoded));
+        let told = publish.properties.message_expiry;
+        let is_right = |deadline: &Option<Time>| match (deadline, told) {
+            (None, None) => true,
+            (Some(deadline), Some(told)) => {
+                let left = u64::try_from(deadline.since(encoded).as_millis()).unwrap_or(u64::MAX);
+                (left / 1000..=left.div_ceil(1000)).contains(&u64::from(told))
+            }
+            _ => false,
+        };
+        let what = if !lived {
+            format!("{client} got {message} after its expiry")
+        } else if book.is_v5 && !routed.deadlines.iter().any(is_right) {
+            format!("{client} got {message} with an expiry of {told:?} s, which is not what is left")
+        } else {
+            return;
+        };
+        self.breach(Promise::Expiry, what);
+    }
+
+    /// Whether nothing that came before it should have come after it.
+    fn judge_order(&mut self, incarnation: u64, named: &Named, publish: &Publish<'_>) {
+        let (message, topic) = (named.0, named.1.as_str());
+        let Some(publisher) = self.fact(message).map(|fact| fact.publisher.clone()) else { return };
+        let Some(book) = self.books.get_mut(&incarnation) else { return };
+        let Some(entry) = book.entries.get(named) else { return };
+        // Which of its reasons a copy came for can't be told: a retained one, or one of a share group, has its own order.
+        let is_replay = publish.retain && !entry.replays.is_empty();
+        let is_shared = book.shares.iter().any(|(_, plain, _)| super::matches(plain, topic));
+        let first = entry.live.iter().find(|live| live.qos == publish.qos);
+        let Some(first) = first.filter(|_| entry.copies() == 1 && !is_replay && !is_shared) else { return };
+        let may_be_late = entry.live.len() > 1 && (publish.qos == QoS::AtMostOnce || first.deadline.is_some());
+        let step = first.step;
+        let last = book.order.entry((publisher, topic.to_owned(), publish.qos)).or_insert((step, message));
+        if last.0 <= step {
+            *last = (step, message);
+        } else if !may_be_late {
+            let what = format!("{} got {message} at {topic} after {}, which came later", book.client, last.1);
+            self.breach(Promise::Order, what);
+        }
+    }
+
+    /// The world has come to rest: whatever is owed has come.
+    pub(super) fn settle_books(&mut self) {
+        let now = self.now;
+        let (mut debts, mut lost) = (0, Vec::new());
+        for book in self.books.values().filter(|book| book.is_open) {
+            for ((message, topic), entry) in &book.entries {
+                let Some(fact) = self.fact(*message) else { continue };
+                if fact.size + topic.len() + OVERHEAD > book.takes {
+                    continue;
+                }
+                debts += 1;
+                let has_lasted = |connection: Option<u64>| connection.is_some() && connection == book.connection;
+                let owed = entry.live.iter().any(|live| {
+                    let is_due = if is_owed(live.qos) { fact.acknowledged } else { has_lasted(live.connection) };
+                    is_due && Self::lives(live.deadline, now)
+                });
+                let asked = entry.replays.iter().any(|replay| {
+                    has_lasted(replay.connection) && Self::lives(replay.deadline, now) && !replay.may_be_replaced
+                });
+                let name = |promise| self.promise_of(*message, promise);
+                if owed && entry.copies() == 0 {
+                    let what = format!("{} never got {message} at {topic}", book.client);
+                    lost.push((name(Promise::NothingLost), what));
+                } else if asked && entry.retained == 0 {
+                    let what = format!("{} never got the retained {message} at {topic}", book.client);
+                    lost.push((Promise::Retained, what));
+                }
+            }
+        }
+        self.debts += debts;
+        for (promise, what) in lost {
+            self.breach(promise, what);
+        }
+    }
+}

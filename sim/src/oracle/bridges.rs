@@ -1,0 +1,106 @@
+//! What bridges carry from one broker to another: as often and in the order that its QoS promises, end to end.
+//!
+//! In: which session of which broker is whose source and target. Out: breaches, when something arrives at the target and
+//! at rest. What happens within each of the two brokers is judged like everything else.
+
+use std::collections::BTreeMap;
+
+use viaduct_codec::QoS;
+
+use super::routing::Source;
+use super::{Oracle, Promise, is_owed};
+use crate::payload::MessageId;
+
+/// One direction of a bridge.
+#[derive(Clone, Debug)]
+pub(crate) struct Carrier {
+    /// The broker and the session there that messages are taken from.
+    pub(crate) from: (usize, String),
+    /// The broker and the session there that they are given to.
+    pub(crate) to: (usize, String),
+    /// What is taken off the topic, and what is put before it.
+    pub(crate) prefixes: (String, String),
+}
+
+/// What a carrier has done.
+pub(super) struct Carried {
+    carrier: Carrier,
+    /// The last message of each publisher, topic and QoS, by the step at which the source took it.
+    order: BTreeMap<(String, String, QoS), (u64, MessageId)>,
+}
+
+impl Oracle {
+    pub(crate) fn carries(&mut self, carrier: Carrier) {
+        self.carried.push(Carried { carrier, order: BTreeMap::new() });
+    }
+
+    /// `broker` is about to route what it took from one of its clients, which may be a bridge.
+    pub(super) fn carried_in(&mut self, broker: usize, message: Option<MessageId>, source: &Source<'_>) {
+        let Some(message) = message else { return };
+        let is_target = |carried: &Carried| carried.carrier.to.0 == broker && carried.carrier.to.1 == source.client;
+        let Some(place) = self.carried.iter().position(is_target) else { return };
+        let Carrier { from, prefixes, .. } = self.carried[place].carrier.clone();
+        let origin = source.topic.strip_prefix(prefixes.1.as_str()).map(|rest| format!("{}{rest}", prefixes.0));
+        let origin = (message, origin.unwrap_or_default());
+        let before = self.brokers[from.0].routed.get(&origin);
+        let Some(step) = before.map(|routed| routed.first) else {
+            let what = format!("{} brought {message} to {:?}, where it does not belong", source.client, source.topic);
+            return self.breach(Promise::Bridges, what);
+        };
+        if self.brokers[from.0].crashed > step || self.brokers[broker].crashed > step {
+            return;
+        }
+        let taken = self.brokers[broker].routed.get(&(message, source.topic.to_owned()));
+        let count = taken.and_then(|routed| routed.taken.get(source.client)).copied().unwrap_or_default();
+        // As often as it was published there, and once more for each time that the bridge asked for what is retained.
+        let sources = self.books.values().filter(|book| (book.broker, &book.client) == (from.0, &from.1));
+        let entries = sources.filter_map(|book| book.entries.get(&origin));
+        let allowed: usize = entries.map(|entry| entry.live.len() + entry.replays.len()).sum();
+        if source.qos == QoS::ExactlyOnce && count as usize >= allowed {
+            let what = format!("{} brought {message} with QoS 2 more than {allowed} times", source.client);
+            return self.breach(Promise::Bridges, what);
+        }
+        let publisher = self.fact(message).map(|fact| fact.publisher.clone()).unwrap_or_default();
+        let Some(carried) = self.carried.get_mut(place).filter(|_| count == 0 && is_owed(source.qos)) else { return };
+        let key = (publisher, source.topic.to_owned(), source.qos);
+        let last = carried.order.entry(key).or_insert((step, message));
+        if last.0 <= step {
+            *last = (step, message);
+        } else {
+            let what = format!("{} brought {message} to {} after {}", source.client, source.topic, last.1);
+            self.breach(Promise::Bridges, what);
+        }
+    }
+
+    /// The world has come to rest: what a source was owed, its target has.
+    pub(super) fn settle_bridges(&mut self) {
+        let (mut debts, mut lost) = (0, Vec::new());
+        for Carried { carrier, .. } in &self.carried {
+            let (from, to) = (&carrier.from, &carrier.to);
+            let since = self.brokers[from.0].crashed.max(self.brokers[to.0].crashed);
+            let books =
+                self.books.values().filter(|book| book.is_open && (book.broker, &book.client) == (from.0, &from.1));
+            for ((message, topic), entry) in books.flat_map(|book| &book.entries) {
+                let owed = entry
+                    .live
+                    .iter()
+                    .any(|live| is_owed(live.qos) && live.step > since && Self::lives(live.deadline, self.now));
+                if !(owed && self.fact(*message).is_some_and(|fact| fact.acknowledged)) {
+                    continue;
+                }
+                debts += 1;
+                let (taken_off, put_on) = &carrier.prefixes;
+                let there = topic.strip_prefix(taken_off.as_str()).map(|rest| format!("{put_on}{rest}"));
+                let routed = there.and_then(|there| self.brokers[to.0].routed.get(&(*message, there)));
+                let arrived = routed.and_then(|routed| routed.taken.get(&to.1));
+                if arrived.is_none() {
+                    lost.push(format!("{} never brought {message} to broker {}", to.1, to.0));
+                }
+            }
+        }
+        self.debts += debts;
+        for what in lost {
+            self.breach(Promise::Bridges, what);
+        }
+    }
+}

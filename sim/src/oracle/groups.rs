@@ -1,0 +1,134 @@
+//! Share groups: each hears a message once, whoever of its members gets it.
+//!
+//! In: what was routed to a group with the members that it had, and who left. Out: how many copies of a message the
+//! members may get together, and breaches at rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use viaduct_codec::{QoS, Time};
+
+use super::{Named, Oracle, Promise};
+use crate::payload::MessageId;
+
+type Name = (usize, String);
+
+#[derive(Default)]
+pub(super) struct Groups {
+    debts: BTreeMap<(usize, String, MessageId), Debt>,
+    /// Who left which group, when, and whether because the session ended.
+    left: BTreeMap<Name, Vec<(u64, u64, bool)>>,
+    /// Groups that ever had a member who takes QoS 0.
+    weak: BTreeSet<Name>,
+}
+
+/// A message that a group is to hear.
+struct Debt {
+    topic: String,
+    first: u64,
+    routings: usize,
+    members: Vec<u64>,
+    /// The lowest QoS that any member would get it with.
+    lowest: QoS,
+    highest: QoS,
+    deadline: Option<Time>,
+}
+
+impl Groups {
+    #[allow(clippy::too_many_arguments, reason = "one call, and each is a different kind of thing")]
+    pub(super) fn routed(
+        &mut self,
+        broker: usize,
+        filter: &str,
+        named: &Named,
+        step: u64,
+        members: &[(u64, QoS)],
+        qos: QoS,
+        deadline: Option<Time>,
+    ) {
+        let lowest = members.iter().map(|(_, granted)| *granted).min().unwrap_or_default().min(qos);
+        let highest = members.iter().map(|(_, granted)| *granted).max().unwrap_or_default().min(qos);
+        let members: Vec<u64> = members.iter().map(|(incarnation, _)| *incarnation).collect();
+        let debt = self.debts.entry((broker, filter.to_owned(), named.0)).or_insert_with(|| Debt {
+            topic: named.1.clone(),
+            first: step,
+            routings: 0,
+            members,
+            lowest,
+            highest,
+            deadline,
+        });
+        debt.routings += 1;
+    }
+
+    pub(super) fn joined(&mut self, broker: usize, filter: &str, qos: QoS) {
+        if qos == QoS::AtMostOnce {
+            self.weak.insert((broker, filter.to_owned()));
+        }
+    }
+
+    pub(super) fn left(&mut self, broker: usize, filter: &str, who: u64, step: u64, ended: bool) {
+        self.left.entry((broker, filter.to_owned())).or_default().push((step, who, ended));
+    }
+
+    /// How many copies of `message` the members of a group may get together.
+    pub(super) fn allowance(&self, broker: usize, filter: &str, message: MessageId) -> usize {
+        let Some(debt) = self.debts.get(&(broker, filter.to_owned(), message)) else { return 0 };
+        debt.routings + self.departures(broker, filter, debt.first).filter(|(.., ended)| *ended).count()
+    }
+
+    /// Nothing is owed to the groups of `broker` any more.
+    pub(super) fn forget(&mut self, broker: usize) {
+        self.debts.retain(|(owner, ..), _| *owner != broker);
+        self.left.retain(|(owner, _), _| *owner != broker);
+    }
+
+    fn departures(&self, broker: usize, filter: &str, since: u64) -> impl Iterator<Item = &(u64, u64, bool)> {
+        let left = self.left.get(&(broker, filter.to_owned()));
+        left.into_iter().flatten().filter(move |(step, ..)| *step > since)
+    }
+}
+
+impl Oracle {
+    /// The world has come to rest: each group has heard each message, and no more often than it may.
+    pub(super) fn settle_groups(&mut self) {
+        let (mut debts, mut found) = (0, Vec::new());
+        for ((broker, filter, message), debt) in &self.groups.debts {
+            let Some(fact) = self.fact(*message).filter(|fact| fact.acknowledged) else { continue };
+            let holders = || {
+                let here = self.books.values().filter(|book| book.broker == *broker);
+                here.filter(|book| book.shares.iter().any(|(own, ..)| own == filter))
+            };
+            // Whoever hears it for another reason as well can't be told apart.
+            let (named, topic) = ((*message, debt.topic.clone()), debt.topic.as_str());
+            let is_mixed = holders().any(|book| {
+                let shares = book.shares.iter().filter(|(own, plain, _)| own != filter && super::matches(plain, topic));
+                shares.count() > 0
+                    || book.entries.get(&named).is_some_and(|entry| entry.live.len() + entry.replays.len() > 0)
+            });
+            if is_mixed || holders().any(|book| fact.size + topic.len() + 64 > book.takes) {
+                continue;
+            }
+            debts += 1;
+            let copies: usize =
+                holders().filter_map(|book| book.entries.get(&named)).map(super::book::Entry::copies).sum();
+            let departures: Vec<_> = self.groups.departures(*broker, filter, debt.first).collect();
+            let stayed = debt.members.iter().any(|member| !departures.iter().any(|(_, who, _)| who == member));
+            // What goes to another member goes as that one takes it.
+            let is_weak = !departures.is_empty() && self.groups.weak.contains(&(*broker, filter.clone()));
+            let may_be_lost = debt.lowest == QoS::AtMostOnce
+                || is_weak
+                || (debt.highest == QoS::ExactlyOnce && departures.iter().any(|(.., ended)| *ended))
+                || !Self::lives(debt.deadline, self.now);
+            let most = self.groups.allowance(*broker, filter, *message);
+            if copies > most {
+                found.push(format!("{filter} heard {message} at {topic} {copies} times, {most} are right"));
+            } else if copies == 0 && stayed && !may_be_lost {
+                found.push(format!("{filter} never heard {message} at {topic}"));
+            }
+        }
+        self.debts += debts;
+        for what in found {
+            self.breach(Promise::ShareGroups, what);
+        }
+    }
+}
