@@ -63,6 +63,7 @@ impl World {
                 credential: None,
                 mountpoint: None,
                 terms,
+                reauthentication: None,
                 waited_until: None,
             },
             Err(refusal) => {

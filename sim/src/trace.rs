@@ -27,7 +27,7 @@ impl Trace {
     pub(crate) fn note(&mut self, now: Time, what: fmt::Arguments<'_>) {
         let ms = now.since(START).as_millis();
         // The hash takes any text, so neither of the two can fail.
-        _ = write!(self.hash, "{ms} {what}\n");
+        _ = writeln!(self.hash, "{ms} {what}");
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>10}.{:03} {what}", ms / 1000, ms % 1000));
         }

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `conformance`, `fuzz`.
+//! Developer commands: `cargo xtask test`, `tidy`, `conformance`, `fuzz`, `sim`.
 //!
 //! Nothing of ours is depended on and nothing beyond the standard library is needed, so that this runs first on a fresh
 //! machine.
@@ -7,6 +7,7 @@ mod conformance;
 mod fuzz;
 mod house;
 mod set_up;
+mod sim;
 mod source;
 mod statements;
 mod test;
@@ -19,6 +20,7 @@ const HELP: &str = "cargo xtask <command>
   test [--no-set-up] [FILTER...]   sets up what the tests need, then runs all of them (or those that match)
   conformance                      runs all tests and writes docs/conformance.md from those that prove statements
   fuzz [--seconds N] [TARGET...]   runs the fuzz targets; --replay FILE TARGET runs one input
+  sim [--seeds N] [--first S]      runs seeds of the simulator; --seed S runs one and prints what happens
   tidy                             checks the rules of the house that a program can see
 ";
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "test" => test::run(rest),
         Some((command, [])) if command == "conformance" => conformance::run(),
         Some((command, rest)) if command == "fuzz" => fuzz::run(rest),
+        Some((command, rest)) if command == "sim" => sim::run(rest),
         Some((command, [])) if command == "tidy" => tidy::run(),
         _ => Err(HELP.to_owned()),
     };

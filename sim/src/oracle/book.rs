@@ -111,9 +111,10 @@ impl Book {
         self.connection = None;
     }
 
-    /// Messages that were routed to it and did not come yet.
+    /// Copies that were routed to it and did not come yet. What a share group may have for it is not counted.
     pub(super) fn backlog(&self) -> usize {
-        self.entries.values().filter(|entry| entry.copies() == 0).count()
+        let missing = |entry: &Entry| (entry.live.len() + entry.replays.len()).saturating_sub(entry.copies());
+        self.entries.values().map(missing).sum()
     }
 
     /// The client acknowledged for good.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use viaduct_codec::QoS;
 
+use super::book::Entry;
 use super::routing::Source;
 use super::{Oracle, Promise, is_owed};
 use crate::payload::MessageId;
@@ -42,24 +43,31 @@ impl Oracle {
         let Carrier { from, prefixes, .. } = self.carried[place].carrier.clone();
         let origin = source.topic.strip_prefix(prefixes.1.as_str()).map(|rest| format!("{}{rest}", prefixes.0));
         let origin = (message, origin.unwrap_or_default());
-        let before = self.brokers[from.0].routed.get(&origin);
-        let Some(step) = before.map(|routed| routed.first) else {
+        let before = self.brokers[from.0].routed.get(&origin).map(|routed| routed.first);
+        let Some(first) = before else {
             let what = format!("{} brought {message} to {:?}, where it does not belong", source.client, source.topic);
             return self.breach(Promise::Bridges, what);
         };
-        if self.brokers[from.0].crashed > step || self.brokers[broker].crashed > step {
+        if self.brokers[from.0].crashed > first || self.brokers[broker].crashed > first {
             return;
         }
         let taken = self.brokers[broker].routed.get(&(message, source.topic.to_owned()));
         let count = taken.and_then(|routed| routed.taken.get(source.client)).copied().unwrap_or_default();
-        // As often as it was published there, and once more for each time that the bridge asked for what is retained.
         let sources = self.books.values().filter(|book| (book.broker, &book.client) == (from.0, &from.1));
-        let entries = sources.filter_map(|book| book.entries.get(&origin));
-        let allowed: usize = entries.map(|entry| entry.live.len() + entry.replays.len()).sum();
+        let entries: Vec<&Entry> = sources.filter_map(|book| book.entries.get(&origin)).collect();
+        // The source may have brought it more than once, and rightly: whenever the bridge asked for what is retained.
+        let allowed: usize = entries.iter().map(|entry| entry.copies()).sum();
         if source.qos == QoS::ExactlyOnce && count as usize >= allowed {
             let what = format!("{} brought {message} with QoS 2 more than {allowed} times", source.client);
             return self.breach(Promise::Bridges, what);
         }
+        // What came for another reason than its publishing has an order of its own.
+        let [Entry { live, replays, .. }] = entries.as_slice() else { return };
+        let [live] = live.as_slice() else { return };
+        if !replays.is_empty() {
+            return;
+        }
+        let step = live.step;
         let publisher = self.fact(message).map(|fact| fact.publisher.clone()).unwrap_or_default();
         let Some(carried) = self.carried.get_mut(place).filter(|_| count == 0 && is_owed(source.qos)) else { return };
         let key = (publisher, source.topic.to_owned(), source.qos);

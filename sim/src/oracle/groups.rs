@@ -17,8 +17,9 @@ pub(super) struct Groups {
     debts: BTreeMap<(usize, String, MessageId), Debt>,
     /// Who left which group, when, and whether because the session ended.
     left: BTreeMap<Name, Vec<(u64, u64, bool)>>,
-    /// Groups that ever had a member who takes QoS 0.
+    /// Groups that ever had a member who takes QoS 0, or 2.
     weak: BTreeSet<Name>,
+    strict: BTreeSet<Name>,
 }
 
 /// A message that a group is to hear.
@@ -29,7 +30,8 @@ struct Debt {
     members: Vec<u64>,
     /// The lowest QoS that any member would get it with.
     lowest: QoS,
-    highest: QoS,
+    /// As it was published.
+    qos: QoS,
     deadline: Option<Time>,
 }
 
@@ -46,7 +48,6 @@ impl Groups {
         deadline: Option<Time>,
     ) {
         let lowest = members.iter().map(|(_, granted)| *granted).min().unwrap_or_default().min(qos);
-        let highest = members.iter().map(|(_, granted)| *granted).max().unwrap_or_default().min(qos);
         let members: Vec<u64> = members.iter().map(|(incarnation, _)| *incarnation).collect();
         let debt = self.debts.entry((broker, filter.to_owned(), named.0)).or_insert_with(|| Debt {
             topic: named.1.clone(),
@@ -54,26 +55,32 @@ impl Groups {
             routings: 0,
             members,
             lowest,
-            highest,
+            qos,
             deadline,
         });
         debt.routings += 1;
     }
 
     pub(super) fn joined(&mut self, broker: usize, filter: &str, qos: QoS) {
-        if qos == QoS::AtMostOnce {
-            self.weak.insert((broker, filter.to_owned()));
+        match qos {
+            QoS::AtMostOnce => _ = self.weak.insert((broker, filter.to_owned())),
+            QoS::AtLeastOnce => {}
+            QoS::ExactlyOnce => _ = self.strict.insert((broker, filter.to_owned())),
         }
     }
 
     pub(super) fn left(&mut self, broker: usize, filter: &str, who: u64, step: u64, ended: bool) {
-        self.left.entry((broker, filter.to_owned())).or_default().push((step, who, ended));
+        let left = self.left.entry((broker, filter.to_owned())).or_default();
+        if !left.contains(&(step, who, ended)) {
+            left.push((step, who, ended));
+        }
     }
 
     /// How many copies of `message` the members of a group may get together.
     pub(super) fn allowance(&self, broker: usize, filter: &str, message: MessageId) -> usize {
         let Some(debt) = self.debts.get(&(broker, filter.to_owned(), message)) else { return 0 };
-        debt.routings + self.departures(broker, filter, debt.first).filter(|(.., ended)| *ended).count()
+        // Each copy may be with a member whose session ends, and then goes to another.
+        debt.routings * (1 + self.departures(broker, filter, debt.first).filter(|(.., ended)| *ended).count())
     }
 
     /// Nothing is owed to the groups of `broker` any more.
@@ -114,10 +121,12 @@ impl Oracle {
             let departures: Vec<_> = self.groups.departures(*broker, filter, debt.first).collect();
             let stayed = debt.members.iter().any(|member| !departures.iter().any(|(_, who, _)| who == member));
             // What goes to another member goes as that one takes it.
-            let is_weak = !departures.is_empty() && self.groups.weak.contains(&(*broker, filter.clone()));
+            let name = (*broker, filter.clone());
+            let is_weak = !departures.is_empty() && self.groups.weak.contains(&name);
+            let is_strict = debt.qos == QoS::ExactlyOnce && self.groups.strict.contains(&name);
             let may_be_lost = debt.lowest == QoS::AtMostOnce
                 || is_weak
-                || (debt.highest == QoS::ExactlyOnce && departures.iter().any(|(.., ended)| *ended))
+                || (is_strict && departures.iter().any(|(.., ended)| *ended))
                 || !Self::lives(debt.deadline, self.now);
             let most = self.groups.allowance(*broker, filter, *message);
             if copies > most {

@@ -303,10 +303,11 @@ impl Oracle {
         }
         let Some(session) = self.brokers[broker].sessions.remove(client) else { return };
         self.step += 1;
-        for filter in session.subscriptions.keys() {
-            self.groups.left(broker, filter, session.incarnation, self.step, true);
-        }
         if let Some(book) = self.books.get_mut(&session.incarnation) {
+            // Whatever group it ever was in: what it has not acknowledged goes back there.
+            for (filter, ..) in &book.shares {
+                self.groups.left(broker, filter, session.incarnation, self.step, true);
+            }
             book.close();
         }
     }

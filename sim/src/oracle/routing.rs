@@ -67,11 +67,9 @@ impl Oracle {
                     Some(plain) if matches(plain, source.topic) => {
                         groups.entry(filter).or_default().push((session.incarnation, subscription.qos));
                     }
-                    None if matches(filter, source.topic) => {
-                        // MQTT-3.8.3-3: not to the ClientID that it came from.
-                        if !(subscription.no_local && client == source.client) {
-                            own.push(subscription);
-                        }
+                    // MQTT-3.8.3-3: not to the ClientID that it came from.
+                    None if matches(filter, source.topic) && !(subscription.no_local && client == source.client) => {
+                        own.push(subscription);
                     }
                     _ => {}
                 }
@@ -125,7 +123,7 @@ impl Oracle {
         if !wanted {
             return;
         }
-        let may_be_late = book.backlog() > BACKLOG;
+        let may_be_late = book.backlog() > if book.shares.is_empty() { BACKLOG } else { BACKLOG / 5 };
         book.asked.push(Asked { step, filter: filter.to_owned(), may_be_late });
         for (topic, history) in &model.retained {
             let Some(last) = history.last().filter(|last| Self::lives(last.deadline, now)) else { continue };
