@@ -1,11 +1,11 @@
-//! Statements about a client. A bridge is one: here its remote says what it does not take, and looks at what comes.
+//! Statements about a client that a bridge shows, as it is one, and about retained messages when several workers write them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use viaduct_tests::codec::{Frame, Packet, PacketId, QoS, Version};
-use viaduct_tests::{Broker, DEADLINE, Hello, Outgoing, bytes};
+use viaduct_tests::{Broker, Client, DEADLINE, Hello, Outgoing, bytes};
 
 /// A remote of a bridge that says what it is told, and the connection that the bridge made to it.
 struct Remote {
@@ -159,6 +159,50 @@ fn a_bridge_acknowledges_every_publish_as_its_qos_says() {
             let mut subscriber = Hello::v5("subscriber").persistent().connect(broker.address());
             subscriber.subscribe("t", QoS::AtLeastOnce);
             subscriber.break_off();
+        }
+    }
+}
+
+/// Proves: trap:57
+#[test]
+fn publishers_that_take_turns_are_heard_in_their_turns_and_the_last_one_is_retained() {
+    const TURNS: usize = 300;
+    let broker = Broker::start("[node]\nworkers = 4\n");
+    // Enough of them that every worker has some.
+    let mut subscribers: Vec<Client> = (0..8)
+        .map(|number| {
+            let mut subscriber = Hello::v5(&format!("subscriber {number}")).connect(broker.address());
+            subscriber.subscribe("#", QoS::AtMostOnce);
+            subscriber
+        })
+        .collect();
+    let mut publishers: Vec<Client> =
+        (0..8).map(|number| Hello::v5(&format!("publisher {number}")).connect(broker.address())).collect();
+    for last in ["set", ""] {
+        let mut said = Vec::new();
+        for turn in 0..=TURNS {
+            let payload = match turn {
+                TURNS => last.to_owned(),
+                _ if turn % 3 == 0 => String::new(),
+                _ => format!("{turn}"),
+            };
+            let message = Outgoing::new("t", &payload).qos(QoS::AtLeastOnce).retained();
+            // Who is next, in an order in which everybody comes after everybody.
+            assert!(!publishers[(turn * 3 + turn / 8) % 8].publish_message(&message).is_error());
+            said.push(payload);
+        }
+        let mut late = Hello::v5("late").connect(broker.address());
+        late.subscribe("t", QoS::AtMostOnce);
+        late.publish("end", "", QoS::AtLeastOnce);
+        late.subscribe("end", QoS::AtMostOnce);
+        late.publish("end", "", QoS::AtLeastOnce);
+        let kept: Vec<String> = late.messages_before("end").iter().map(|message| message.text().to_owned()).collect();
+        assert_eq!(kept, if last.is_empty() { vec![] } else { vec![last.to_owned()] });
+        for subscriber in &mut subscribers {
+            let heard = subscriber.messages_before("end");
+            let heard: Vec<&str> = heard.iter().map(viaduct_tests::Message::text).collect();
+            assert_eq!(heard, said);
+            assert_eq!(subscriber.messages_before("end"), []);
         }
     }
 }

@@ -222,6 +222,7 @@ async fn drive(worker: &Rc<Worker>, link: &Link, id: ConnectionId, mut tail: Vec
         match std::future::poll_fn(|cx| poll_event(worker, link, id, &mut tail, cx)).await {
             Event::Read(read) => progress = read,
             Event::Writable => {
+                flush::mail(worker);
                 flush::write(worker, id, link);
                 // What waited behind that may be ready to be written now.
                 worker.flush_soon();
@@ -287,6 +288,7 @@ fn poll_event(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>
 
 /// Hands `tail` and `fresh` to the engine as one; what is left over is in `tail` afterwards.
 fn handle(worker: &Worker, id: ConnectionId, tail: &mut Vec<u8>, fresh: &[u8]) -> Progress {
+    worker.open_mail();
     if tail.is_empty() {
         let progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, fresh));
         tail.extend_from_slice(fresh.get(progress.consumed..).unwrap_or_default());

@@ -14,7 +14,6 @@ use viaduct_engine::ConnectionId;
 use crate::connection::{End, Link};
 use crate::limits::{CLOSE_GRACE, FLUSH_TURN, SWEEP, WRITE_STALL};
 use crate::links::Outlet;
-use crate::mailbox::Letter;
 use crate::worker::Worker;
 
 /// Runs for as long as the worker does.
@@ -60,6 +59,7 @@ impl Alarm {
 
 /// Writes and mails; `true` when there is more than one turn's worth.
 fn flush(worker: &Worker) -> bool {
+    mail(worker);
     let mut written = 0;
     let mut more = false;
     loop {
@@ -77,12 +77,17 @@ fn flush(worker: &Worker) -> bool {
             break;
         }
     }
+    more
+}
+
+/// Sends the mail of the turn. Before anything is written: once a client reads that its message was taken, the message is
+/// where the others will look before they handle what is sent after it.
+pub(crate) fn mail(worker: &Worker) {
     loop {
         let next = worker.engine.borrow_mut().poll_mail();
-        let Some((to, mail)) = next else { break };
-        worker.broker.send(to, Letter::Mail(mail));
+        let Some((to, mail)) = next else { return };
+        worker.broker.send_mail(to, mail);
     }
-    more
 }
 
 /// Writes what waits for the connection as far as its socket takes it, and closes it when that was the last.

@@ -38,8 +38,6 @@ pub(crate) const LINGER: Duration = Duration::from_millis(500);
 pub(crate) const LINGER_BYTES: usize = 1024 * 1024;
 /// Connections that the flusher writes before it lets other tasks run.
 pub(crate) const FLUSH_TURN: usize = 1024;
-/// Letters that a worker opens before it lets other tasks run.
-pub(crate) const LETTERS_TURN: usize = 64;
 /// Bytes of message that may wait in one worker's mailbox before the workers that write to it stop reading clients.
 pub(crate) const MAILBOX_BYTES: usize = 64 * 1024 * 1024;
 /// How often a worker that stopped reading for that looks again.

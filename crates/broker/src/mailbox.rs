@@ -1,10 +1,12 @@
 //! How a worker is told something: its mailbox, and everything that can be in it.
 //!
-//! In: letters from other workers and from the main thread. Out: the same, in order. Mail between engines is counted in
+//! In: letters from other workers and from the main thread. Out: the same, in order, mail between engines before all else:
+//! what a client was told is done on one worker has to be seen by whoever acts on it on another. That mail is counted in
 //! bytes, so that a writer can stop reading its clients while the reader is behind; nothing is ever dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
 use viaduct_codec::Message;
@@ -18,8 +20,6 @@ use crate::limits::MAILBOX_BYTES;
 /// Something for a worker.
 #[derive(Debug)]
 pub(crate) enum Letter {
-    /// From another engine.
-    Mail(Mail),
     /// A socket that nobody has read from yet.
     Accepted(Box<Accepted>),
     /// A connection whose session lives here.
@@ -48,6 +48,7 @@ pub(crate) enum Letter {
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     letters: mpsc::UnboundedSender<Letter>,
+    mail: mpsc::UnboundedSender<Mail>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -55,24 +56,30 @@ pub(crate) struct Mailbox {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     letters: mpsc::UnboundedReceiver<Letter>,
+    mail: mpsc::UnboundedReceiver<Mail>,
     bytes: Arc<AtomicUsize>,
 }
 
 pub(crate) fn mailbox() -> (Mailbox, Inbox) {
     // Not bounded by count: mail is bounded by bytes ([`Mailbox::is_full`]), sockets by `HELLOS` and `max_connections`,
     // and the rest comes a few at a time from the main thread.
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let (letters, letters_in) = mpsc::unbounded_channel();
+    let (mail, mail_in) = mpsc::unbounded_channel();
     let bytes = Arc::new(AtomicUsize::new(0));
-    (Mailbox { letters: sender, bytes: Arc::clone(&bytes) }, Inbox { letters: receiver, bytes })
+    let inbox = Inbox { letters: letters_in, mail: mail_in, bytes: Arc::clone(&bytes) };
+    (Mailbox { letters, mail, bytes }, inbox)
 }
 
 impl Mailbox {
     /// Sends; `false` when the worker has ended.
     pub(crate) fn send(&self, letter: Letter) -> bool {
-        if let Letter::Mail(mail) = &letter {
-            self.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
-        }
         self.letters.send(letter).is_ok()
+    }
+
+    /// Sends what another engine has to say; `false` when the worker has ended.
+    pub(crate) fn send_mail(&self, mail: Mail) -> bool {
+        self.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
+        self.mail.send(mail).is_ok()
     }
 
     /// Whether so much mail waits that its writers should slow down.
@@ -82,22 +89,29 @@ impl Mailbox {
 }
 
 impl Inbox {
-    /// The next letter; `None` when everybody else has ended.
-    pub(crate) async fn next(&mut self) -> Option<Letter> {
-        let letter = self.letters.recv().await?;
-        Some(self.opened(letter))
+    /// Ready when there is a letter, but no mail that has to be opened first; `None` when everybody else has ended.
+    pub(crate) fn poll_letter(&mut self, cx: &mut Context<'_>) -> Poll<Option<Letter>> {
+        self.letters.poll_recv(cx)
     }
 
-    /// The next letter if there is one.
-    pub(crate) fn try_next(&mut self) -> Option<Letter> {
-        let letter = self.letters.try_recv().ok()?;
-        Some(self.opened(letter))
+    /// Ready when there is mail; `None` when everybody else has ended.
+    pub(crate) fn poll_mail(&mut self, cx: &mut Context<'_>) -> Poll<Option<Mail>> {
+        self.mail.poll_recv(cx).map(|mail| mail.map(|mail| self.opened(mail)))
     }
 
-    fn opened(&self, letter: Letter) -> Letter {
-        if let Letter::Mail(mail) = &letter {
-            self.bytes.fetch_sub(mail.bytes(), Ordering::Relaxed);
-        }
-        letter
+    /// Mail that waits.
+    pub(crate) fn mail(&self) -> usize {
+        self.mail.len()
+    }
+
+    /// The next mail if there is any.
+    pub(crate) fn try_mail(&mut self) -> Option<Mail> {
+        let mail = self.mail.try_recv().ok()?;
+        Some(self.opened(mail))
+    }
+
+    fn opened(&self, mail: Mail) -> Mail {
+        self.bytes.fetch_sub(mail.bytes(), Ordering::Relaxed);
+        mail
     }
 }

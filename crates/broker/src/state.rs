@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use viaduct_config::UsernameFrom;
-use viaduct_engine::{WorkerId, worker_of};
+use viaduct_engine::{Mail, WorkerId, worker_of};
 use viaduct_session::server::Terms;
 
 use crate::auth::Users;
@@ -56,6 +56,11 @@ impl Broker {
     /// Sends a letter to a worker; `false` when it has ended.
     pub(crate) fn send(&self, worker: WorkerId, letter: Letter) -> bool {
         self.mailboxes.get(usize::from(worker.0)).is_some_and(|mailbox| mailbox.send(letter))
+    }
+
+    /// Sends mail to a worker; `false` when it has ended.
+    pub(crate) fn send_mail(&self, worker: WorkerId, mail: Mail) -> bool {
+        self.mailboxes.get(usize::from(worker.0)).is_some_and(|mailbox| mailbox.send_mail(mail))
     }
 
     /// Sends a letter to each worker.

@@ -16,7 +16,7 @@ use viaduct_store::MemoryStore;
 use crate::bridge::{self, BridgeTasks};
 use crate::connection;
 use crate::counters::{Traffic, WorkerNumbers};
-use crate::limits::{LETTERS_TURN, SCRATCH};
+use crate::limits::SCRATCH;
 use crate::links::Links;
 use crate::mailbox::{Inbox, Letter};
 use crate::state::Broker;
@@ -28,6 +28,7 @@ use crate::{flush, hello};
 pub(crate) struct Worker {
     pub(crate) broker: Arc<Broker>,
     pub(crate) engine: RefCell<Engine>,
+    inbox: RefCell<Inbox>,
     pub(crate) links: RefCell<Links>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) bridges: RefCell<BridgeTasks>,
@@ -80,6 +81,38 @@ impl Worker {
         result
     }
 
+    /// Opens the mail that is there. To be done before what a client sent is looked at: it may have sent it because another
+    /// client, on another worker, was told that its message was taken, and that message is in the mail.
+    pub(crate) fn open_mail(&self) {
+        let waiting = self.inbox.borrow().mail();
+        for _ in 0..waiting {
+            let Some(mail) = self.inbox.borrow_mut().try_mail() else { return };
+            self.with_engine(|engine, now| engine.handle_mail(now, mail));
+        }
+    }
+
+    /// The next letter, once there is no mail.
+    async fn next_letter(&self) -> Option<Letter> {
+        loop {
+            let next = std::future::poll_fn(|cx| {
+                let mut inbox = self.inbox.borrow_mut();
+                match inbox.poll_mail(cx) {
+                    Poll::Ready(Some(mail)) => Poll::Ready(Some(Err(mail))),
+                    Poll::Ready(None) => Poll::Ready(None),
+                    Poll::Pending => inbox.poll_letter(cx).map(|letter| letter.map(Ok)),
+                }
+            });
+            match next.await? {
+                Ok(letter) => return Some(letter),
+                Err(mail) => {
+                    self.with_engine(|engine, now| engine.handle_mail(now, mail));
+                    self.open_mail();
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
     /// The connection is over.
     pub(crate) fn closed(&self, id: ConnectionId, why: &str) {
         self.with_engine(|engine, now| engine.handle_closed(now, id, why));
@@ -122,7 +155,7 @@ pub(crate) fn spawn(
 async fn run(
     id: WorkerId,
     broker: Arc<Broker>,
-    mut inbox: Inbox,
+    inbox: Inbox,
     settings: Arc<Settings>,
     numbers: std::sync::mpsc::Sender<(WorkerId, WorkerNumbers)>,
 ) {
@@ -139,6 +172,7 @@ async fn run(
     let worker = Rc::new(Worker {
         broker,
         engine: RefCell::new(engine),
+        inbox: RefCell::new(inbox),
         links: RefCell::default(),
         traffic,
         bridges: RefCell::default(),
@@ -150,23 +184,15 @@ async fn run(
     });
     tokio::task::spawn_local(flush::run(Rc::clone(&worker)));
     tokio::task::spawn_local(flush::sweep(Rc::clone(&worker)));
-    while let Some(letter) = inbox.next().await {
+    while let Some(letter) = worker.next_letter().await {
         if open(&worker, letter).is_break() {
             return;
         }
-        for _ in 1..LETTERS_TURN {
-            let Some(letter) = inbox.try_next() else { break };
-            if open(&worker, letter).is_break() {
-                return;
-            }
-        }
-        tokio::task::yield_now().await;
     }
 }
 
 fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
     match letter {
-        Letter::Mail(mail) => worker.with_engine(|engine, now| engine.handle_mail(now, mail)),
         Letter::Accepted(accepted) => {
             tokio::task::spawn_local(hello::greet(Rc::clone(worker), *accepted));
         }

@@ -14,7 +14,7 @@ use crate::authorize::Who;
 use crate::connections::CloseReason;
 use crate::dispatch::levels;
 use crate::key::ConnectionId;
-use crate::limits::{LOG_WINDOW, TURN_BYTES, TURN_PACKETS};
+use crate::limits::{LOG_WINDOW, LOGGED_TOPIC, TURN_BYTES, TURN_PACKETS};
 use crate::stats::Dropped;
 
 /// How far a turn of [`Engine::handle_bytes`] came.
@@ -195,7 +195,7 @@ impl Engine {
         }
     }
 
-    /// The message of a PUBLISH with the topic that the rest of the broker knows; `None` when that is too long.
+    /// The message of a PUBLISH with the topics that the rest of the broker knows; `None` when one is too long.
     fn message(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) -> Option<Message> {
         let slot = self.sessions.get(index)?;
         let topic = incoming.topic();
@@ -205,7 +205,7 @@ impl Engine {
             if let Some(properties) = &mut message.properties
                 && let Some(response) = &properties.response_topic
             {
-                properties.response_topic = slot.mounted(response.by_ref());
+                properties.response_topic = Some(slot.mounted(response.by_ref())?);
             }
             return Some(message);
         }
@@ -221,10 +221,13 @@ impl Engine {
         if slot.denied_logged.is_none_or(|at| now.since(at) >= LOG_WINDOW) {
             slot.denied_logged = Some(now);
             let username = slot.identity.username.as_deref().unwrap_or("(anonymous)");
-            tracing::warn!(
-                client_id = %slot.client_id, %peer, ?username,
-                "it may not {what} {topic:?} (auth.acl_file); further denials are counted and said again in a minute"
-            );
+            let topic: String = topic.chars().take(LOGGED_TOPIC).collect();
+            self.log.line(now, |more| {
+                tracing::warn!(
+                    client_id = %slot.client_id, %peer, ?username, more,
+                    "it may not {what} {topic:?} (auth.acl_file); further denials are counted and said again in a minute"
+                );
+            });
         }
     }
 

@@ -41,6 +41,9 @@ pub(crate) const LOG_LINES: u32 = 100;
 /// See [`LOG_LINES`].
 pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(60);
 
+/// Characters of a topic that a line of the log shows; a client chooses it, and it may have 65,535 bytes.
+pub(crate) const LOGGED_TOPIC: usize = 200;
+
 /// Deadlines of sessions that are gone, beyond as many as there are sessions, before they are cleared away.
 pub(crate) const STALE_DEADLINES: usize = 4_096;
 

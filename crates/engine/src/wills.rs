@@ -12,17 +12,22 @@ impl Engine {
     /// Publishes the will of the session at `index`, if its owner may publish there now.
     pub(crate) fn publish_will(&mut self, now: Time, index: usize, mut message: Message) {
         let topic = message.topic.clone();
-        let too_deep = levels(topic.as_str()) > self.settings.max_topic_levels;
-        if too_deep || !self.may_publish(index, topic.by_ref()) {
-            tracing::info!(client_id = %self.client_id(index), topic = ?topic.as_str(), "its will is not published: not authorized");
-            self.stats.dropped(Dropped::NotAuthorized, 1);
+        if levels(topic.as_str()) > self.settings.max_topic_levels {
+            self.drop_will(now, index, "its topic has more levels than limits.max_topic_levels");
+            return;
+        }
+        if !self.may_publish(index, topic.by_ref()) {
+            self.note_denied(now, index, "publish its will to", topic.as_str());
             return;
         }
         let Some(slot) = self.sessions.get(index) else { return };
         let key = slot.key;
         if slot.mountpoint.is_some() {
             // One that is too long with the mountpoint has no place anywhere.
-            let Some(mounted) = slot.mounted(topic.by_ref()) else { return };
+            let Some(mounted) = slot.mounted(topic.by_ref()) else {
+                self.drop_will(now, index, "its topic is too long with the mountpoint of the listener");
+                return;
+            };
             message.topic = mounted;
         }
         // The message begins to live when it is published (MQTT 5.0 section 3.1.3.2.4).
@@ -34,6 +39,12 @@ impl Engine {
         // MQTT-3.1.2-14, MQTT-3.1.2-16 of 3.1.1, MQTT-3.1.2-15, MQTT-3.1.2-17 of 3.1.1.
         self.retain(&message);
         self.dispatch(now, &message, Some(key));
+    }
+
+    fn drop_will(&mut self, now: Time, index: usize, why: &str) {
+        self.stats.dropped(Dropped::NotAuthorized, 1);
+        let client_id = self.client_id(index);
+        self.log.line(now, |more| tracing::info!(%client_id, more, "its will is not published: {why}"));
     }
 
     /// Publishes the delayed will of the session at `index` if its time has come.
