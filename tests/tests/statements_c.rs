@@ -215,3 +215,27 @@ fn a_bridge_forgets_what_was_open_when_the_remote_has_no_session() {
         assert_ne!(packet[0] & 0xf8, 0x38, "not as if it were sent again: {packet:02x?}");
     }
 }
+
+/// Proves: trap:45, v4:3.1.2-8, v5:3.1.2-8
+#[test]
+fn the_wills_of_all_workers_go_out_to_all_workers_when_the_broker_stops() {
+    let mut broker = Broker::start("[node]\nworkers = 4\n");
+    let watch = |number: usize| {
+        let mut watcher = Hello::v5(&format!("watcher {number}")).connect(broker.address());
+        watcher.subscribe("will", QoS::AtMostOnce);
+        watcher
+    };
+    let mut watchers: Vec<_> = (0..8).map(watch).collect();
+    let clients: Vec<_> = (0..8)
+        .map(|number| {
+            let hello = if number % 2 == 0 { Hello::v311 } else { Hello::v5 };
+            hello(&format!("client {number}")).will(WillMessage::new("will", "gone")).connect(broker.address())
+        })
+        .collect();
+    watchers.extend((8..16).map(watch));
+    broker.signal(Signal::Term);
+    for watcher in &mut watchers {
+        assert!(watcher.messages(clients.len()).iter().all(|message| message.text() == "gone"));
+    }
+    assert_eq!(broker.exit_code(), Some(0));
+}

@@ -219,6 +219,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
         }
         Letter::LastWords(done) => {
             worker.with_engine(|engine, now| engine.handle_last_words(now));
+            flush::mail(worker);
             // There is room for one from each worker; nobody waits any more when this fails.
             let _ = done.try_send(());
         }
