@@ -203,18 +203,18 @@ impl Override {
 
 /// The variables that are ours, in the order of their keys so that list entries come by position.
 fn environment(pairs: Vec<(String, String)>) -> impl Iterator<Item = Override> {
-    let names: HashMap<String, String> = pairs.iter().map(|(name, _)| (name.to_lowercase(), name.clone())).collect();
-    let layer = Environment::with_prefix(PREFIX)
-        .prefix_separator("__")
-        .separator("__")
-        .source(Some(pairs.into_iter().collect()));
+    // By what `config` makes of a name: `VIADUCT__NODE__ID` and `viaduct__node.id` are one key, and the later one wins.
+    let ours: HashMap<String, (String, String)> =
+        pairs.into_iter().map(|pair| (pair.0.to_lowercase().replace("__", "."), pair)).collect();
+    let (names, pairs): (HashMap<String, String>, Map<String, String>) =
+        ours.into_iter().map(|(key, (name, value))| ((key, name.clone()), (name, value))).unzip();
+    let layer = Environment::with_prefix(PREFIX).prefix_separator("__").separator("__").source(Some(pairs));
     let mut found: Vec<Override> = layer
         .collect()
         .unwrap_or_default()
         .into_iter()
         .map(|(key, value)| {
-            let lower = format!("{PREFIX}__{}", key.replace('.', "__")).to_lowercase();
-            let variable = names.get(&lower).cloned().unwrap_or(lower);
+            let variable = names.get(&format!("{}.{key}", PREFIX.to_lowercase())).unwrap_or(&key).clone();
             Override { key, value: value.kind, variable: Some(variable) }
         })
         .collect();

@@ -136,3 +136,22 @@ fn the_host_name_is_the_name_of_the_node_when_it_can_be_one() {
         assert_eq!(load(source).unwrap().config.node.id, id);
     }
 }
+
+#[test]
+fn a_variable_is_named_as_it_was_written() {
+    for name in ["VIADUCT__NODE__WORKERS", "Viaduct__node.workers", "VIADUCT__NODE.WORKERS"] {
+        let errors = with(&[(name, "many")], &[]).unwrap_err();
+        assert_eq!(errors.errors[0].place, Place::Environment(name.into()));
+    }
+}
+
+#[test]
+fn of_two_spellings_of_a_variable_the_later_wins_every_time() {
+    // Chance would get all of these right once in 2^40 times.
+    for _ in 0..20 {
+        let config = with(&[("VIADUCT__NODE__ID", "one"), ("viaduct__node__id", "two")], &[]).unwrap();
+        assert_eq!(config.node.id, "two");
+        let config = with(&[("VIADUCT__NODE.ID", "one"), ("VIADUCT__NODE__ID", "two")], &[]).unwrap();
+        assert_eq!(config.node.id, "two");
+    }
+}
