@@ -24,19 +24,18 @@ const LONGEST_KEPT: u32 = 256;
 const CORPUS_HEAD: &str = "# One input a line. Made by `cargo xtask fuzz --minimise`.";
 const TARGETS: [&str; 6] = ["decode", "round_trip", "session_operations", "router_model", "configuration", "engine"];
 
-const HELP: &str = "cargo xtask fuzz [--seconds N] [TARGET...]   every target, or these, N seconds each
+const HELP: &str = "cargo xtask fuzz [TARGET...] [--seconds N]   every target, or these, N seconds each
 cargo xtask fuzz --replay FILE TARGET        one input
 cargo xtask fuzz --minimise TARGET           what was found, without what adds nothing, into fuzz/corpus";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (seconds, targets) = match words.as_slice() {
+    match words.as_slice() {
         ["--replay", file, target] => return Fuzzer::build()?.replay(known(target)?, Path::new(file)),
         ["--minimise", target] => return Fuzzer::build()?.minimise(known(target)?),
-        ["--seconds", seconds, targets @ ..] => (seconds.parse().map_err(|_| HELP.to_owned())?, targets),
-        targets => (SECONDS, targets),
-    };
-    let targets: Vec<&str> = targets.iter().map(|target| known(target)).collect::<Result<_, _>>()?;
+        _ => {}
+    }
+    let (seconds, targets) = wanted(&words)?;
     let targets = if targets.is_empty() { TARGETS.to_vec() } else { targets };
     let fuzzer = Fuzzer::build()?;
     let mut crashed = Vec::new();
@@ -56,12 +55,33 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if crashed.is_empty() {
         return Ok(());
     }
-    let folder = fuzzer.work.display();
     let lines: Vec<String> = crashed
         .iter()
-        .map(|target| format!("{target} crashed: cargo xtask fuzz --replay {folder}/{target}.crash-* {target}"))
+        .map(|target| match written_to(&fuzzer.log_of(target)) {
+            Some(file) => format!("{target} failed: cargo xtask fuzz --replay {file} {target}"),
+            None => format!("{target} ended badly and left no input: {}", fuzzer.log(target).display()),
+        })
         .collect();
     Err(lines.join("\n"))
+}
+
+/// For how many seconds, and which targets, in whatever order they are given.
+fn wanted(words: &[&str]) -> Result<(u64, Vec<&'static str>), String> {
+    let (mut seconds, mut targets) = (SECONDS, Vec::new());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if *word == "--seconds" {
+            seconds = words.next().and_then(|number| number.parse().ok()).ok_or(HELP)?;
+        } else {
+            targets.push(known(word)?);
+        }
+    }
+    Ok((seconds, targets))
+}
+
+/// Where libFuzzer says that it left the input: of a crash, or of one that took too long or too much memory.
+fn written_to(log: &str) -> Option<&str> {
+    log.lines().rev().find_map(|line| line.split_once("Test unit written to ")).map(|(_, file)| file.trim())
 }
 
 fn known(target: &str) -> Result<&'static str, String> {
@@ -127,7 +147,7 @@ impl Fuzzer {
 
     /// The figures of a run, or what it died of.
     fn last_words(&self, target: &str) -> String {
-        let log = std::fs::read_to_string(self.log(target)).unwrap_or_default();
+        let log = self.log_of(target);
         let panic = log.lines().find(|line| line.contains("panicked at") || line.contains("ERROR: libFuzzer"));
         let figures = log.lines().rfind(|line| line.contains("cov:")).unwrap_or("it said nothing").trim();
         let runs = log.lines().find(|line| line.contains("number_of_executed_units")).unwrap_or_default();
@@ -136,6 +156,10 @@ impl Fuzzer {
             || format!("{runs} inputs, {figures}"),
             |panic| format!("{panic} ({})", self.log(target).display()),
         )
+    }
+
+    fn log_of(&self, target: &str) -> String {
+        std::fs::read_to_string(self.log(target)).unwrap_or_default()
     }
 
     fn log(&self, target: &str) -> PathBuf {
@@ -213,6 +237,22 @@ fn host() -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_and_targets_come_in_any_order() {
+        assert_eq!(wanted(&[]), Ok((SECONDS, Vec::new())));
+        assert_eq!(wanted(&["decode", "--seconds", "5", "engine"]), Ok((5, vec!["decode", "engine"])));
+        for wrong in [&["--seconds"][..], &["--seconds", "decode"], &["nonsense"]] {
+            assert_eq!(wanted(wrong), Err(HELP.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_failed_is_replayed_from_where_it_was_left() {
+        let log = "SUMMARY: libFuzzer: timeout\nartifact_prefix='/w/a.'; Test unit written to /w/a.timeout-0f\nBase64: eA==\n";
+        assert_eq!(written_to(log), Some("/w/a.timeout-0f"));
+        assert_eq!(written_to("#1 INITED cov: 1"), None);
+    }
 
     #[test]
     fn inputs_are_written_as_digits() {

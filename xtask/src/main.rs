@@ -19,7 +19,7 @@ const HELP: &str = "cargo xtask <command>
 
   test [--no-set-up] [FILTER...]   sets up what the tests need, then runs all of them (or those that match)
   conformance                      runs all tests and writes docs/conformance.md from those that prove statements
-  fuzz [--seconds N] [TARGET...]   runs the fuzz targets; --replay FILE TARGET runs one input
+  fuzz [TARGET...] [--seconds N]   runs the fuzz targets; --replay FILE TARGET runs one input
   sim [--seeds N] [--first S]      runs seeds of the simulator; --seed S runs one and prints what happens
   tidy                             checks the rules of the house that a program can see
 ";
