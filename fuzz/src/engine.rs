@@ -9,15 +9,18 @@ use viaduct_testkit::{Client, World, connect};
 use crate::input::Input;
 
 const MOST_STEPS: usize = 100;
+const WORKERS: u16 = 2;
+/// The clients that say anything.
+const NAMES: [&str; 3] = ["a", "b", "c"];
 
 pub(crate) fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut world = World::new(2);
+    let mut world = World::new(WORKERS);
     let mut bystander = open(&mut world, Version::V5, "bystander", false);
     subscribe(&mut world, &mut bystander, "$bystander");
     let versions = [Version::V31, Version::V311, Version::V5];
     let mut clients: Vec<Client> = Vec::new();
-    for name in ["a", "b", "c"] {
+    for name in NAMES {
         let mut client = open(&mut world, versions[input.below(3)], name, true);
         subscribe(&mut world, &mut client, ["t", "#", "$share/g/t"][input.below(3)]);
         clients.push(client);
@@ -27,7 +30,7 @@ pub(crate) fn run(data: &[u8]) {
             break;
         }
         let index = input.below(clients.len());
-        let name = ["a", "b", "c"][index];
+        let name = NAMES[index];
         match input.below(8) {
             0 => {
                 world.cut(&mut clients[index]);
@@ -50,6 +53,27 @@ pub(crate) fn run(data: &[u8]) {
     };
     world.send(&mut bystander, &[Packet::Publish(publish)]);
     assert_eq!(bystander.messages(), [("$bystander".to_owned(), b"well".to_vec())]);
+    everybody_else_goes(&mut world, clients);
+}
+
+/// Whatever was said, a session that is ended leaves nothing behind.
+fn everybody_else_goes(world: &mut World, clients: Vec<Client>) {
+    for (mut client, name) in clients.into_iter().zip(NAMES) {
+        world.cut(&mut client);
+        let mut last = open(world, Version::V311, name, false);
+        world.cut(&mut last);
+    }
+    assert_eq!(world.shared.subscriptions(), 1, "somebody is gone and still subscribed");
+    for worker in 0..WORKERS {
+        let left: Vec<String> =
+            world.engine(worker.into()).clients().map(|client| client.client_id.to_string()).collect();
+        assert!(left.iter().all(|name| name == "bystander"), "{left:?} are left");
+        let stats = world.engine(worker.into()).stats();
+        let waiting =
+            [&stats.queued_messages, &stats.queued_bytes, &stats.inflight_messages, &stats.sessions_disconnected];
+        assert_eq!(waiting.map(|counter| counter.get()), [0; 4], "something waits for nobody");
+        assert_eq!(stats.sessions_connected.get(), left.len() as u64);
+    }
 }
 
 fn open(world: &mut World, version: Version, name: &str, keep: bool) -> Client {

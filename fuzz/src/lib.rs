@@ -8,8 +8,10 @@
 
 mod configuration;
 mod decode;
+mod dialer;
 mod engine;
 mod input;
+mod pair;
 mod round_trip;
 mod router;
 mod session;

@@ -3,13 +3,17 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use viaduct_codec::{
-    Ack, Auth, Connack, ConnackProperties, Connect, ConnectProperties, Disconnect, FilterRef, Frame, Level, Packet,
-    PacketId, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeEntry,
-    SubscribeOptions, TopicRef, Unsuback, Unsubscribe, UserProperties, VarInt, Version, Will, WillProperties,
+    Ack, Auth, Connack, ConnackProperties, Connect, ConnectProperties, Disconnect, EncodeError, FilterRef, Frame,
+    Level, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
+    SubscribeEntry, SubscribeOptions, TopicRef, Unsuback, Unsubscribe, UserProperties, VarInt, Version, Will,
+    WillProperties,
 };
 
+use crate::decode::is_a_refusal_of_3_1;
 use crate::input::Input;
 
+/// What the buffer holds before.
+const BEFORE: &[u8] = b"before";
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
 pub(crate) fn run(data: &[u8]) {
@@ -17,7 +21,7 @@ pub(crate) fn run(data: &[u8]) {
         if let Ok(Some(frame)) = Frame::split(data, u32::MAX)
             && let Ok(packet) = Packet::decode(frame, version)
         {
-            survives(&packet, version);
+            came_from_the_wire(&packet, version);
         }
     }
     let mut input = Input::new(data);
@@ -30,18 +34,49 @@ pub(crate) fn run(data: &[u8]) {
     survives(&packet, version);
 }
 
-/// Written, read, written: the second time nothing is left to change.
-fn survives(packet: &Packet<'_>, version: Version) {
-    let version = match packet {
+/// What was read can be written, and is the same when it is read again, in every version.
+fn came_from_the_wire(packet: &Packet<'_>, version: Version) {
+    let version = spoken(packet, version);
+    let mut bytes = Vec::new();
+    match packet.encode(version, &mut bytes) {
+        Ok(()) => {}
+        Err(EncodeError::NotInVersion(_)) if is_a_refusal_of_3_1(packet, version) => return,
+        Err(error) => panic!("what was read can't be written: {error}"),
+    }
+    let frame = Frame::split(&bytes, u32::MAX).unwrap().expect("it is whole");
+    let again = Packet::decode(frame, version).expect("what was written can be read");
+    assert_eq!(as_written(packet), again);
+}
+
+/// Session Present beside a refusal is let pass and never written (MQTT-3.2.2-6); all else stays.
+fn as_written<'a>(packet: &Packet<'a>) -> Packet<'a> {
+    let mut packet = packet.clone();
+    if let Packet::Connack(connack) = &mut packet {
+        connack.session_present &= connack.reason == ReasonCode::SUCCESS;
+    }
+    packet
+}
+
+/// CONNECT says itself what is spoken.
+fn spoken(packet: &Packet<'_>, version: Version) -> Version {
+    match packet {
         Packet::Connect(connect) => connect.level.version(),
         _ => version,
-    };
-    let mut bytes = Vec::new();
-    if packet.encode(version, &mut bytes).is_err() {
+    }
+}
+
+/// Written, read, written: the second time nothing is left to change.
+fn survives(packet: &Packet<'_>, version: Version) {
+    let version = spoken(packet, version);
+    let mut bytes = BEFORE.to_vec();
+    let written = packet.encode(version, &mut bytes);
+    assert!(bytes.starts_with(BEFORE), "what is written is appended");
+    let bytes = bytes.split_off(BEFORE.len());
+    assert_eq!(packet.encoded_len(version), written.map(|()| bytes.len()));
+    if written.is_err() {
         assert!(bytes.is_empty(), "nothing is left behind by what can't be written");
         return;
     }
-    assert_eq!(packet.encoded_len(version), Ok(bytes.len()));
     let frame = Frame::split(&bytes, u32::MAX).unwrap().expect("it is whole");
     assert_eq!(frame.bytes.len(), bytes.len());
     let again = Packet::decode(frame, version).expect("what was written can be read");

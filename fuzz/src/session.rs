@@ -1,5 +1,6 @@
 //! A broker's session and a peer that sends any bytes at all, cuts and comes back, while messages are handed in: what goes out
-//! is whole packets, never more open than the window, never an identifier that is open already.
+//! is whole packets, never more open than the window, never an identifier that is open already. The client's end alone is in
+//! `dialer`, both ends on one wire in `pair`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +13,22 @@ use viaduct_session::{Delivery, Output, QueueLimits};
 use viaduct_testkit::connect;
 
 use crate::input::Input;
+use crate::{dialer, pair};
 
 const MOST_STEPS: usize = 400;
 /// Few, so that queue limits are met.
 const QUEUE: usize = 8;
 
+/// The first two bits of the input say which ends there are.
 pub(crate) fn run(data: &[u8]) {
+    match data.first().map_or(0, |first| first >> 6) {
+        0 | 1 => broker(data),
+        2 => dialer::run(data),
+        _ => pair::run(data),
+    }
+}
+
+fn broker(data: &[u8]) {
     let mut input = Input::new(data);
     let mut peer = Peer::new(Level::ALL[input.below(Level::ALL.len())]);
     for _ in 0..MOST_STEPS {
