@@ -155,7 +155,7 @@ impl World {
         self.trace.note(self.now, what);
     }
 
-    /// As [`World::around`] of the random numbers, and nothing at all when the plan says 0.
+    /// As `around` of the random numbers, and nothing at all when the plan says 0.
     pub(crate) fn sometimes(&mut self, usual: u64, event: Event) {
         if usual > 0 && !self.is_calm {
             let ms = self.rng.around(usual);
