@@ -201,6 +201,7 @@ impl Client {
             // of packet identifiers.
             receive_maximum: u16::MAX,
             problem_information: true,
+            peer_is_mute: version == Version::V31, // Its CONNACK has no Session Present.
         };
         self.link = Some(Link {
             terms,

@@ -16,6 +16,8 @@ use crate::violation::Violation;
 pub(crate) struct Inbound {
     /// The receive maximum that was announced; 0 for 3.x, which has none.
     maximum: u16,
+    /// The peer has no way to say that it has lost its session.
+    is_mute: bool,
     /// QoS 1 messages of this connection that are not acknowledged yet, in order.
     qos1: VecDeque<PacketId>,
     /// QoS 2 messages until PUBREL.
@@ -44,9 +46,11 @@ pub(crate) enum Arrived {
 }
 
 impl Inbound {
-    /// A new connection, on which `maximum` messages were granted; 0 for no limit.
-    pub(crate) fn attach(&mut self, maximum: u16) {
+    /// A new connection, on which `maximum` messages were granted; 0 for no limit. `is_mute`: a peer that has lost its
+    /// session since the last one can't say so.
+    pub(crate) fn attach(&mut self, maximum: u16, is_mute: bool) {
         self.maximum = maximum;
+        self.is_mute = is_mute;
         self.detach();
     }
 
@@ -65,7 +69,7 @@ impl Inbound {
 
     /// The peer's session is gone, and so is what was open in it.
     pub(crate) fn clear(&mut self) {
-        *self = Self { maximum: self.maximum, ..Self::default() };
+        *self = Self { maximum: self.maximum, is_mute: self.is_mute, ..Self::default() };
     }
 
     /// Every QoS 1 PUBLISH is a new message, whatever its DUP says (MQTT-4.3.2-5, MQTT-4.3.2-2 of 3.1.1).
@@ -74,8 +78,11 @@ impl Inbound {
         self.check()
     }
 
-    pub(crate) fn publish2(&mut self, id: PacketId) -> Result<Arrived, Violation> {
-        let arrived = match self.qos2.get_mut(&id) {
+    pub(crate) fn publish2(&mut self, id: PacketId, dup: bool) -> Result<Arrived, Violation> {
+        // What is sent again on another connection says so (MQTT-3.3.1-1). What does not is new, and the peer has
+        // forgotten the old one: dropped as a duplicate it would be lost.
+        let forgot = self.is_mute && !dup;
+        let arrived = match self.qos2.get_mut(&id).filter(|received| received.here || !forgot) {
             Some(received) => {
                 self.qos2_here += usize::from(!std::mem::replace(&mut received.here, true));
                 if received.acknowledged { Arrived::Again } else { Arrived::Pending }

@@ -63,6 +63,8 @@ pub(crate) struct Terms {
     pub(crate) receive_maximum: u16,
     /// Whether acknowledgements may carry words for a person.
     pub(crate) problem_information: bool,
+    /// Whether a peer that has lost its session has no way to say so.
+    pub(crate) peer_is_mute: bool,
 }
 
 impl Terms {
@@ -114,7 +116,7 @@ impl Flow {
 
     pub(crate) fn attach(&mut self, terms: Terms) {
         self.outbound.attach(terms.window);
-        self.inbound.attach(terms.receive_maximum);
+        self.inbound.attach(terms.receive_maximum, terms.peer_is_mute);
         self.link = Some(Box::new(Link {
             terms,
             aliases_in: AliasesIn::new(terms.aliases_in),
@@ -203,7 +205,7 @@ impl Flow {
         };
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(id)) => self.inbound.publish1(id)?,
-            (QoS::ExactlyOnce, Some(id)) => match self.inbound.publish2(id)? {
+            (QoS::ExactlyOnce, Some(id)) => match self.inbound.publish2(id, publish.dup)? {
                 Arrived::New => {}
                 Arrived::Pending => return Ok(None),
                 Arrived::Again => {

@@ -161,6 +161,7 @@ impl Session {
             aliases_in: if version.is_v5() { terms.topic_alias_maximum } else { 0 },
             receive_maximum: if version.is_v5() { terms.receive_maximum } else { 0 },
             problem_information: admission.problem_information,
+            peer_is_mute: false,
         });
         self.flow.write(&accept(admission, terms, session_present), out);
         self.pump(now, out);

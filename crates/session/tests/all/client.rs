@@ -296,3 +296,29 @@ fn a_server_disconnect_is_told_in_5_0_and_a_violation_in_3() {
     dialer.connect(&kept(Level::V311), "20 02 00 00");
     assert!(dialer.try_take("e0 00").is_err());
 }
+
+#[test]
+fn a_server_of_3_1_that_forgot_its_session_is_known_by_a_message_that_is_not_sent_again() {
+    // PUBLISH with QoS 2 and identifier 7, the second with DUP 1
+    let (new, again) = ("34 06 00 01 74 00 07 78", "3c 06 00 01 74 00 07 78");
+    for (level, yes, is_new) in [(Level::V31, "20 02 00 00", true), (Level::V311, "20 02 01 00", false)] {
+        let mut dialer = Dialer::new();
+        dialer.connect(&kept(level), "20 02 00 00");
+        dialer.take(new);
+        let id = viaduct_codec::PacketId::new(7).unwrap();
+        let answer = |dialer: &mut Dialer| {
+            dialer.client.acknowledge(id, QoS::ExactlyOnce, ReasonCode::SUCCESS, &mut dialer.output);
+            dialer.sent()
+        };
+        assert_eq!(answer(&mut dialer), "50 02 00 07");
+        dialer.client.detach();
+        dialer.connect(&kept(level), yes);
+        assert_eq!(dialer.take(again), "50 02 00 07", "{level}: it has that one");
+        dialer.client.detach();
+        dialer.connect(&kept(level), yes);
+        let publishes = |dialer: &Dialer| dialer.events.iter().filter(|event| *event == "publish t").count();
+        let before = publishes(&dialer);
+        dialer.take(new);
+        assert_eq!(publishes(&dialer) - before, usize::from(is_new), "{level}");
+    }
+}
