@@ -6,9 +6,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use viaduct_codec::{
-    Connect, ConnectProperties, Disconnect, FilterRef, Frame, Packet, Publish, PublishProperties, QoS, ReasonCode,
-    RetainHandling, Subscribe, SubscribeEntry, SubscribeOptions, TopicRef, Unsubscribe, UserProperties, VarInt,
-    Version, Will, WillProperties,
+    Connect, ConnectProperties, Disconnect, FilterRef, Frame, Level, Packet, Publish, PublishProperties, QoS,
+    ReasonCode, RetainHandling, Subscribe, SubscribeEntry, SubscribeOptions, TopicRef, Unsubscribe, UserProperties,
+    VarInt, Version, Will, WillProperties,
 };
 
 use crate::client::Outgoing;
@@ -30,7 +30,7 @@ impl World {
         }
         self.sometimes(self.plan.pace, Event::Act(who));
         let client = &self.clients[who];
-        if self.now < client.frozen_until {
+        if self.now < client.frozen_until || client.is_mute {
             return;
         }
         if client.link.is_none() {
@@ -66,6 +66,12 @@ impl World {
                     link.stalled_until = until;
                 }
             }
+            Act::Mute => {
+                let Some(link) = client.link else { return };
+                self.note(format_args!("{} closes its half of link {link}", self.clients[who].name.clone()));
+                self.clients[who].is_mute = true;
+                self.finish_up(link);
+            }
             Act::Freeze => {
                 let ms = self.rng.around(10_000);
                 self.clients[who].frozen_until = self.now.after(Duration::from_millis(ms));
@@ -75,6 +81,9 @@ impl World {
 
     /// A new connection of a client that has none.
     pub(crate) fn connect(&mut self, who: usize, clean: bool) {
+        if self.plan.switches && self.clients[who].version() != Version::V31 {
+            self.clients[who].habits.level = self.rng.pick(&[Level::V311, Level::V5]);
+        }
         let client = &self.clients[who];
         let (broker, habits) = (client.broker, client.habits.clone());
         if !self.brokers[broker].is_up() {
@@ -87,7 +96,8 @@ impl World {
         let expiry = match version {
             Version::V5 => habits.expiry,
             _ if clean => 0,
-            _ => u32::MAX,
+            // Not told to 3.x.
+            _ => self.plan.caps.map_or(u32::MAX, |(expiry, _)| expiry),
         };
         let will = (!self.is_calm && self.rng.percent(self.plan.wills)).then(|| self.will(who));
         let (topic, payload) = will.as_ref().map(|will| (will.topic.clone(), will.payload.clone())).unwrap_or_default();
@@ -122,6 +132,10 @@ impl World {
         self.note(format_args!("{name} opens link {id}: {}", words(&connect)));
         self.send_on(id, &connect);
         self.after(5_000, Event::Look(who));
+        // CONNACK need not be waited for (MQTT 5.0 section 3.1.4).
+        while !self.is_calm && self.rng.percent(self.plan.hasty) {
+            self.subscribe(who);
+        }
     }
 
     /// A will of its own for the next connection.
@@ -172,7 +186,7 @@ impl World {
         let mut open = Outgoing::new(id.get(), message, &topic, payload, qos);
         (open.retain, open.expiry) = (retain, expiry);
         self.clients[who].publishing(open.clone());
-        if let Packet::Publish(publish) = open.packet(false) {
+        if let Packet::Publish(publish) = open.packet(false, version.is_v5()) {
             self.send_aliased(who, link, &topic, publish);
         }
     }
@@ -296,8 +310,8 @@ impl World {
             }
             return self.after(5_000, Event::Look(who));
         }
-        let interval = Duration::from_secs(u64::from(client.habits.keep_alive));
-        if interval.is_zero() {
+        let interval = Duration::from_secs(u64::from(client.keep_alive));
+        if interval.is_zero() || client.is_mute {
             return;
         }
         let due = client.last_sent.after(interval.mul_f64(0.7)).max(client.frozen_until);
@@ -305,7 +319,7 @@ impl World {
             return self.at(due, Event::Look(who));
         }
         self.send(who, link, &Packet::Pingreq);
-        self.after(u64::from(self.clients[who].habits.keep_alive) * 700, Event::Look(who));
+        self.after(u64::from(self.clients[who].keep_alive) * 700, Event::Look(who));
     }
 
     /// Sends the answers that are due.
@@ -351,7 +365,8 @@ impl World {
     }
 
     fn client_takes(&mut self, who: usize, id: u64, packet: &Packet<'_>) {
-        let reaction = self.clients[who].take(packet);
+        let refuses = !self.is_calm && self.rng.percent(self.plan.refuse);
+        let reaction = self.clients[who].take(packet, refuses);
         if let Some(message) = reaction.acknowledged {
             self.oracle.acknowledged(message);
         }
@@ -368,11 +383,13 @@ impl World {
                 self.answer(who);
             }
         }
-        if reaction.greeted {
-            let open = self.clients[who].open();
-            for message in open {
-                self.send(who, id, &message.packet(true));
+        if self.clients[who].greeted {
+            let is_5 = self.clients[who].version().is_v5();
+            while let Some(message) = self.clients[who].again() {
+                self.send(who, id, &message.packet(true, is_5));
             }
+        }
+        if reaction.greeted {
             self.after(0, Event::Look(who));
         }
         if reaction.over {
@@ -390,6 +407,9 @@ impl World {
     }
 
     fn send(&mut self, who: usize, id: u64, packet: &Packet<'_>) {
+        if self.clients[who].is_mute {
+            return;
+        }
         self.clients[who].last_sent = self.now;
         self.note(format_args!("{} sends on link {id}: {}", self.clients[who].name.clone(), words(packet)));
         self.send_on(id, packet);
@@ -422,7 +442,7 @@ fn qos(bits: u64) -> QoS {
 }
 
 /// What a client of this world always asks for.
-pub(crate) fn habits(rng: &mut crate::rng::Rng, level: viaduct_codec::Level) -> crate::client::Habits {
+pub(crate) fn habits(rng: &mut crate::rng::Rng, level: Level) -> crate::client::Habits {
     crate::client::Habits {
         level,
         keep_alive: rng.pick(&[0, 0, 5, 60]),

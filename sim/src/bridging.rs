@@ -11,7 +11,7 @@ use viaduct_codec::{Frame, Level, Packet, QoS, Time, Version};
 
 use crate::link::{Owner, Server};
 use crate::oracle::Carrier;
-use crate::topics::{INWARD, OUTWARD};
+use crate::topics::{COMMON, INWARD, OUTWARD};
 use crate::words::words;
 use crate::world::{Event, World};
 
@@ -30,7 +30,7 @@ pub(crate) struct BridgeEnd {
 
 impl BridgeEnd {
     /// The bridge at place `number`, from `home` to the other of two brokers.
-    fn new(number: usize, level: Level, home: usize) -> Self {
+    fn new(number: usize, level: Level, home: usize, is_alone: bool) -> Self {
         let away = 1 - home;
         let (out, back) = if home == 0 { (OUTWARD, INWARD) } else { (INWARD, OUTWARD) };
         let topic = |direction, name: &str| Topic {
@@ -42,6 +42,11 @@ impl BridgeEnd {
             remote_prefix: if direction == Direction::Out { format!("b{number}/") } else { String::new() },
             allow_loop: true,
         };
+        let mut topics = vec![topic(Direction::Out, out), topic(Direction::In, back)];
+        if is_alone {
+            // Two of them would make a ring.
+            topics.push(topic(Direction::Both, COMMON));
+        }
         let settings = Settings {
             name: format!("n{number}"),
             node: format!("broker{home}"),
@@ -61,7 +66,7 @@ impl BridgeEnd {
             max_inflight: 10,
             max_packet_size: 1 << 20,
             topic_alias_maximum: 5,
-            topics: vec![topic(Direction::Out, out), topic(Direction::In, back)],
+            topics,
             previous: Vec::new(),
             notifications: None,
         };
@@ -77,10 +82,15 @@ impl BridgeEnd {
     fn carriers(&self, number: usize) -> [Carrier; 2] {
         let local = (self.home, format!("$bridge/{}", self.settings.name));
         let remote = (self.away, self.settings.client_id.clone());
-        let prefixes = (String::new(), format!("b{number}/"));
+        let (out, back) = if self.home == 0 { (OUTWARD, INWARD) } else { (INWARD, OUTWARD) };
+        let rules = |name: &str| {
+            let common = format!("{COMMON}/");
+            vec![(format!("{name}/"), format!("b{number}/{name}/")), (common.clone(), common)]
+        };
+        let is_exact = self.level.version().is_v5() || self.level.is_bridge();
         [
-            Carrier { from: local.clone(), to: remote.clone(), prefixes: prefixes.clone() },
-            Carrier { from: remote, to: local, prefixes },
+            Carrier { from: local.clone(), to: remote.clone(), rules: rules(out), is_exact },
+            Carrier { from: remote, to: local, rules: rules(back), is_exact },
         ]
     }
 }
@@ -89,7 +99,7 @@ impl World {
     /// The bridges of the plan, the first from broker 0 to 1, the second back.
     pub(crate) fn build_bridges(&mut self) {
         for (number, level) in self.plan.bridges.clone().into_iter().enumerate() {
-            let bridge = BridgeEnd::new(number, level, number % 2);
+            let bridge = BridgeEnd::new(number, level, number % 2, self.plan.bridges.len() == 1);
             for carrier in bridge.carriers(number) {
                 self.oracle.carries(carrier);
             }

@@ -39,6 +39,8 @@ pub(crate) struct Outgoing {
     pub(crate) expiry: Option<u32>,
     /// PUBREC came: PUBREL is what is sent.
     released: bool,
+    /// It was sent on the present connection.
+    here: bool,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,10 @@ pub(crate) struct Client {
     pub(crate) expiry: u32,
     /// It sends nothing before.
     pub(crate) frozen_until: Time,
+    /// It has closed its half of the connection, and only reads.
+    pub(crate) is_mute: bool,
+    /// Seconds, as the connection has it.
+    pub(crate) keep_alive: u16,
     /// When it last sent anything.
     pub(crate) last_sent: Time,
     outgoing: Vec<Outgoing>,
@@ -76,20 +82,21 @@ pub(crate) struct Client {
 /// An acknowledgement for the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Puback(u16),
-    Pubrec(u16),
+    /// The reason goes to 5.0 only.
+    Puback(u16, ReasonCode),
+    Pubrec(u16, ReasonCode),
     Pubrel(u16),
     Pubcomp(u16),
 }
 
 impl Answer {
     pub(crate) fn packet(self) -> Packet<'static> {
-        let ack = |id| Ack::new(PacketId::new(id).expect("it came in a packet"), ReasonCode::SUCCESS);
+        let ack = |id, reason| Ack::new(PacketId::new(id).expect("it came in a packet"), reason);
         match self {
-            Self::Puback(id) => Packet::Puback(ack(id)),
-            Self::Pubrec(id) => Packet::Pubrec(ack(id)),
-            Self::Pubrel(id) => Packet::Pubrel(ack(id)),
-            Self::Pubcomp(id) => Packet::Pubcomp(ack(id)),
+            Self::Puback(id, reason) => Packet::Puback(ack(id, reason)),
+            Self::Pubrec(id, reason) => Packet::Pubrec(ack(id, reason)),
+            Self::Pubrel(id) => Packet::Pubrel(ack(id, ReasonCode::SUCCESS)),
+            Self::Pubcomp(id) => Packet::Pubcomp(ack(id, ReasonCode::SUCCESS)),
         }
     }
 }
@@ -100,7 +107,7 @@ pub(crate) struct Reaction {
     pub(crate) answer: Option<Answer>,
     /// The broker says that it has this message.
     pub(crate) acknowledged: Option<MessageId>,
-    /// The connection begins: what is open is to be sent again.
+    /// The connection begins.
     pub(crate) greeted: bool,
     /// The connection is over.
     pub(crate) over: bool,
@@ -118,6 +125,8 @@ impl Client {
             must_clean: false,
             expiry: 0,
             frozen_until: Time::default(),
+            is_mute: false,
+            keep_alive: 0,
             last_sent: Time::default(),
             outgoing: Vec::new(),
             incoming: BTreeSet::new(),
@@ -140,10 +149,12 @@ impl Client {
             self.forget();
         }
         self.link = Some(link);
+        self.outgoing.iter_mut().for_each(|open| open.here = false);
         self.greeted = false;
         self.since = now;
         self.must_clean = clean;
         self.expiry = expiry;
+        self.keep_alive = self.habits.keep_alive;
         self.last_sent = now;
     }
 
@@ -151,6 +162,7 @@ impl Client {
     pub(crate) fn lost(&mut self) {
         self.link = None;
         self.greeted = false;
+        self.is_mute = false;
         self.answers.clear();
         self.asked.clear();
         self.aliases.clear();
@@ -171,7 +183,7 @@ impl Client {
     }
 
     pub(crate) fn may_publish(&self) -> bool {
-        self.outgoing.len() < self.window && self.outgoing.len() < 200
+        self.outgoing.len() < self.window.min(200) && self.outgoing.iter().all(|open| open.here)
     }
 
     /// An identifier that is free.
@@ -206,17 +218,22 @@ impl Client {
         Some((next, false))
     }
 
-    /// What is to be sent again on a new connection of the same session, in the order of its first sending.
-    pub(crate) fn open(&self) -> Vec<Outgoing> {
-        self.outgoing.clone()
+    /// The next message that is to be sent again on the present connection, in the order of their first sending and
+    /// within the window.
+    pub(crate) fn again(&mut self) -> Option<Outgoing> {
+        let open = self.outgoing.iter().filter(|open| open.here).count();
+        let next =
+            self.outgoing.iter_mut().find(|open| !open.here).filter(|next| next.released || open < self.window)?;
+        next.here = true;
+        Some(next.clone())
     }
 
-    /// A packet of the broker.
-    pub(crate) fn take(&mut self, packet: &Packet<'_>) -> Reaction {
+    /// A packet of the broker. `refuses`: if it is a message, it is not wanted.
+    pub(crate) fn take(&mut self, packet: &Packet<'_>, refuses: bool) -> Reaction {
         let mut reaction = Reaction::default();
         match packet {
             Packet::Connack(connack) => self.greet(connack, &mut reaction),
-            Packet::Publish(publish) => reaction.answer = self.receive(publish),
+            Packet::Publish(publish) => reaction.answer = self.receive(publish, refuses),
             Packet::Puback(ack) => reaction.acknowledged = self.finish(ack.packet_id.get()),
             Packet::Pubrec(ack) => {
                 let id = ack.packet_id.get();
@@ -247,6 +264,8 @@ impl Client {
         self.greeted = true;
         self.must_clean = false;
         self.window = connack.properties.receive_maximum.map_or(usize::from(u16::MAX), |max| usize::from(max.get()));
+        self.expiry = connack.properties.session_expiry.unwrap_or(self.expiry);
+        self.keep_alive = connack.properties.server_keep_alive.unwrap_or(self.keep_alive);
         self.alias_maximum = connack.properties.topic_alias_maximum.unwrap_or(0);
         // 3.1 has no word for it.
         if !connack.session_present && self.version() != Version::V31 {
@@ -255,13 +274,18 @@ impl Client {
         reaction.greeted = true;
     }
 
-    fn receive(&mut self, publish: &Publish<'_>) -> Option<Answer> {
+    fn receive(&mut self, publish: &Publish<'_>, refuses: bool) -> Option<Answer> {
+        let refuses = refuses && self.version().is_v5();
+        let reason = if refuses { ReasonCode::QUOTA_EXCEEDED } else { ReasonCode::SUCCESS };
         let id = publish.packet_id?.get();
         if publish.qos == QoS::ExactlyOnce {
-            self.incoming.insert(id);
-            return Some(Answer::Pubrec(id));
+            // What it refused is over; a repetition of it is refused as well.
+            if !reason.is_error() {
+                self.incoming.insert(id);
+            }
+            return Some(Answer::Pubrec(id, reason));
         }
-        Some(Answer::Puback(id))
+        Some(Answer::Puback(id, reason))
     }
 
     fn finish(&mut self, id: u16) -> Option<MessageId> {
@@ -273,11 +297,12 @@ impl Client {
 impl Outgoing {
     pub(crate) fn new(id: u16, message: Option<MessageId>, topic: &str, payload: Vec<u8>, qos: QoS) -> Self {
         let topic = topic.to_owned();
-        Self { id, message, topic, payload, qos, retain: false, expiry: None, released: false }
+        Self { id, message, topic, payload, qos, retain: false, expiry: None, released: false, here: true }
     }
 
     /// As it is sent: the PUBLISH, or PUBREL once PUBREC came.
-    pub(crate) fn packet(&self, dup: bool) -> Packet<'_> {
+    pub(crate) fn packet(&self, dup: bool, is_5: bool) -> Packet<'_> {
+        let message_expiry = self.expiry.filter(|_| is_5);
         if self.released {
             return Answer::Pubrel(self.id).packet();
         }
@@ -287,7 +312,7 @@ impl Outgoing {
             retain: self.retain,
             topic: TopicRef::new(&self.topic).ok(),
             packet_id: PacketId::new(self.id),
-            properties: PublishProperties { message_expiry: self.expiry, ..PublishProperties::default() },
+            properties: PublishProperties { message_expiry, ..PublishProperties::default() },
             payload: &self.payload,
         })
     }

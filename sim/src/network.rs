@@ -33,13 +33,18 @@ impl World {
 
     /// The client's end closes: what it wrote still arrives, what it did not read is lost.
     pub(crate) fn close_up(&mut self, id: u64) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.owner = Owner::Nobody;
-        if !link.is_cut {
-            let time = link.up.finish(self.now);
-            self.at(time, Event::Up(id));
+        if let Some(link) = self.links.get_mut(&id) {
+            link.owner = Owner::Nobody;
+            self.finish_up(id);
+            self.reap(id);
         }
-        self.reap(id);
+    }
+
+    /// The client's end writes nothing more.
+    pub(crate) fn finish_up(&mut self, id: u64) {
+        let Some(link) = self.links.get_mut(&id).filter(|link| !link.is_cut) else { return };
+        let time = link.up.finish(self.now);
+        self.at(time, Event::Up(id));
     }
 
     /// Bytes for the client's end may have arrived.
@@ -83,10 +88,7 @@ impl World {
     pub(crate) fn client_sees(&mut self, id: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let owner = std::mem::replace(&mut link.owner, Owner::Nobody);
-        if !link.is_cut {
-            let time = link.up.finish(self.now);
-            self.at(time, Event::Up(id));
-        }
+        self.finish_up(id);
         match owner {
             Owner::Client(client) => self.client_lost(client, id),
             Owner::Remote(bridge) => self.remote_lost(bridge, id),

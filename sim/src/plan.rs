@@ -4,6 +4,7 @@
 //! the time never sees a long queue).
 
 use viaduct_codec::Level;
+use viaduct_session::OnFull;
 
 use crate::pipe::Weather;
 use crate::rng::Rng;
@@ -24,10 +25,12 @@ pub(crate) enum Act {
     Stall,
     /// Send nothing for a while, not even PINGREQ.
     Freeze,
+    /// Close one's own half of the connection, and read on.
+    Mute,
 }
 
 impl Act {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Publish,
         Self::Subscribe,
         Self::Unsubscribe,
@@ -36,6 +39,7 @@ impl Act {
         Self::TakeOver,
         Self::Stall,
         Self::Freeze,
+        Self::Mute,
     ];
 }
 
@@ -54,13 +58,15 @@ pub(crate) struct Plan {
     /// Milliseconds between two acts of a client, usually.
     pub(crate) pace: u64,
     /// As [`Act::ALL`].
-    pub(crate) acts: [u64; 8],
+    pub(crate) acts: [u64; 9],
     /// Milliseconds between two cuts, usually; 0 for none.
     pub(crate) cuts: u64,
     /// Milliseconds between two restarts, usually; 0 for none.
     pub(crate) restarts: u64,
     /// Of a hundred answers, how many are late.
     pub(crate) late: u64,
+    /// Of a hundred messages that 5.0 gets, how many it refuses.
+    pub(crate) refuse: u64,
     /// Of a hundred messages, how many are to be retained.
     pub(crate) retain: u64,
     /// Of a hundred messages of 5.0, how many expire.
@@ -71,6 +77,16 @@ pub(crate) struct Plan {
     pub(crate) clean: u64,
     /// Of a hundred subscriptions, how many are shared.
     pub(crate) shared: u64,
+    /// Of a hundred CONNECTs, how many have something right behind them.
+    pub(crate) hasty: u64,
+    /// Topics below each branch.
+    pub(crate) places: u64,
+    /// Clients of 3.1.1 and 5.0 that change from one to the other.
+    pub(crate) switches: bool,
+    /// Messages that may wait for one session, and what becomes of the next one.
+    pub(crate) queue: Option<(usize, OnFull)>,
+    /// Seconds that a broker lets sessions live at most, and connections be silent.
+    pub(crate) caps: Option<(u32, u16)>,
     /// Whether some subscribe to everything.
     pub(crate) everything: bool,
     /// Milliseconds that mail between workers usually takes.
@@ -104,15 +120,26 @@ impl Plan {
                 some(rng, 50, &[1, 4, 12]),
                 some(rng, 50, &[1, 5]),
                 some(rng, 30, &[1, 3]),
+                some(rng, 30, &[1, 3]),
             ],
             cuts: some(rng, 75, &[300, 1_000, 4_000]),
             restarts: some(rng, 15, &[5_000, 20_000]),
             late: some(rng, 60, &[5, 30]),
-            retain: some(rng, 60, &[5, 30]),
+            refuse: some(rng, 20, &[3, 20]),
+            retain: some(rng, 60, &[5, 30, 60]),
             expire: some(rng, 40, &[10, 40]),
             wills: some(rng, 60, &[20, 80]),
             clean: some(rng, 60, &[5, 30]),
             shared: some(rng, 50, &[10, 40]),
+            hasty: some(rng, 40, &[10, 50]),
+            places: if rng.percent(15) { 120 } else { 3 },
+            switches: rng.percent(20),
+            queue: if has_two || rng.percent(80) {
+                None
+            } else {
+                Some((rng.place(20) + 2, rng.pick(&[OnFull::DropOldest, OnFull::DropNewest])))
+            },
+            caps: if has_two || rng.percent(85) { None } else { Some((rng.pick(&[3, 60]), 30)) },
             everything: rng.percent(15),
             mail: rng.pick(&[0, 1, 20]),
             large: some(rng, 30, &[2_000, 30_000]),

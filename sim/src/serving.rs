@@ -106,8 +106,8 @@ impl World {
                     && let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5)
                 {
                     self.trace.note(now, format_args!("b{broker} lets link {id} in: {}", connect.client_id));
-                    let window = self.brokers[broker].terms.max_inflight_v3;
-                    self.oracle.accepted(broker, id, &connect, window);
+                    let terms = self.brokers[broker].terms.clone();
+                    self.oracle.accepted(broker, id, &connect, &terms);
                 }
             }
             // Whatever it says stands in its output.
@@ -149,6 +149,8 @@ impl World {
         let broker = link.broker;
         let server = std::mem::replace(&mut link.server, Server::Gone);
         link.tail.clear();
+        let end = link.down.finish(now);
+        self.at(end, Event::Down(id));
         if let Server::Open(worker) = server
             && let Some(engine) = self.brokers[broker].engines.get_mut(usize::from(worker))
         {

@@ -9,6 +9,9 @@ use crate::rng::Rng;
 pub(crate) const OUTWARD: &str = "out";
 pub(crate) const INWARD: &str = "in";
 
+/// What one bridge carries both ways without renaming it.
+pub(crate) const COMMON: &str = "x";
+
 /// Where the will of a client goes.
 pub(crate) fn will(client: &str) -> String {
     format!("will/{client}")
@@ -18,11 +21,13 @@ pub(crate) fn will(client: &str) -> String {
 pub(crate) fn topic(rng: &mut Rng, broker: usize, has_two: bool, plan: &Plan) -> String {
     let place = rng.below(3);
     if has_two && rng.percent(40) {
-        return format!("{}/{place}", if broker == 0 { OUTWARD } else { INWARD });
+        let own = if broker == 0 { OUTWARD } else { INWARD };
+        return format!("{}/{place}", rng.pick(&[own, own, COMMON]));
     }
     if rng.percent(plan.shared) {
         return format!("s/{place}");
     }
+    let place = rng.below(plan.places);
     match rng.below(4) {
         0 => format!("v/{place}"),
         1 => format!("w//{place}"),
@@ -38,7 +43,8 @@ pub(crate) fn filter(rng: &mut Rng, client: usize, broker: usize, has_two: bool,
     }
     if has_two && rng.percent(40) {
         let name = if broker == 0 { INWARD } else { OUTWARD };
-        return match rng.below(3) {
+        return match rng.below(4) {
+            3 => rng.pick(&["x/#", "x/+", "x/1"]).to_owned(),
             0 => format!("+/{name}/#"),
             1 => format!("b0/{name}/0"),
             _ => format!("b1/{name}/+"),
@@ -48,7 +54,8 @@ pub(crate) fn filter(rng: &mut Rng, client: usize, broker: usize, has_two: bool,
         return "#".to_owned();
     }
     let place = rng.below(3);
-    match rng.below(9) {
+    match rng.below(10) {
+        9 => "v/+".to_owned(),
         0 => "w/#".to_owned(),
         1 => format!("w/+/{place}"),
         2 => format!("w/{}/#", rng.below(2)),

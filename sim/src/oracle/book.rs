@@ -22,12 +22,17 @@ pub(super) struct Book {
     first: u64,
     pub(super) connection: Option<u64>,
     pub(super) is_v5: bool,
+    /// Its queue is short, so that a copy may have been given up for a later one.
+    pub(super) is_bounded: bool,
     /// The session lives.
     pub(super) is_open: bool,
     /// The smallest Maximum Packet Size that its client ever had.
     pub(super) takes: usize,
     pub(super) entries: BTreeMap<Named, Entry>,
     exchanges: BTreeMap<u16, Exchange>,
+    begun: u64,
+    /// The connection on which something was last sent again, and its place.
+    repeated: (u64, u64),
     /// The last message of each publisher, topic and QoS that came, by the step at which the broker took it.
     order: BTreeMap<(String, String, QoS), (u64, MessageId)>,
     pub(super) asked: Vec<Asked>,
@@ -84,6 +89,8 @@ struct Exchange {
     released: bool,
     /// The client sent what ends it.
     finished: bool,
+    /// Its place among all exchanges of the session.
+    place: u64,
 }
 
 impl Book {
@@ -132,7 +139,8 @@ impl Book {
     /// Whether a PUBLISH with an identifier is a new copy; a breach when it is neither that nor a proper repetition.
     fn exchange(&mut self, connection: u64, publish: &Publish<'_>, message: Option<MessageId>) -> Result<bool, String> {
         let Some(id) = publish.packet_id.map(viaduct_codec::PacketId::get) else { return Ok(true) };
-        let begun = Exchange { message, connection, released: false, finished: false };
+        self.begun += 1;
+        let begun = Exchange { message, connection, released: false, finished: false, place: self.begun };
         let same = self.exchanges.get_mut(&id).filter(|last| last.message == message && publish.dup);
         if let Some(last) = same {
             let is_over = last.released && publish.qos == QoS::ExactlyOnce;
@@ -142,6 +150,10 @@ impl Book {
             if !is_over && last.connection != connection {
                 last.connection = connection;
                 last.finished = false;
+                let before = std::mem::replace(&mut self.repeated, (connection, last.place));
+                if before.0 == connection && before.1 > last.place {
+                    return Err(format!("identifier {id} was sent again out of its order")); // MQTT-4.6.0-1
+                }
                 return Ok(false);
             }
             return Err(format!("identifier {id} was sent again after its exchange was over"));
@@ -199,12 +211,17 @@ impl Oracle {
                 && self.was_retained_since(book.broker, topic, message, asked.step)
         });
         let late = late.count();
-        let shared: usize = book
+        let groups: Vec<String> = book
             .shares
             .iter()
             .filter(|(_, plain, _)| super::matches(plain, topic))
-            .map(|(filter, ..)| self.groups.allowance(book.broker, filter, message))
-            .sum();
+            .map(|(filter, ..)| filter.clone())
+            .collect();
+        let broker = book.broker;
+        let shared: usize = groups.iter().map(|filter| self.groups.allowance(broker, filter, message)).sum();
+        for filter in &groups {
+            self.groups.heard(broker, filter);
+        }
         let Some(entry) = self.books.get_mut(&incarnation).map(|book| book.entry(named)) else { return };
         let (count, allowed) = if publish.retain {
             entry.retained += 1;
@@ -286,11 +303,13 @@ impl Oracle {
         let Some(book) = self.books.get_mut(&incarnation) else { return };
         let Some(entry) = book.entries.get(named) else { return };
         // Which of its reasons a copy came for can't be told: a retained one, or one of a share group, has its own order.
-        let is_replay = publish.retain && !entry.replays.is_empty();
+        let is_late = book.asked.iter().any(|asked| asked.may_be_late && super::matches(&asked.filter, topic));
+        let is_replay = publish.retain && (!entry.replays.is_empty() || is_late);
         let is_shared = book.shares.iter().any(|(_, plain, _)| super::matches(plain, topic));
         let first = entry.live.iter().find(|live| live.qos == publish.qos);
         let Some(first) = first.filter(|_| entry.copies() == 1 && !is_replay && !is_shared) else { return };
-        let may_be_late = entry.live.len() > 1 && (publish.qos == QoS::AtMostOnce || first.deadline.is_some());
+        let may_be_lost = publish.qos == QoS::AtMostOnce || first.deadline.is_some() || book.is_bounded;
+        let may_be_late = entry.live.len() > 1 && may_be_lost;
         let step = first.step;
         let last = book.order.entry((publisher, topic.to_owned(), publish.qos)).or_insert((step, message));
         if last.0 <= step {
@@ -301,11 +320,13 @@ impl Oracle {
         }
     }
 
-    /// The world has come to rest: whatever is owed has come.
-    pub(super) fn settle_books(&mut self) {
+    /// The world has come to rest: whatever is owed has come. `given_up` is how many messages the broker says that it gave
+    /// up for a client, whose queue was full.
+    pub(super) fn settle_books(&mut self, given_up: &dyn Fn(usize, &str) -> u64) {
         let now = self.now;
         let (mut debts, mut lost) = (0, Vec::new());
         for book in self.books.values().filter(|book| book.is_open) {
+            let mut spare = given_up(book.broker, &book.client);
             for ((message, topic), entry) in &book.entries {
                 let Some(fact) = self.fact(*message) else { continue };
                 if fact.size + topic.len() + OVERHEAD > book.takes {
@@ -321,6 +342,11 @@ impl Oracle {
                     has_lasted(replay.connection) && Self::lives(replay.deadline, now) && !replay.may_be_replaced
                 });
                 let name = |promise| self.promise_of(*message, promise);
+                let is_missing = (owed && entry.copies() == 0) || (asked && entry.retained == 0);
+                if is_missing && spare > 0 {
+                    spare -= 1;
+                    continue;
+                }
                 if owed && entry.copies() == 0 {
                     let what = format!("{} never got {message} at {topic}", book.client);
                     lost.push((name(Promise::NothingLost), what));

@@ -19,8 +19,26 @@ pub(crate) struct Carrier {
     pub(crate) from: (usize, String),
     /// The broker and the session there that they are given to.
     pub(crate) to: (usize, String),
-    /// What is taken off the topic, and what is put before it.
-    pub(crate) prefixes: (String, String),
+    /// What a topic begins with there, and with what it begins here instead.
+    pub(crate) rules: Vec<(String, String)>,
+    /// Both ends know which messages are their own, so that nothing comes back.
+    pub(crate) is_exact: bool,
+}
+
+impl Carrier {
+    /// Where a message comes to that was at `topic`.
+    fn onward(&self, topic: &str) -> Option<String> {
+        let renamed =
+            |(old, new): &(String, String)| topic.strip_prefix(old.as_str()).map(|rest| format!("{new}{rest}"));
+        self.rules.iter().find_map(renamed)
+    }
+
+    /// Where a message was that came to `topic`.
+    fn back(&self, topic: &str) -> Option<String> {
+        let renamed =
+            |(old, new): &(String, String)| topic.strip_prefix(new.as_str()).map(|rest| format!("{old}{rest}"));
+        self.rules.iter().find_map(renamed)
+    }
 }
 
 /// What a carrier has done.
@@ -40,9 +58,9 @@ impl Oracle {
         let Some(message) = message else { return };
         let is_target = |carried: &Carried| carried.carrier.to.0 == broker && carried.carrier.to.1 == source.client;
         let Some(place) = self.carried.iter().position(is_target) else { return };
-        let Carrier { from, prefixes, .. } = self.carried[place].carrier.clone();
-        let origin = source.topic.strip_prefix(prefixes.1.as_str()).map(|rest| format!("{}{rest}", prefixes.0));
-        let origin = (message, origin.unwrap_or_default());
+        let carrier = self.carried[place].carrier.clone();
+        let from = carrier.from.clone();
+        let origin = (message, carrier.back(source.topic).unwrap_or_default());
         let before = self.brokers[from.0].routed.get(&origin).map(|routed| routed.first);
         let Some(first) = before else {
             let what = format!("{} brought {message} to {:?}, where it does not belong", source.client, source.topic);
@@ -52,6 +70,12 @@ impl Oracle {
             return;
         }
         let taken = self.brokers[broker].routed.get(&(message, source.topic.to_owned()));
+        let is_own = taken.is_some_and(|routed| routed.taken.keys().any(|client| client != source.client));
+        // A retained one comes back whenever the bridge asks for what is retained.
+        if is_own && carrier.is_exact && !source.retain {
+            let what = format!("{} brought {message} back to {}", source.client, source.topic);
+            return self.breach(Promise::Bridges, what);
+        }
         let count = taken.and_then(|routed| routed.taken.get(source.client)).copied().unwrap_or_default();
         let sources = self.books.values().filter(|book| (book.broker, &book.client) == (from.0, &from.1));
         let entries: Vec<&Entry> = sources.filter_map(|book| book.entries.get(&origin)).collect();
@@ -97,11 +121,13 @@ impl Oracle {
                     continue;
                 }
                 debts += 1;
-                let (taken_off, put_on) = &carrier.prefixes;
-                let there = topic.strip_prefix(taken_off.as_str()).map(|rest| format!("{put_on}{rest}"));
-                let routed = there.and_then(|there| self.brokers[to.0].routed.get(&(*message, there)));
+                let there = carrier.onward(topic).unwrap_or_default();
+                // What it brought itself goes nowhere.
+                let here = self.brokers[from.0].routed.get(&(*message, topic.clone()));
+                let is_echo = here.is_some_and(|routed| routed.taken.contains_key(&from.1));
+                let routed = self.brokers[to.0].routed.get(&(*message, there));
                 let arrived = routed.and_then(|routed| routed.taken.get(&to.1));
-                if arrived.is_none() {
+                if arrived.is_none() && !is_echo {
                     lost.push(format!("{} never brought {message} to broker {}", to.1, to.0));
                 }
             }

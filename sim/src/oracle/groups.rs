@@ -20,6 +20,8 @@ pub(super) struct Groups {
     /// Groups that ever had a member who takes QoS 0, or 2.
     weak: BTreeSet<Name>,
     strict: BTreeSet<Name>,
+    /// Messages that were routed to each group and have not come to anybody.
+    waiting: BTreeMap<Name, usize>,
 }
 
 /// A message that a group is to hear.
@@ -59,6 +61,7 @@ impl Groups {
             deadline,
         });
         debt.routings += 1;
+        *self.waiting.entry((broker, filter.to_owned())).or_default() += 1;
     }
 
     pub(super) fn joined(&mut self, broker: usize, filter: &str, qos: QoS) {
@@ -76,6 +79,18 @@ impl Groups {
         }
     }
 
+    /// A copy came to one of its members.
+    pub(super) fn heard(&mut self, broker: usize, filter: &str) {
+        if let Some(waiting) = self.waiting.get_mut(&(broker, filter.to_owned())) {
+            *waiting = waiting.saturating_sub(1);
+        }
+    }
+
+    /// How many messages its members may have waiting, all together.
+    pub(super) fn waiting(&self, broker: usize, filter: &str) -> usize {
+        self.waiting.get(&(broker, filter.to_owned())).copied().unwrap_or_default()
+    }
+
     /// How many copies of `message` the members of a group may get together.
     pub(super) fn allowance(&self, broker: usize, filter: &str, message: MessageId) -> usize {
         let Some(debt) = self.debts.get(&(broker, filter.to_owned(), message)) else { return 0 };
@@ -87,6 +102,7 @@ impl Groups {
     pub(super) fn forget(&mut self, broker: usize) {
         self.debts.retain(|(owner, ..), _| *owner != broker);
         self.left.retain(|(owner, _), _| *owner != broker);
+        self.waiting.retain(|(owner, _), _| *owner != broker);
     }
 
     fn departures(&self, broker: usize, filter: &str, since: u64) -> impl Iterator<Item = &(u64, u64, bool)> {
@@ -97,7 +113,7 @@ impl Groups {
 
 impl Oracle {
     /// The world has come to rest: each group has heard each message, and no more often than it may.
-    pub(super) fn settle_groups(&mut self) {
+    pub(super) fn settle_groups(&mut self, is_bounded: bool) {
         let (mut debts, mut found) = (0, Vec::new());
         for ((broker, filter, message), debt) in &self.groups.debts {
             let Some(fact) = self.fact(*message).filter(|fact| fact.acknowledged) else { continue };
@@ -124,7 +140,8 @@ impl Oracle {
             let name = (*broker, filter.clone());
             let is_weak = !departures.is_empty() && self.groups.weak.contains(&name);
             let is_strict = debt.qos == QoS::ExactlyOnce && self.groups.strict.contains(&name);
-            let may_be_lost = debt.lowest == QoS::AtMostOnce
+            let may_be_lost = is_bounded
+                || debt.lowest == QoS::AtMostOnce
                 || is_weak
                 || (is_strict && departures.iter().any(|(.., ended)| *ended))
                 || !Self::lives(debt.deadline, self.now);

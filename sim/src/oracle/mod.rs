@@ -18,7 +18,8 @@
 //! - A message that is on its way between two workers when its receiver unsubscribes is still delivered.
 //! - What a restart does not bring back is gone: see `crate::disk`. 3.1 has no Session Present, so that its clients are
 //!   told of it as if their owner had restarted them too.
-//! - Through a bridge nothing is promised across a restart of either end.
+//! - Through a bridge nothing is promised across a restart of either end. Whenever a bridge connects it asks for what is
+//!   retained, so that it may bring a retained message once more, and one of this broker's own back.
 
 mod book;
 mod bridges;

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use viaduct_codec::{Connect, Packet, Publish, QoS, ReasonCode, RetainHandling, Time, Version};
+use viaduct_session::server::Terms;
 
 use super::book::Book;
 use super::routing::{Retained, Routed, Source};
-use super::wire::Wire;
 use super::{Named, Oracle, Promise};
 use crate::payload::{self, MessageId};
 
@@ -31,6 +31,8 @@ pub(super) struct Session {
     is_bridge: bool,
     expiry: u32,
     expiry_asked: u32,
+    /// The most that its listener gives.
+    max_expiry: u32,
     pub(super) connection: Option<u64>,
     expires: Option<Time>,
     pub(super) subscriptions: BTreeMap<String, Subscription>,
@@ -80,8 +82,8 @@ impl BrokerModel {
 }
 
 impl Oracle {
-    /// `broker` gave `connection` a session. `window`: what it sends to a 3.x client at a time.
-    pub(crate) fn accepted(&mut self, broker: usize, connection: u64, connect: &Connect<'_>, window: u16) {
+    /// `broker` gave `connection` a session.
+    pub(crate) fn accepted(&mut self, broker: usize, connection: u64, connect: &Connect<'_>, terms: &Terms) {
         self.punctual(broker);
         let client = connect.client_id;
         let holder = self.brokers[broker].sessions.get(client).and_then(|session| session.connection);
@@ -104,15 +106,22 @@ impl Oracle {
         session.version = version;
         session.is_bridge = connect.level.is_bridge();
         session.expiry_asked = connect.properties.session_expiry.unwrap_or(0);
-        session.expiry = match version {
+        let asked = match version {
             Version::V5 => session.expiry_asked,
             _ if connect.clean_start => 0,
             _ => u32::MAX,
         };
+        session.max_expiry = terms.max_session_expiry.unwrap_or(u32::MAX);
+        session.expiry = asked.min(session.max_expiry);
+        let expects_expiry = Some(session.expiry).filter(|given| version.is_v5() && *given != asked);
         session.connection = Some(connection);
         session.expires = None;
         session.delayed = None; // MQTT-3.1.3-9
-        session.keep_alive = connect.keep_alive;
+        session.keep_alive = match terms.max_keep_alive {
+            Some(max) if connect.keep_alive == 0 => max,
+            Some(max) => connect.keep_alive.min(max),
+            None => connect.keep_alive,
+        };
         session.heard = now;
         session.will = connect.will.as_ref().and_then(|will| {
             Some(Will {
@@ -128,14 +137,17 @@ impl Oracle {
         if let Some(book) = self.books.get_mut(&incarnation) {
             book.connection = Some(connection);
             book.is_v5 = version.is_v5();
+            book.is_bounded = terms.queue.max_messages < 1_000;
             let takes = connect.properties.maximum_packet_size.map_or(usize::MAX, |max| max.get() as usize);
             book.takes = book.takes.min(takes);
         }
-        let mut wire = Wire::new(client, incarnation, connect, present && version != Version::V31);
+        let Some(wire) = self.wires.get_mut(&connection) else { return };
+        wire.incarnation = Some(incarnation);
+        wire.expects_session = present && version != Version::V31;
+        wire.expects_expiry = expects_expiry;
         if !version.is_v5() {
-            wire.receive_maximum = usize::from(window);
+            wire.receive_maximum = usize::from(terms.max_inflight_v3);
         }
-        self.wires.insert(connection, wire);
     }
 
     /// `broker` took a packet of `connection`, whatever it made of it.
@@ -172,7 +184,7 @@ impl Oracle {
             }
             Packet::Disconnect(disconnect) => {
                 if let Some(seconds) = disconnect.session_expiry.filter(|_| session.expiry_asked > 0) {
-                    session.expiry = seconds;
+                    session.expiry = seconds.min(session.max_expiry);
                 }
                 let is_normal = disconnect.reason == ReasonCode::NORMAL_DISCONNECTION;
                 self.end(broker, connection, if is_normal { End::Goodbye } else { End::Lost }, false);
@@ -340,6 +352,7 @@ impl Session {
             is_bridge: false,
             expiry: 0,
             expiry_asked: 0,
+            max_expiry: u32::MAX,
             connection: None,
             expires: None,
             subscriptions: BTreeMap::new(),

@@ -123,11 +123,15 @@ impl Oracle {
         if !wanted {
             return;
         }
-        let may_be_late = book.backlog() > if book.shares.is_empty() { BACKLOG } else { BACKLOG / 5 };
+        let shared = book.shares.iter().map(|(filter, ..)| self.groups.waiting(broker, filter)).sum::<usize>();
+        let current = model.retained.iter().filter_map(|(topic, history)| {
+            let last = history.last().filter(|last| Self::lives(last.deadline, now) && matches(filter, topic))?;
+            Some((last.message?, topic, last))
+        });
+        let current: Vec<_> = current.collect();
+        let may_be_late = book.backlog() + shared + current.len() > BACKLOG;
         book.asked.push(Asked { step, filter: filter.to_owned(), may_be_late });
-        for (topic, history) in &model.retained {
-            let Some(last) = history.last().filter(|last| Self::lives(last.deadline, now)) else { continue };
-            let Some(message) = last.message.filter(|_| matches(filter, topic)) else { continue };
+        for (message, topic, last) in current {
             let replay = Replay {
                 qos: subscription.qos.min(last.qos),
                 ids: subscription.id.into_iter().collect(),

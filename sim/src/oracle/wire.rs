@@ -11,9 +11,12 @@ use super::{Oracle, Promise};
 
 pub(super) struct Wire {
     pub(super) client: String,
-    incarnation: u64,
+    /// `None` until the broker let it in.
+    pub(super) incarnation: Option<u64>,
     version: Version,
-    expects_session: bool,
+    pub(super) expects_session: bool,
+    /// Seconds, when they are not what was asked for.
+    pub(super) expects_expiry: Option<u32>,
     greeted: bool,
     pub(super) receive_maximum: usize,
     maximum_packet_size: u32,
@@ -33,13 +36,14 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(client: &str, incarnation: u64, connect: &Connect<'_>, present: bool) -> Self {
+    fn new(connect: &Connect<'_>) -> Self {
         let properties = &connect.properties;
         Self {
-            client: client.to_owned(),
-            incarnation,
+            client: connect.client_id.to_owned(),
+            incarnation: None,
             version: connect.level.version(),
-            expects_session: present,
+            expects_session: false,
+            expects_expiry: None,
             greeted: false,
             receive_maximum: properties.receive_maximum.map_or(usize::from(u16::MAX), |max| usize::from(max.get())),
             maximum_packet_size: properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get),
@@ -92,6 +96,9 @@ fn resolve(aliases: &mut BTreeMap<u16, String>, publish: &Publish<'_>) -> Option
 impl Oracle {
     /// The client of `connection` sent a packet.
     pub(crate) fn sent(&mut self, connection: u64, packet: &Packet<'_>) {
+        if let Packet::Connect(connect) = packet {
+            self.wires.insert(connection, Wire::new(connect));
+        }
         let Some(wire) = self.wires.get_mut(&connection) else { return };
         let mut finished = None;
         match packet {
@@ -100,7 +107,8 @@ impl Oracle {
                 (QoS::ExactlyOnce, Some(id)) => wire.pubrecs.push_back(id.get()),
                 _ => {}
             },
-            Packet::Puback(ack) | Packet::Pubcomp(ack) => {
+            Packet::Pubrec(ack) if !ack.reason.is_error() => {}
+            Packet::Puback(ack) | Packet::Pubcomp(ack) | Packet::Pubrec(ack) => {
                 wire.open.remove(&ack.packet_id.get());
                 finished = Some(ack.packet_id.get());
             }
@@ -118,7 +126,7 @@ impl Oracle {
             _ => {}
         }
         if let Some(id) = finished
-            && let Some(book) = self.books.get_mut(&wire.incarnation)
+            && let Some(book) = wire.incarnation.and_then(|incarnation| self.books.get_mut(&incarnation))
         {
             book.finished(id);
         }
@@ -132,6 +140,9 @@ impl Oracle {
             let what = format!("{client} got {size} bytes and takes {}", wire.maximum_packet_size);
             return self.breach(Promise::Conversation, what);
         }
+        if wire.incarnation.is_none() && !matches!(packet, Packet::Connack(connack) if connack.reason.is_error()) {
+            return self.breach(Promise::Conversation, format!("{client} got {packet:?} and was not let in"));
+        }
         if wire.greeted == matches!(packet, Packet::Connack(_)) {
             return self.breach(Promise::Conversation, format!("{client}: CONNACK does not come first and once"));
         }
@@ -143,14 +154,14 @@ impl Oracle {
                     let what = format!("{client} was told Session Present {told}, it is {expected}");
                     return self.breach(Promise::Sessions, what);
                 }
-                true
+                connack.reason.is_error() || connack.properties.session_expiry == wire.expects_expiry
             }
             Packet::Publish(publish) => return self.received_publish(connection, publish, encoded),
             Packet::Puback(ack) => !ack.reason.is_error() && wire.pubacks.pop_front() == Some(ack.packet_id.get()),
             Packet::Pubrec(ack) => !ack.reason.is_error() && wire.pubrecs.pop_front() == Some(ack.packet_id.get()),
             Packet::Pubcomp(ack) => wire.pubcomps.remove(&ack.packet_id.get()),
             Packet::Pubrel(ack) => {
-                let book = self.books.get_mut(&wire.incarnation);
+                let book = wire.incarnation.and_then(|incarnation| self.books.get_mut(&incarnation));
                 book.is_some_and(|book| book.released(ack.packet_id.get()))
             }
             Packet::Suback(suback) => wire.subacks.pop_front().is_some_and(|(id, wanted)| {
@@ -185,7 +196,7 @@ impl Oracle {
         let Some(topic) = topic.filter(|_| alias <= wire.alias_maximum) else {
             return self.breach(Promise::Conversation, format!("{client} does not know the alias {alias}"));
         };
-        let incarnation = wire.incarnation;
+        let Some(incarnation) = wire.incarnation else { return };
         if let Some(id) = publish.packet_id {
             if !wire.open.insert(id.get()) {
                 let what = format!("{client} got identifier {id} while it is in flight");
@@ -199,15 +210,16 @@ impl Oracle {
         self.got(incarnation, connection, publish, &topic, encoded);
     }
 
-    /// The world has come to rest: everything is answered, everything arrived.
-    pub(crate) fn settle(&mut self) {
+    /// The world has come to rest: everything is answered, everything arrived but what the broker says that it gave up.
+    /// `is_bounded`: queues may have been full, so that share groups may have missed something as well.
+    pub(crate) fn settle(&mut self, given_up: &dyn Fn(usize, &str) -> u64, is_bounded: bool) {
         let open = self.books.values().filter_map(|book| book.connection);
         let silent: Vec<String> = open.filter_map(|connection| self.wires.get(&connection)?.unanswered()).collect();
         for what in silent {
             self.breach(Promise::Conversation, what);
         }
-        self.settle_books();
-        self.settle_groups();
+        self.settle_books(given_up);
+        self.settle_groups(is_bounded);
         self.settle_bridges();
     }
 
