@@ -87,10 +87,11 @@ impl BridgeEnd {
             let common = format!("{COMMON}/");
             vec![(format!("{name}/"), format!("b{number}/{name}/")), (common.clone(), common)]
         };
-        let is_exact = self.level.version().is_v5() || self.level.is_bridge();
+        let is_v5 = self.level.version().is_v5();
+        let is_exact = is_v5 || self.level.is_bridge();
         [
-            Carrier { from: local.clone(), to: remote.clone(), rules: rules(out), is_exact },
-            Carrier { from: remote, to: local, rules: rules(back), is_exact },
+            Carrier { from: local.clone(), to: remote.clone(), rules: rules(out), is_exact, is_v5 },
+            Carrier { from: remote, to: local, rules: rules(back), is_exact, is_v5 },
         ]
     }
 }
@@ -270,7 +271,7 @@ impl World {
             Some(saboteur) => {
                 let bytes = output.unsent().to_vec();
                 output.advance(bytes.len());
-                link.heard.extend_from_slice(&saboteur.pass(id, Version::V5, bytes));
+                link.heard.extend_from_slice(&saboteur.pass(now, id, Version::V5, &bytes));
                 std::mem::take(&mut link.heard)
             }
             None => output.unsent().to_vec(),

@@ -124,6 +124,17 @@ impl World {
             return;
         }
         let broker = link.broker;
+        if let Some(saboteur) = &mut self.saboteur
+            && let Ok(Some(frame)) = Frame::split(&link.tail, u32::MAX)
+            && !saboteur.reaches(frame.kind)
+        {
+            let lost: Vec<u8> = link.tail.drain(..frame.bytes.len()).collect();
+            if let Ok(Some(frame)) = Frame::split(&lost, u32::MAX)
+                && let Ok(packet) = Packet::decode(frame, link.version)
+            {
+                self.oracle.heard(broker, id, &packet);
+            }
+        }
         let Some(engine) = self.brokers[broker].engines.get_mut(usize::from(worker)) else { return };
         let progress = engine.handle_bytes(now, ConnectionId(id), &link.tail);
         let used: Vec<u8> = link.tail.drain(..progress.consumed).collect();
@@ -238,7 +249,7 @@ impl World {
             Some(saboteur) => {
                 let bytes = output.unsent().to_vec();
                 output.advance(bytes.len());
-                let bytes = saboteur.pass(id, link.version, bytes);
+                let bytes = saboteur.pass(now, id, link.version, &bytes);
                 link.mark(now, bytes.len());
                 bytes
             }

@@ -23,6 +23,7 @@ pub(crate) struct Carrier {
     pub(crate) rules: Vec<(String, String)>,
     /// Both ends know which messages are their own, so that nothing comes back.
     pub(crate) is_exact: bool,
+    pub(crate) is_v5: bool,
 }
 
 impl Carrier {
@@ -71,8 +72,10 @@ impl Oracle {
         }
         let taken = self.brokers[broker].routed.get(&(message, source.topic.to_owned()));
         let is_own = taken.is_some_and(|routed| routed.taken.keys().any(|client| client != source.client));
-        // A retained one comes back whenever the bridge asks for what is retained.
-        if is_own && carrier.is_exact && !source.retain {
+        // A retained one comes back whenever the bridge asks for what is retained. On 3.x, where the bridge may have had to
+        // do without the private bit for a while, one of QoS 1 may be an echo that was sent again.
+        let may_come_back = source.retain || (source.qos == QoS::AtLeastOnce && !carrier.is_v5);
+        if is_own && carrier.is_exact && !may_come_back {
             let what = format!("{} brought {message} back to {}", source.client, source.topic);
             return self.breach(Promise::Bridges, what);
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use viaduct_codec::{QoS, Time};
 
+use super::book::Asked;
 use super::{Named, Oracle, Promise};
 use crate::payload::MessageId;
 
@@ -124,6 +125,10 @@ impl Oracle {
             // Whoever hears it for another reason as well can't be told apart.
             let (named, topic) = ((*message, debt.topic.clone()), debt.topic.as_str());
             let is_mixed = holders().any(|book| {
+                let asked = |asked: &Asked| asked.may_be_late && super::matches(&asked.filter, topic);
+                if book.asked.iter().any(asked) {
+                    return true;
+                }
                 let shares = book.shares.iter().filter(|(own, plain, _)| own != filter && super::matches(plain, topic));
                 shares.count() > 0
                     || book.entries.get(&named).is_some_and(|entry| entry.live.len() + entry.replays.len() > 0)
