@@ -270,7 +270,8 @@ impl Engine {
             }
             return None;
         }
-        let needed = u64::from(connection.rate_count) * 1000 / u64::from(rate.max(1));
+        // Rounded up: a pause that ends too early would only be followed by another, without end while the clock stands.
+        let needed = (u64::from(connection.rate_count) * 1000).div_ceil(u64::from(rate.max(1)));
         Some(connection.rate_since.after(std::time::Duration::from_millis(needed)))
     }
 }

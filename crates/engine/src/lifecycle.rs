@@ -87,6 +87,7 @@ impl Engine {
         }
         tracing::debug!(%client_id, %peer, %listener, level = %admission.level, resumed = resumed.is_some(), "connected");
         self.with_session(index, |session, output| session.attach(now, &admission, &terms, resumed.is_some(), output));
+        self.replay(now, index);
         self.connections.mark(connection);
         self.arm(index);
         if admission.session_expiry > 0 {
@@ -142,7 +143,6 @@ impl Engine {
         let (key, expiry) = (slot.key, slot.session.session_expiry());
         let version = slot.session.version();
         let will = slot.will.take();
-        slot.replays.clear();
         let shares: Vec<_> = slot.subscriptions.keys().filter(|f| f.by_ref().share().is_some()).cloned().collect();
         self.with_session(index, |session, _| session.detach());
         self.stats.sessions_connected.sub(1);

@@ -1,4 +1,5 @@
-//! Retained messages on their way to a new subscription: a few at a time, as fast as the session takes them.
+//! Retained messages on their way to a new subscription: a few at a time, as fast as the session takes them, and on the next
+//! connection what the last one did not.
 
 use std::sync::Arc;
 
@@ -16,6 +17,13 @@ pub(crate) struct Replay {
     qos: QoS,
     id: Option<VarInt>,
     checked: bool,
+}
+
+impl Replay {
+    /// Whether it answers the subscription to `filter`.
+    pub(crate) fn is_for(&self, filter: viaduct_codec::FilterRef<'_>) -> bool {
+        self.walk.is_for(filter)
+    }
 }
 
 impl Engine {
@@ -40,12 +48,14 @@ impl Engine {
     pub(crate) fn replay(&mut self, now: Time, index: usize) {
         loop {
             let Some(slot) = self.sessions.get_mut(index) else { return };
-            let has_room = slot.session.queued().0 < REPLAY_QUEUE;
-            let Some(replay) = slot.replays.first_mut().filter(|_| has_room && slot.connection.is_some()) else {
+            // A queue that is shorter than the pause allows for must not overflow either.
+            let most = REPLAY_QUEUE.min(slot.terms.queue.max_messages.max(1));
+            let room = most.saturating_sub(slot.session.queued().0);
+            let Some(replay) = slot.replays.first_mut().filter(|_| room > 0 && slot.connection.is_some()) else {
                 return;
             };
             let mut found: Vec<Arc<Message>> = Vec::new();
-            let more = self.shared.retained.step(&mut replay.walk, REPLAY_CHUNK, &mut found);
+            let more = self.shared.retained.step(&mut replay.walk, REPLAY_CHUNK.min(room), &mut found);
             let (qos, id, checked) = (replay.qos, replay.id, replay.checked);
             if !more {
                 slot.replays.remove(0);

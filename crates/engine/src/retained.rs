@@ -41,6 +41,13 @@ pub(crate) struct Walk {
     after: Option<Position>,
 }
 
+impl Walk {
+    /// Whether it is over what `filter` matches.
+    pub(crate) fn is_for(&self, filter: FilterRef<'_>) -> bool {
+        self.filter.by_ref() == filter
+    }
+}
+
 impl RetainedMessages {
     pub(crate) fn new() -> Self {
         Self {

@@ -117,6 +117,7 @@ impl Engine {
         if slot.subscriptions.remove(&filter).is_none() {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
         }
+        slot.replays.retain(|replay| !replay.is_for(filter.by_ref())); // Nothing new for it from here on (MQTT-3.10.4-2).
         let (key, client_id) = (slot.key, slot.client_id.clone());
         self.shared.routes.unsubscribe(filter.by_ref(), key);
         let result = self.store.delete(&Key::Subscription(client_id, filter.clone()));

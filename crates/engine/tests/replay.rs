@@ -1,0 +1,130 @@
+//! Retained messages that a subscription asked for come as the session takes them, whatever happens on the way.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests in a file of tests")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use viaduct_codec::{
+    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, Subscribe, SubscribeEntry, SubscribeOptions,
+    TopicRef, Unsubscribe, UserProperties, Version,
+};
+use viaduct_engine::{AllowAll, ConnectionId, Settings};
+use viaduct_session::server::Terms;
+use viaduct_testkit::{Client, Got, World, connect};
+
+/// More than a window, a queue and a chunk hold together.
+const RETAINED: usize = 400;
+
+fn world_of_retained() -> World {
+    let mut world = World::new(1);
+    let mut publisher = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "publisher"))));
+    for n in 0..RETAINED {
+        let topic = format!("a/{n}");
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: Some(TopicRef::new(&topic).unwrap()),
+            packet_id: PacketId::new(1),
+            properties: PublishProperties::default(),
+            payload: b"x",
+        };
+        world.send(&mut publisher, &[Packet::Publish(publish)]);
+    }
+    world
+}
+
+fn subscriber(world: &mut World) -> Client {
+    let hello = viaduct_codec::Connect { clean_start: false, ..connect(Version::V311, "subscriber") };
+    let mut client = world.connect(&Packet::Connect(Box::new(hello)));
+    world.take(&mut client);
+    client
+}
+
+fn subscribe(world: &mut World, client: &mut Client) {
+    let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+    let subscribe = Subscribe {
+        packet_id: PacketId::new(1).unwrap(),
+        subscription_id: None,
+        user_properties: UserProperties::default(),
+        entries: vec![SubscribeEntry { filter: FilterRef::new("a/+").unwrap(), options }],
+    };
+    world.send(client, &[Packet::Subscribe(subscribe)]);
+}
+
+/// Acknowledges whatever comes until nothing does; the topics.
+fn take_all(world: &mut World, client: &mut Client) -> BTreeSet<String> {
+    let mut topics = BTreeSet::new();
+    loop {
+        let mut acks = Vec::new();
+        for got in client.got() {
+            if let Got::Publish { topic, id: Some(id), .. } = got {
+                topics.insert(topic);
+                acks.push(Client::puback(id));
+            }
+        }
+        if acks.is_empty() {
+            return topics;
+        }
+        world.send(client, &acks);
+    }
+}
+
+#[test]
+fn what_a_connection_did_not_take_comes_on_the_next() {
+    let mut world = world_of_retained();
+    let mut client = subscriber(&mut world);
+    subscribe(&mut world, &mut client);
+    world.cut(&mut client);
+    let mut client = subscriber(&mut world);
+    assert_eq!(take_all(&mut world, &mut client).len(), RETAINED);
+}
+
+#[test]
+fn nothing_more_is_looked_for_once_the_subscription_is_gone() {
+    let mut world = world_of_retained();
+    let mut client = subscriber(&mut world);
+    subscribe(&mut world, &mut client);
+    let user_properties = UserProperties::default();
+    let filters = vec![FilterRef::new("a/+").unwrap()];
+    let unsubscribe = Unsubscribe { packet_id: PacketId::new(2).unwrap(), user_properties, filters };
+    world.send(&mut client, &[Packet::Unsubscribe(unsubscribe)]);
+    // What was queued by then may still come (MQTT-3.10.4-2 forbids new ones).
+    let came = take_all(&mut world, &mut client).len();
+    assert!(came < RETAINED / 2, "{came}");
+}
+
+#[test]
+fn a_short_queue_loses_none_of_them() {
+    let mut world = world_of_retained();
+    let mut terms = Terms::default();
+    terms.queue.max_messages = 5;
+    world.terms = Arc::new(terms);
+    let mut client = subscriber(&mut world);
+    subscribe(&mut world, &mut client);
+    assert_eq!(take_all(&mut world, &mut client).len(), RETAINED);
+}
+
+#[test]
+fn a_client_over_its_message_rate_is_not_read_until_it_may_send_again() {
+    let settings = Settings { message_rate: Some(3), ..Settings::default() };
+    let mut world = World::with(1, settings, Box::new(AllowAll));
+    world.connect(&Packet::Connect(Box::new(connect(Version::V311, "a"))));
+    let first = ConnectionId(1);
+    let mut publish = Vec::new();
+    let packet = Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: Some(TopicRef::new("t").unwrap()),
+        packet_id: None,
+        properties: PublishProperties::default(),
+        payload: b"",
+    };
+    Packet::Publish(packet).encode(Version::V311, &mut publish).unwrap();
+    let now = world.now();
+    let until = world.engine(0).handle_bytes(now, first, &publish).pause_until.unwrap();
+    assert!(until > now);
+    assert_eq!(world.engine(0).handle_bytes(until, first, &[]).pause_until, None, "the pause was long enough");
+}
