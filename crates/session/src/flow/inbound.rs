@@ -109,7 +109,11 @@ impl Inbound {
                 }
                 found
             }
-            QoS::ExactlyOnce if failed => self.release(id),
+            QoS::ExactlyOnce if failed => {
+                let here = self.qos2.get(&id).is_some_and(|received| received.here);
+                self.release(id);
+                here
+            }
             QoS::ExactlyOnce => match self.qos2.get_mut(&id) {
                 Some(received) => !std::mem::replace(&mut received.acknowledged, true) && received.here,
                 None => false,

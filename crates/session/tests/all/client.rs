@@ -322,3 +322,21 @@ fn a_server_of_3_1_that_forgot_its_session_is_known_by_a_message_that_is_not_sen
         assert_eq!(publishes(&dialer) - before, usize::from(is_new), "{level}");
     }
 }
+
+#[test]
+fn a_message_of_an_earlier_connection_is_refused_only_when_it_comes_again() {
+    let (new, again) = ("34 07 00 01 74 00 07 00 78", "3c 07 00 01 74 00 07 00 78");
+    let mut dialer = Dialer::new();
+    dialer.connect(&kept(Level::V5), "20 03 00 00 00");
+    dialer.take(new);
+    dialer.client.detach();
+    dialer.connect(&kept(Level::V5), "20 03 01 00 00");
+    let id = viaduct_codec::PacketId::new(7).unwrap();
+    let refuse = |dialer: &mut Dialer| {
+        dialer.client.acknowledge(id, QoS::ExactlyOnce, ReasonCode::QUOTA_EXCEEDED, &mut dialer.output);
+        dialer.sent()
+    };
+    assert_eq!(refuse(&mut dialer), "", "the server has not sent it on this connection");
+    assert_eq!(dialer.take(again), "", "judged anew");
+    assert_eq!(refuse(&mut dialer), "50 03 00 07 97");
+}
