@@ -11,6 +11,7 @@ use viaduct_codec::{Frame, Level, Packet, QoS, Time, Version};
 
 use crate::link::{Owner, Server};
 use crate::oracle::Carrier;
+use crate::plan::Plan;
 use crate::topics::{COMMON, INWARD, OUTWARD};
 use crate::words::words;
 use crate::world::{Event, World};
@@ -30,7 +31,7 @@ pub(crate) struct BridgeEnd {
 
 impl BridgeEnd {
     /// The bridge at place `number`, from `home` to the other of two brokers.
-    fn new(number: usize, level: Level, home: usize, is_alone: bool) -> Self {
+    fn new(number: usize, level: Level, home: usize, plan: &Plan) -> Self {
         let away = 1 - home;
         let (out, back) = if home == 0 { (OUTWARD, INWARD) } else { (INWARD, OUTWARD) };
         let topic = |direction, name: &str| Topic {
@@ -43,7 +44,7 @@ impl BridgeEnd {
             allow_loop: true,
         };
         let mut topics = vec![topic(Direction::Out, out), topic(Direction::In, back)];
-        if is_alone {
+        if plan.bridges.len() == 1 {
             // Two of them would make a ring.
             topics.push(topic(Direction::Both, COMMON));
         }
@@ -63,12 +64,12 @@ impl BridgeEnd {
             reconnect_min: Duration::from_millis(200),
             reconnect_max: Duration::from_secs(5),
             max_age: None,
-            max_inflight: 10,
+            max_inflight: plan.window,
             max_packet_size: 1 << 20,
             topic_alias_maximum: 5,
             topics,
             previous: Vec::new(),
-            notifications: None,
+            notifications: plan.notices.then(|| format!("state/{number}")),
         };
         Self { settings, level, machine: None, home, away, local: None, remote: None, armed: None }
     }
@@ -100,7 +101,7 @@ impl World {
     /// The bridges of the plan, the first from broker 0 to 1, the second back.
     pub(crate) fn build_bridges(&mut self) {
         for (number, level) in self.plan.bridges.clone().into_iter().enumerate() {
-            let bridge = BridgeEnd::new(number, level, number % 2, self.plan.bridges.len() == 1);
+            let bridge = BridgeEnd::new(number, level, number % 2, &self.plan);
             for carrier in bridge.carriers(number) {
                 self.oracle.carries(carrier);
             }
@@ -116,6 +117,27 @@ impl World {
         machine.start(self.now);
         bridge.machine = Some(machine);
         bridge.armed = None;
+        self.woken.insert(place);
+    }
+
+    /// The operator stops a bridge for a while.
+    pub(crate) fn stop_bridge(&mut self, place: usize) {
+        if self.is_calm {
+            return;
+        }
+        self.note(format_args!("bridge {place} is stopped"));
+        if let Some(machine) = &mut self.bridges[place].machine {
+            machine.stop(self.now, false);
+        }
+        self.woken.insert(place);
+        self.sometimes(2_000, Event::Resume(place));
+        self.sometimes(self.plan.stops, Event::Stop(place));
+    }
+
+    pub(crate) fn resume_bridge(&mut self, place: usize) {
+        if let Some(machine) = &mut self.bridges[place].machine {
+            machine.start(self.now);
+        }
         self.woken.insert(place);
     }
 
@@ -364,6 +386,7 @@ impl World {
 
     /// Every bridge ends its sessions.
     pub(crate) fn stop_bridges(&mut self) {
+        self.plan.stops = 0; // Whoever stopped one before does not start it again.
         for place in 0..self.bridges.len() {
             if let Some(machine) = &mut self.bridges[place].machine {
                 machine.stop(self.now, true);

@@ -14,6 +14,7 @@ use crate::disk::Disk;
 pub(crate) struct Broker {
     pub(crate) workers: u16,
     pub(crate) terms: Arc<Terms>,
+    settings: Arc<Settings>,
     pub(crate) shared: Arc<Shared>,
     /// Empty while the broker is down.
     pub(crate) engines: Vec<Engine>,
@@ -27,11 +28,12 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(workers: u16, terms: Terms, now: Time) -> Self {
+    pub(crate) fn new(workers: u16, terms: Terms, settings: Settings, now: Time) -> Self {
         let disks = (0..workers).map(|_| Disk::new(workers)).collect();
         let mut broker = Self {
             workers,
             terms: Arc::new(terms),
+            settings: Arc::new(settings),
             shared: Shared::new(workers, Box::new(AllowAll)),
             engines: Vec::new(),
             disks,
@@ -51,10 +53,9 @@ impl Broker {
     pub(crate) fn start(&mut self, now: Time) {
         self.epoch += 1;
         self.shared = Shared::new(self.workers, Box::new(AllowAll));
-        let settings = Arc::new(Settings::default());
         let engine = |(worker, disk): (u16, &Disk)| {
             let store = Box::new(disk.clone());
-            Engine::new(WorkerId(worker), Arc::clone(&self.shared), Arc::clone(&settings), store, now)
+            Engine::new(WorkerId(worker), Arc::clone(&self.shared), Arc::clone(&self.settings), store, now)
         };
         self.engines = (0..self.workers).zip(&self.disks).map(engine).collect();
         self.armed = vec![None; self.engines.len()];

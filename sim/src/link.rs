@@ -53,6 +53,8 @@ pub(crate) struct Link {
     pub(crate) heard: Vec<u8>,
     /// Bytes that the client used.
     used: u64,
+    /// The broker reads nothing before.
+    pub(crate) paused_until: Time,
     /// The client reads nothing before.
     pub(crate) stalled_until: Time,
     /// It was cut.
@@ -73,6 +75,7 @@ impl Link {
             written: 0,
             heard: Vec::new(),
             used: 0,
+            paused_until: Time::default(),
             stalled_until: Time::default(),
             is_cut: false,
         }

@@ -87,6 +87,18 @@ pub(crate) struct Plan {
     pub(crate) queue: Option<(usize, OnFull)>,
     /// Seconds that a broker lets sessions live at most, and connections be silent.
     pub(crate) caps: Option<(u32, u16)>,
+    /// A second connection with a ClientID that has one is refused.
+    pub(crate) rejects: bool,
+    /// Wills of connections that are taken over are not published.
+    pub(crate) quiet_takeovers: bool,
+    /// Messages a second that a client may send before it is not read for a while.
+    pub(crate) rate: Option<u32>,
+    /// Milliseconds between two stops of a bridge by its operator, usually; 0 for none.
+    pub(crate) stops: u64,
+    /// Whether bridges say at both ends whether they are up.
+    pub(crate) notices: bool,
+    /// Messages that a bridge has open at a time.
+    pub(crate) window: u16,
     /// Whether some subscribe to everything.
     pub(crate) everything: bool,
     /// Milliseconds that mail between workers usually takes.
@@ -140,6 +152,12 @@ impl Plan {
                 Some((rng.place(20) + 2, rng.pick(&[OnFull::DropOldest, OnFull::DropNewest])))
             },
             caps: if has_two || rng.percent(85) { None } else { Some((rng.pick(&[3, 60]), 30)) },
+            rejects: rng.percent(8),
+            quiet_takeovers: rng.percent(15),
+            rate: if rng.percent(8) { Some(rng.pick(&[3, 30])) } else { None },
+            stops: some(rng, 30, &[5_000]),
+            notices: rng.percent(40),
+            window: rng.pick(&[1, 3, 10, 100]),
             everything: rng.percent(15),
             mail: rng.pick(&[0, 1, 20]),
             large: some(rng, 30, &[2_000, 30_000]),

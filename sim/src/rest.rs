@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use viaduct_codec::Level;
+use viaduct_engine::{OnDuplicate, Settings};
 use viaduct_session::QueueLimits;
 
 use crate::link::{Link, Owner, Server};
@@ -26,6 +27,9 @@ impl World {
         }
         self.sometimes(self.plan.cuts, Event::Cut);
         self.sometimes(self.plan.restarts, Event::Crash);
+        for bridge in 0..self.bridges.len() {
+            self.sometimes(self.plan.stops, Event::Stop(bridge));
+        }
         let end = self.now.after(Duration::from_millis(self.plan.trouble));
         self.run(end, |_| false);
         if self.rng.percent(40) {
@@ -63,6 +67,9 @@ impl World {
         self.note(format_args!("the network heals"));
         for broker in 0..self.brokers.len() {
             self.start(broker);
+        }
+        for bridge in 0..self.bridges.len() {
+            self.resume_bridge(bridge);
         }
         for link in self.links.values_mut() {
             link.stalled_until = self.now;
@@ -280,6 +287,12 @@ fn waiting(broker: &crate::broker::Broker) -> u64 {
 /// A world as the plan says, with everyone at the beginning.
 pub(crate) fn build(world: &mut World) {
     let plan: Plan = world.plan.clone();
+    let settings = Settings {
+        on_duplicate: if plan.rejects { OnDuplicate::Reject } else { OnDuplicate::TakeOver },
+        suppress_will_on_takeover: plan.quiet_takeovers,
+        message_rate: plan.rate,
+        ..Settings::default()
+    };
     for workers in &plan.workers {
         let terms = viaduct_session::server::Terms {
             receive_maximum: world.rng.pick(&[3, 20, 100]),
@@ -294,7 +307,7 @@ pub(crate) fn build(world: &mut World) {
             max_keep_alive: plan.caps.map(|(_, keep_alive)| keep_alive),
             ..viaduct_session::server::Terms::default()
         };
-        world.brokers.push(crate::broker::Broker::new(*workers, terms, world.now));
+        world.brokers.push(crate::broker::Broker::new(*workers, terms, settings.clone(), world.now));
     }
     for broker in 0..world.brokers.len() {
         for worker in 0..world.brokers[broker].workers {

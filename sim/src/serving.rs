@@ -20,9 +20,12 @@ impl World {
         let bytes = link.up.read(self.now);
         link.tail.extend_from_slice(&bytes);
         self.serve(id);
-        if self.links.get(&id).is_some_and(|link| link.up.is_over(self.now)) {
-            self.server_sees(id, "the peer closed the connection");
+        let Some(link) = self.links.get(&id).filter(|link| link.up.is_over(self.now)) else { return };
+        if link.paused_until > self.now {
+            // Who does not read does not see the end either.
+            return self.at(link.paused_until, Event::Up(id));
         }
+        self.server_sees(id, "the peer closed the connection");
     }
 
     /// The broker's end uses what it has.
@@ -120,7 +123,7 @@ impl World {
     fn serve_bytes(&mut self, id: u64, worker: u16) {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.tail.is_empty() {
+        if link.tail.is_empty() || now < link.paused_until {
             return;
         }
         let broker = link.broker;
@@ -147,7 +150,12 @@ impl World {
                 self.oracle.heard(broker, id, &packet);
             }
         }
-        if progress.more {
+        // A bridge of its own is slowed where its messages come from.
+        let pause = progress.pause_until.filter(|_| !matches!(link.owner, Owner::Local(_)));
+        if let Some(until) = pause {
+            link.paused_until = until;
+            self.at(until, Event::Serve(id));
+        } else if progress.more {
             self.after(0, Event::Serve(id));
         }
         self.after_engine(broker, worker);

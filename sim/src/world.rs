@@ -54,6 +54,10 @@ pub(crate) enum Event {
     Crash,
     /// A broker starts again.
     Start(usize),
+    /// A bridge is stopped by its operator.
+    Stop(usize),
+    /// It is started again.
+    Resume(usize),
 }
 
 pub(crate) struct World {
@@ -138,6 +142,9 @@ impl World {
             Event::Cut => self.cut_some(),
             Event::Crash => self.crash_some(),
             Event::Start(broker) => self.start(broker),
+            Event::Stop(bridge) => self.stop_bridge(bridge),
+            Event::Resume(bridge) if self.plan.stops > 0 => self.resume_bridge(bridge),
+            Event::Resume(_) => {}
         }
     }
 
@@ -178,7 +185,7 @@ impl World {
             clients: Vec::new(),
             bridges: Vec::new(),
             woken: BTreeSet::new(),
-            oracle: Oracle::new(&plan.workers),
+            oracle: Oracle::new(&plan.workers, plan.quiet_takeovers),
             saboteur,
             figures: Figures::default(),
             plan,

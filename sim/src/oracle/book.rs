@@ -36,8 +36,16 @@ pub(super) struct Book {
     /// The last message of each publisher, topic and QoS that came, by the step at which the broker took it.
     order: BTreeMap<(String, String, QoS), (u64, MessageId)>,
     pub(super) asked: Vec<Asked>,
-    /// Every shared filter that it ever had: as a whole, without its share name, and how.
-    pub(super) shares: Vec<(String, String, Subscription)>,
+    /// Every shared filter that it ever had.
+    pub(super) shares: BTreeMap<String, Share>,
+}
+
+/// A share group that the session was ever in.
+pub(super) struct Share {
+    /// Without the share name.
+    pub(super) filter: String,
+    /// How it was subscribed to, each time.
+    pub(super) subscriptions: Vec<Subscription>,
 }
 
 /// One message in a book.
@@ -69,15 +77,18 @@ pub(super) struct Replay {
     pub(super) ids: Vec<u32>,
     pub(super) connection: Option<u64>,
     pub(super) deadline: Option<Time>,
-    /// So much waited that the broker may look later, and find something newer.
-    pub(super) may_be_replaced: bool,
+    /// The place in `asked` of the SUBSCRIBE.
+    pub(super) asked: usize,
 }
 
 /// A SUBSCRIBE that asked for retained messages.
 pub(super) struct Asked {
     pub(super) step: u64,
     pub(super) filter: String,
+    /// So much waited that the broker may look later, and find something newer.
     pub(super) may_be_late: bool,
+    /// The subscription was given up.
+    pub(super) is_over: bool,
 }
 
 /// The last use of a packet identifier towards the client.
@@ -214,8 +225,8 @@ impl Oracle {
         let groups: Vec<String> = book
             .shares
             .iter()
-            .filter(|(_, plain, _)| super::matches(plain, topic))
-            .map(|(filter, ..)| filter.clone())
+            .filter(|(_, share)| super::matches(&share.filter, topic))
+            .map(|(name, _)| name.clone())
             .collect();
         let broker = book.broker;
         let shared: usize = groups.iter().map(|filter| self.groups.allowance(broker, filter, message)).sum();
@@ -253,9 +264,9 @@ impl Oracle {
         let mut ids: Vec<u32> = publish.properties.subscription_ids.iter().map(|id| id.get()).collect();
         ids.sort_unstable();
         let fits = |qos: QoS, own: &[u32]| qos == publish.qos && (!has_ids || own == ids);
-        let by_share = book.shares.iter().any(|(.., subscription)| {
-            subscription.qos >= publish.qos && (!has_ids || subscription.id.as_slice() == ids)
-        });
+        let mut held = book.shares.values().flat_map(|share| &share.subscriptions);
+        let by_share =
+            held.any(|subscription| subscription.qos >= publish.qos && (!has_ids || subscription.id.as_slice() == ids));
         let live = entry.live.iter().any(|live| fits(live.qos, &live.ids));
         let replayed = publish.retain && entry.replays.iter().any(|replay| fits(replay.qos, &replay.ids));
         let late = publish.retain && book.asked.iter().any(|asked| asked.may_be_late);
@@ -299,16 +310,21 @@ impl Oracle {
     /// Whether nothing that came before it should have come after it.
     fn judge_order(&mut self, incarnation: u64, named: &Named, publish: &Publish<'_>) {
         let (message, topic) = (named.0, named.1.as_str());
-        let Some(publisher) = self.fact(message).map(|fact| fact.publisher.clone()) else { return };
+        let Some((publisher, size)) = self.fact(message).map(|fact| (fact.publisher.clone(), fact.size)) else {
+            return;
+        };
         let Some(book) = self.books.get_mut(&incarnation) else { return };
         let Some(entry) = book.entries.get(named) else { return };
         // Which of its reasons a copy came for can't be told: a retained one, or one of a share group, has its own order.
         let is_late = book.asked.iter().any(|asked| asked.may_be_late && super::matches(&asked.filter, topic));
         let is_replay = publish.retain && (!entry.replays.is_empty() || is_late);
-        let is_shared = book.shares.iter().any(|(_, plain, _)| super::matches(plain, topic));
+        let is_shared = book.shares.values().any(|share| super::matches(&share.filter, topic));
         let first = entry.live.iter().find(|live| live.qos == publish.qos);
         let Some(first) = first.filter(|_| entry.copies() == 1 && !is_replay && !is_shared) else { return };
-        let may_be_lost = publish.qos == QoS::AtMostOnce || first.deadline.is_some() || book.is_bounded;
+        let may_be_lost = publish.qos == QoS::AtMostOnce
+            || first.deadline.is_some()
+            || book.is_bounded
+            || size + topic.len() + OVERHEAD > book.takes;
         let may_be_late = entry.live.len() > 1 && may_be_lost;
         let step = first.step;
         let last = book.order.entry((publisher, topic.to_owned(), publish.qos)).or_insert((step, message));
@@ -339,7 +355,13 @@ impl Oracle {
                     is_due && Self::lives(live.deadline, now)
                 });
                 let asked = entry.replays.iter().any(|replay| {
-                    has_lasted(replay.connection) && Self::lives(replay.deadline, now) && !replay.may_be_replaced
+                    // With QoS 0 it may have been on its way when a connection ended.
+                    let is_kept = is_owed(replay.qos) || has_lasted(replay.connection);
+                    let asked = &book.asked[replay.asked];
+                    let is_last = || self.is_retained_since(book.broker, topic, *message, asked.step);
+                    is_kept
+                        && Self::lives(replay.deadline, now)
+                        && (!asked.may_be_late || (!asked.is_over && is_last()))
                 });
                 let name = |promise| self.promise_of(*message, promise);
                 let is_missing = (owed && entry.copies() == 0) || (asked && entry.retained == 0);

@@ -120,7 +120,7 @@ impl Oracle {
             let Some(fact) = self.fact(*message).filter(|fact| fact.acknowledged) else { continue };
             let holders = || {
                 let here = self.books.values().filter(|book| book.broker == *broker);
-                here.filter(|book| book.shares.iter().any(|(own, ..)| own == filter))
+                here.filter(|book| book.shares.contains_key(filter))
             };
             // Whoever hears it for another reason as well can't be told apart.
             let (named, topic) = ((*message, debt.topic.clone()), debt.topic.as_str());
@@ -129,7 +129,8 @@ impl Oracle {
                 if book.asked.iter().any(asked) {
                     return true;
                 }
-                let shares = book.shares.iter().filter(|(own, plain, _)| own != filter && super::matches(plain, topic));
+                let shares =
+                    book.shares.iter().filter(|(own, share)| *own != filter && super::matches(&share.filter, topic));
                 shares.count() > 0
                     || book.entries.get(&named).is_some_and(|entry| entry.live.len() + entry.replays.len() > 0)
             });

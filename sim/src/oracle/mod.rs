@@ -8,7 +8,8 @@
 //! # What the oracle lets pass, and why
 //!
 //! - QoS 0 is owed only to whoever keeps the connection that it was routed to, until it arrived (section 4.3.1).
-//! - A retained message that a subscription asked for is owed only while the connection of the SUBSCRIBE lasts.
+//! - A retained message that a subscription asked for is owed with QoS 0 only while the connection of the SUBSCRIBE lasts. When
+//!   much waits for the session the broker may look for it later, and find a newer one, or none.
 //! - A QoS 1 message that its publisher sent more than once may come once for each time, in any place after the first.
 //! - What is sent again after a reconnect (DUP 1) may have expired meanwhile: its delivery had begun (section 3.3.2.3.3).
 //! - A message with an expiry is owed only if it still lives when the world has come to rest.
@@ -110,6 +111,7 @@ pub(crate) struct Oracle {
     wires: BTreeMap<u64, Wire>,
     books: BTreeMap<u64, Book>,
     groups: Groups,
+    quiet_takeovers: bool,
     carried: Vec<Carried>,
     /// Counts what brokers did, so that any two things have an order.
     step: u64,
@@ -122,14 +124,16 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// For as many brokers as `workers` has numbers, each with that many workers.
-    pub(crate) fn new(workers: &[u16]) -> Self {
+    /// For as many brokers as `workers` has numbers, each with that many workers. `quiet_takeovers`: they are told not to
+    /// publish the wills of connections that are taken over.
+    pub(crate) fn new(workers: &[u16], quiet_takeovers: bool) -> Self {
         Self {
             messages: Vec::new(),
             brokers: workers.iter().map(|workers| BrokerModel::new(*workers)).collect(),
             wires: BTreeMap::new(),
             books: BTreeMap::new(),
             groups: Groups::default(),
+            quiet_takeovers,
             carried: Vec::new(),
             step: 0,
             now: Time::default(),

@@ -291,7 +291,8 @@ impl Oracle {
         session.expires = (expiry != u32::MAX).then(|| now.after_secs(expiry));
         let will = session.will.take();
         let delay = |will: &Will| if session.version.is_v5() { will.delay.min(expiry) } else { 0 };
-        if let Some(will) = will.filter(|_| how != End::Goodbye) {
+        let is_quiet = how == End::Goodbye || (how == End::TakenOver && self.quiet_takeovers);
+        if let Some(will) = will.filter(|_| !is_quiet) {
             match delay(&will) {
                 0 => self.publish_will(broker, &client, &will),
                 // The session goes on before the delay has passed.
@@ -317,7 +318,7 @@ impl Oracle {
         self.step += 1;
         if let Some(book) = self.books.get_mut(&session.incarnation) {
             // Whatever group it ever was in: what it has not acknowledged goes back there.
-            for (filter, ..) in &book.shares {
+            for filter in book.shares.keys() {
                 self.groups.left(broker, filter, session.incarnation, self.step, true);
             }
             book.close();

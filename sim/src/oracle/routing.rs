@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use viaduct_codec::{QoS, RetainHandling, Time};
 
 use super::Oracle;
-use super::book::{Asked, Live, Replay};
+use super::book::{Asked, Live, Replay, Share};
 use super::filter::{matches, shared};
 use super::model::Subscription;
 use crate::payload::MessageId;
 
-/// Unsettled deliveries of a session beyond which a broker may hand out retained messages later than at once.
+/// Unsettled deliveries of a session beyond which a broker may hand out retained messages later than at once; with a short
+/// queue it may at any time.
 const BACKLOG: usize = 50;
 
 /// A message as a broker took it.
@@ -111,7 +112,8 @@ impl Oracle {
         let connection = session.connection;
         let Some(book) = self.books.get_mut(&session.incarnation) else { return };
         if let Some(plain) = shared(filter) {
-            book.shares.push((filter.to_owned(), plain.to_owned(), subscription));
+            let share = Share { filter: plain.to_owned(), subscriptions: Vec::new() };
+            book.shares.entry(filter.to_owned()).or_insert(share).subscriptions.push(subscription);
             self.groups.joined(broker, filter, subscription.qos);
             return; // No retained messages for a share group.
         }
@@ -123,21 +125,22 @@ impl Oracle {
         if !wanted {
             return;
         }
-        let shared = book.shares.iter().map(|(filter, ..)| self.groups.waiting(broker, filter)).sum::<usize>();
+        let shared = book.shares.keys().map(|name| self.groups.waiting(broker, name)).sum::<usize>();
         let current = model.retained.iter().filter_map(|(topic, history)| {
             let last = history.last().filter(|last| Self::lives(last.deadline, now) && matches(filter, topic))?;
             Some((last.message?, topic, last))
         });
         let current: Vec<_> = current.collect();
-        let may_be_late = book.backlog() + shared + current.len() > BACKLOG;
-        book.asked.push(Asked { step, filter: filter.to_owned(), may_be_late });
+        let may_be_late = book.is_bounded || book.backlog() + shared + current.len() > BACKLOG;
+        let asked = book.asked.len();
+        book.asked.push(Asked { step, filter: filter.to_owned(), may_be_late, is_over: false });
         for (message, topic, last) in current {
             let replay = Replay {
                 qos: subscription.qos.min(last.qos),
                 ids: subscription.id.into_iter().collect(),
                 connection,
                 deadline: last.deadline,
-                may_be_replaced: may_be_late,
+                asked,
             };
             book.entry(&(message, topic.clone())).replays.push(replay);
         }
@@ -147,6 +150,9 @@ impl Oracle {
         self.step += 1;
         let Some(session) = self.brokers[broker].sessions.get_mut(client) else { return };
         if session.subscriptions.remove(filter).is_some() {
+            if let Some(book) = self.books.get_mut(&session.incarnation) {
+                book.asked.iter_mut().filter(|asked| asked.filter == filter).for_each(|asked| asked.is_over = true);
+            }
             self.groups.left(broker, filter, session.incarnation, self.step, false);
         }
     }
@@ -158,5 +164,11 @@ impl Oracle {
             let until = history.get(place + 1).map_or(u64::MAX, |next| next.from);
             kept.message == Some(message) && until > step
         })
+    }
+
+    /// Whether `message` is what its topic retains, and has been since `step`.
+    pub(super) fn is_retained_since(&self, broker: usize, topic: &str, message: MessageId, step: u64) -> bool {
+        let last = self.brokers[broker].retained.get(topic).and_then(|history| history.last());
+        last.is_some_and(|kept| kept.message == Some(message) && kept.from <= step)
     }
 }
