@@ -27,6 +27,8 @@ pub(crate) struct BridgeEnd {
     remote: Option<u64>,
     /// For when its next deadline is in the list of events.
     armed: Option<Time>,
+    /// The dial that is under way.
+    dial: Option<u64>,
 }
 
 impl BridgeEnd {
@@ -71,7 +73,7 @@ impl BridgeEnd {
             previous: Vec::new(),
             notifications: plan.notices.then(|| format!("state/{number}")),
         };
-        Self { settings, level, machine: None, home, away, local: None, remote: None, armed: None }
+        Self { settings, level, machine: None, home, away, local: None, remote: None, armed: None, dial: None }
     }
 
     /// Whether it belongs to `broker`.
@@ -174,7 +176,8 @@ impl World {
         let (now, away) = (self.now, self.bridges[place].away);
         let version = self.bridges[place].level.version();
         let is_refused = !self.brokers[away].is_up() || (!self.is_calm && self.rng.percent(10));
-        if self.bridges[place].machine.is_none() {
+        if self.bridges[place].machine.is_none() || self.bridges[place].dial.take_if(|dial| *dial == attempt).is_none()
+        {
             return;
         }
         self.drop_remote(place);
@@ -235,10 +238,12 @@ impl World {
                 self.drop_local(place);
             }
             Action::Dial { attempt, .. } => {
+                self.bridges[place].dial = Some(attempt);
                 let ms = self.rng.around(self.plan.weather.latency);
                 self.after(ms, Event::Dialled(place, attempt));
             }
             Action::HangUp { .. } => {
+                self.bridges[place].dial = None;
                 while self.remote_up(place) {}
                 self.drop_remote(place);
             }

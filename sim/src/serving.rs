@@ -53,8 +53,12 @@ impl World {
         let terms = self.brokers[broker].terms.clone();
         let Ok(Some(frame)) = Frame::split(&link.tail, terms.maximum_packet_size) else { return };
         let length = frame.bytes.len();
-        let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
-            return self.oracle.breach(Promise::Conversation, "a good CONNECT was not understood".to_owned());
+        let connect = match Packet::decode(frame, Version::V5) {
+            Ok(Packet::Connect(connect)) => connect,
+            other => {
+                let what = format!("a good CONNECT on link {id} was taken for {other:?}");
+                return self.oracle.breach(Promise::Conversation, what);
+            }
         };
         let is_local = matches!(link.owner, Owner::Local(_));
         let arrival = match admit(&connect, &terms, now, || ClientId::from("assigned")) {

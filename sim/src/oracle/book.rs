@@ -26,6 +26,8 @@ pub(super) struct Book {
     pub(super) is_bounded: bool,
     /// The session lives.
     pub(super) is_open: bool,
+    /// Its broker stopped without a word, and what share groups are owed begins anew.
+    pub(super) is_lost: bool,
     /// The smallest Maximum Packet Size that its client ever had.
     pub(super) takes: usize,
     pub(super) entries: BTreeMap<Named, Entry>,

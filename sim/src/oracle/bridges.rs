@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use viaduct_bridge::limits::ECHO_AGE;
 use viaduct_codec::QoS;
 
 use super::book::Entry;
@@ -74,7 +75,9 @@ impl Oracle {
         let is_own = taken.is_some_and(|routed| routed.taken.keys().any(|client| client != source.client));
         // A retained one comes back whenever the bridge asks for what is retained. On 3.x, where the bridge may have had to
         // do without the private bit for a while, one of QoS 1 may be an echo that was sent again.
-        let may_come_back = source.retain || (source.qos == QoS::AtLeastOnce && !carrier.is_v5);
+        // And what comes late enough is not remembered.
+        let is_late = taken.is_some_and(|routed| routed.last.after(ECHO_AGE) <= self.now);
+        let may_come_back = source.retain || (!carrier.is_v5 && (source.qos == QoS::AtLeastOnce || is_late));
         if is_own && carrier.is_exact && !may_come_back {
             let what = format!("{} brought {message} back to {}", source.client, source.topic);
             return self.breach(Promise::Bridges, what);

@@ -119,7 +119,7 @@ impl Oracle {
         for ((broker, filter, message), debt) in &self.groups.debts {
             let Some(fact) = self.fact(*message).filter(|fact| fact.acknowledged) else { continue };
             let holders = || {
-                let here = self.books.values().filter(|book| book.broker == *broker);
+                let here = self.books.values().filter(|book| book.broker == *broker && !book.is_lost);
                 here.filter(|book| book.shares.contains_key(filter))
             };
             // Whoever hears it for another reason as well can't be told apart.

@@ -266,6 +266,7 @@ impl Oracle {
         }
         for book in self.books.values_mut().filter(|book| book.broker == broker) {
             book.close();
+            book.is_lost = true;
         }
         self.groups.forget(broker);
     }

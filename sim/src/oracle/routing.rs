@@ -30,6 +30,8 @@ pub(super) struct Source<'a> {
 pub(super) struct Routed {
     /// The step of its first routing.
     pub(super) first: u64,
+    /// The time of its last routing.
+    pub(super) last: Time,
     /// How often it was taken from each client as something new.
     pub(super) taken: BTreeMap<String, u32>,
     /// When each taken copy expires.
@@ -60,6 +62,7 @@ impl Oracle {
         let routed = model.routed.entry(named.clone()).or_insert_with(|| Routed { first: step, ..Routed::default() });
         *routed.taken.entry(source.client.to_owned()).or_default() += 1;
         routed.deadlines.push(deadline);
+        routed.last = now;
         let mut groups: BTreeMap<&str, Vec<(u64, QoS)>> = BTreeMap::new();
         for (client, session) in &model.sessions {
             let mut own: Vec<&Subscription> = Vec::new();
