@@ -70,14 +70,24 @@ impl Scram {
     #[must_use]
     #[track_caller]
     pub fn last(&self, challenge: &[u8]) -> Finale {
+        let challenge_text = std::str::from_utf8(challenge).unwrap();
+        let nonce = challenge_text.split(',').next().unwrap();
+        self.last_saying(challenge, &format!("c={},{nonce}", STANDARD.encode(&self.gs2_header)))
+    }
+
+    /// The same with other words in front of the proof, which is right for them.
+    ///
+    /// # Panics
+    /// When the challenge is none.
+    #[must_use]
+    #[track_caller]
+    pub fn last_saying(&self, challenge: &[u8], without_proof: &str) -> Finale {
         let (salt, iterations) = self.read(challenge);
         let challenge = std::str::from_utf8(challenge).unwrap();
-        let nonce = challenge.split(',').next().unwrap();
         let mut salted = [0; 32];
         pbkdf2::pbkdf2_hmac::<Sha256>(self.password.as_bytes(), &salt, iterations, &mut salted);
         let client_key = hmac(&salted, b"Client Key");
         let stored_key: [u8; 32] = Sha256::digest(client_key).into();
-        let without_proof = format!("c={},{nonce}", STANDARD.encode(&self.gs2_header));
         let auth_message = format!("{},{challenge},{without_proof}", self.bare());
         let signature = hmac(&stored_key, auth_message.as_bytes());
         let proof: Vec<u8> = client_key.iter().zip(signature).map(|(key, mask)| key ^ mask).collect();

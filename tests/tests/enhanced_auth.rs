@@ -255,6 +255,40 @@ fn messages_that_are_no_scram_are_refused() {
     log_in(Raw::connect(broker.address()), &Scram { gs2_header: "y,a=user,".to_owned(), ..pencil() });
 }
 
+#[test]
+fn a_right_proof_of_wrong_words_is_refused() {
+    let broker = broker();
+    let words: [fn(&str, &str) -> String; 6] = [
+        |own, _| format!("c=biws,r={own}"),
+        |_, both| format!("c=biws,r={both}x"),
+        |_, both| format!("c=eSws,r={both}"),
+        |_, both| format!("c=biws,r={both},m=x"),
+        |_, both| format!("c=biws,r={both},r={both}"),
+        |_, both| format!("r={both},c=biws"),
+    ];
+    for words in words {
+        let mut raw = Raw::connect(broker.address());
+        let client = pencil();
+        raw.send_bytes(&connect(&client));
+        let challenge = challenge(&mut raw);
+        let text = std::str::from_utf8(&challenge).unwrap();
+        let both = text.split(',').next().unwrap().strip_prefix("r=").unwrap();
+        let words = words(&client.nonce, both);
+        let finale = client.last_saying(&challenge, &words);
+        raw.send_bytes(&auth(CONTINUE, Scram::METHOD, Some(&finale.message))).expect(NOT_AUTHORIZED).expect_close();
+    }
+    // A letter that means nothing may stand behind the nonce.
+    let mut raw = Raw::connect(broker.address());
+    let client = pencil();
+    raw.send_bytes(&connect(&client));
+    let challenge = challenge(&mut raw);
+    let text = std::str::from_utf8(&challenge).unwrap();
+    let nonce = text.split(',').next().unwrap();
+    let finale = client.last_saying(&challenge, &format!("c=biws,{nonce},x=1"));
+    raw.send_bytes(&auth(CONTINUE, Scram::METHOD, Some(&finale.message)));
+    raw.expect(&hex(&welcome(&finale)));
+}
+
 /// Proves: v5:4.12.0-1
 #[test]
 fn a_method_that_is_not_offered_is_refused() {

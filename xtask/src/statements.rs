@@ -38,6 +38,13 @@ pub(crate) struct Test {
     on: String,
 }
 
+/// Names of tests that ran, by how they ended. One that runs on the binary and on the engine and fails on one is in both.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) passed: BTreeSet<String>,
+    pub(crate) failed: BTreeSet<String>,
+}
+
 /// Everything there is.
 #[derive(Debug, Default)]
 pub(crate) struct Statements {
@@ -121,16 +128,25 @@ impl Statements {
     /// `/// Proves: ID, ID` above a test function.
     fn read_proofs(&mut self, file: &str, text: &str) {
         let mut ids: Vec<&str> = Vec::new();
+        let mut is_run = false;
         let target = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if let Some(proved) = line.strip_prefix("/// Proves:") {
                 ids.extend(proved.split([',', ' ']).filter(|id| !id.is_empty()));
+                is_run = false;
+            } else if line == "#[test]" {
+                is_run = true;
+            } else if line.starts_with("#[ignore") && !ids.is_empty() {
+                self.breaches.push(format!("{file}:{}: it proves something and is ignored", number + 1));
             } else if let Some((before, after)) = line.split_once("fn ")
                 && !ids.is_empty()
                 && before.split_whitespace().all(|word| matches!(word, "pub" | "async"))
             {
                 let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                if !is_run {
+                    self.breaches.push(format!("{file}:{}: {name} proves something and is no test", number + 1));
+                }
                 let on = if file.starts_with("tests/") { "binary" } else { "library" };
                 let test = Test { name: format!("{target}::{name}"), file: file.to_owned(), on: on.to_owned() };
                 for id in ids.drain(..) {
@@ -184,8 +200,8 @@ impl Statements {
         }
     }
 
-    /// The page. `failed` are names of tests that did not pass.
-    pub(crate) fn page(&self, failed: &BTreeSet<String>) -> String {
+    /// The page, of what became of the tests.
+    pub(crate) fn page(&self, results: &Results) -> String {
         let mut out = String::from(HEAD);
         let all = self.tables.iter().flat_map(|(_, _, statements)| statements);
         let (mut tested, mut unseen) = (0, 0);
@@ -205,7 +221,7 @@ impl Statements {
                 "## {heading}\n\n{about}\n\n| id | binds | statement | tests | result |\n|---|---|---|---|---|"
             );
             for statement in statements {
-                let (tests, result) = self.cells(&statement.id, failed);
+                let (tests, result) = self.cells(&statement.id, results);
                 let id = statement.id.split_once(':').map_or(&*statement.id, |(_, id)| id);
                 let words = statement.words.replace('|', "\\|");
                 let _ = writeln!(out, "| {id} | {} | {words} | {tests} | {result} |", statement.side);
@@ -217,15 +233,33 @@ impl Statements {
         out
     }
 
-    fn cells(&self, id: &str, failed: &BTreeSet<String>) -> (String, String) {
+    fn cells(&self, id: &str, results: &Results) -> (String, String) {
         let Some(tests) = self.tests.get(id) else {
             return (self.reasons.get(id).cloned().unwrap_or_default(), "not to be seen".to_owned());
         };
         let mut cell: Vec<String> =
             tests.iter().map(|test| format!("[{}](../{}) ({})", test.name, test.file, test.on)).collect();
         cell.extend(self.notes.get(id).map(|note| format!("Note: {note}")));
-        let passes = tests.iter().all(|test| !failed.contains(&test.name));
-        (cell.join("<br>"), if passes { "passes" } else { "**FAILS**" }.to_owned())
+        let result = if tests.iter().any(|test| results.failed.contains(&test.name)) {
+            "**FAILS**"
+        } else if tests.iter().any(|test| !results.passed.contains(&test.name)) {
+            "**NOT RUN**"
+        } else {
+            "passes"
+        };
+        (cell.join("<br>"), result.to_owned())
+    }
+
+    /// What the page is held against where nothing runs: that every test passed.
+    pub(crate) fn all_passed(&self) -> Results {
+        let passed = self.tests.values().flatten().map(|test| test.name.clone()).collect();
+        Results { passed, failed: BTreeSet::new() }
+    }
+
+    /// Tests that prove something and are not among `results`.
+    pub(crate) fn not_run(&self, results: &Results) -> BTreeSet<String> {
+        let tests = self.tests.values().flatten().map(|test| &test.name);
+        tests.filter(|name| !results.passed.contains(*name) && !results.failed.contains(*name)).cloned().collect()
     }
 }
 
@@ -268,8 +302,30 @@ mod tests {
         all.read_proofs("tests/tests/a.rs", text);
         assert_eq!(all.tests["v5:1"].iter().next().unwrap().name, "a::it_is_so");
         assert!(all.tests.contains_key("v4:2") && all.breaches.is_empty());
-        all.read_proofs("tests/tests/a.rs", "/// Proves: v5:1\n\nfn x() {}\n");
-        assert_eq!(all.breaches.len(), 1);
+        for (count, text) in [
+            "/// Proves: v5:1\n\nfn x() {}\n",
+            "/// Proves: v5:1\nfn x() {}\n",
+            "/// Proves: v5:1\n#[test]\n#[ignore = \"slow\"]\nfn x() {}\n",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            all.read_proofs("tests/tests/a.rs", text);
+            assert_eq!(all.breaches.len(), count + 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_run_does_not_pass() {
+        let mut all = Statements::default();
+        all.read_proofs("tests/tests/a.rs", "/// Proves: v5:1\n#[test]\nfn x() {}\n");
+        let mut results = Results::default();
+        assert_eq!(all.cells("v5:1", &results).1, "**NOT RUN**");
+        assert_eq!(all.not_run(&results).len(), 1);
+        results.passed.insert("a::x".to_owned());
+        assert_eq!(all.cells("v5:1", &results).1, "passes");
+        results.failed.insert("a::x".to_owned());
+        assert_eq!(all.cells("v5:1", &results).1, "**FAILS**");
     }
 
     #[test]

@@ -102,7 +102,9 @@ impl Engine {
         } else {
             tracing::debug!(%client_id, %holder, newcomer = %newcomer.peer, "session taken over");
         }
-        let ending = Ending::TakenOver { by_clean_start: newcomer.admission.clean_start };
+        // A session never passes to somebody else: it ends, and its will goes out with it (MQTT-3.1.2-8).
+        let is_stranger = self.sessions.get(index).is_some_and(|slot| slot.identity != newcomer.identity);
+        let ending = Ending::TakenOver { by_clean_start: newcomer.admission.clean_start || is_stranger };
         self.end_connection(now, index, Some(ReasonCode::SESSION_TAKEN_OVER), CloseReason::TakenOver, ending);
     }
 

@@ -90,7 +90,7 @@ fn publish(qos: QoS) -> Packet<'static> {
     })
 }
 
-/// Proves: v4:4.8.0-2
+/// Proves: v4:4.8.0-2, trap:12
 #[test]
 fn a_3_x_client_whose_message_can_not_be_kept_is_closed_without_an_acknowledgement() {
     for version in [Version::V31, Version::V311] {
@@ -117,6 +117,7 @@ fn a_3_x_client_whose_message_can_not_be_kept_is_closed_without_an_acknowledgeme
     }
 }
 
+/// Proves: trap:12
 #[test]
 fn a_5_0_client_whose_message_can_not_be_kept_is_told_so() {
     for (qos, acknowledged) in [(QoS::AtLeastOnce, 4), (QoS::ExactlyOnce, 5)] {

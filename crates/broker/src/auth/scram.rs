@@ -212,9 +212,13 @@ fn name(escaped: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(name))
 }
 
-/// An attribute that may be passed over: a letter, an equals sign, a value. `m` marks one that may not.
+/// Letters that mean something else in a message of a client (RFC 5802, section 5.1); `m` marks what may not be passed over.
+const NO_EXTENSION: &[u8] = b"acimnprsv";
+
+/// An attribute that may be passed over: a letter, an equals sign, a value.
 fn is_extension(attribute: &str) -> bool {
-    matches!(attribute.as_bytes(), [letter, b'=', _, ..] if letter.is_ascii_alphabetic() && *letter != b'm')
+    matches!(attribute.as_bytes(), [letter, b'=', _, ..]
+        if letter.is_ascii_alphabetic() && !NO_EXTENSION.contains(letter))
 }
 
 #[cfg(test)]
