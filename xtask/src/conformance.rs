@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::house::root;
+use crate::set_up;
 use crate::statements::{Results, Statements};
 
 /// The page, from the root.
@@ -32,13 +33,17 @@ pub(crate) fn run() -> Result<(), String> {
 /// Runs all tests; how each ended.
 fn hold(root: &Path) -> Result<Results, String> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let interop = target.join("interop");
+    if let Some(missing) = set_up::run(&interop).first() {
+        return Err(format!("the tests with {} can't run: {}", missing.what, missing.why));
+    }
     let report = target.join("nextest/conformance/junit.xml");
     // A report of another day must not be taken for today's.
     let _ = std::fs::remove_file(&report);
     let status = Command::new("cargo")
         .args(["nextest", "run", "--workspace", "--no-fail-fast", "--profile", "conformance"])
         .current_dir(root)
-        .env("VIADUCT_INTEROP", target.join("interop"))
+        .env("VIADUCT_INTEROP", interop)
         .status()
         .map_err(|error| format!("cargo nextest: {error}"))?;
     let report = std::fs::read_to_string(&report)
