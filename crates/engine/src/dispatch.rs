@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// Hands `message` to one member of `group`, other than `but`; whether there was one.
-    fn dispatch_shared(
+    pub(crate) fn dispatch_shared(
         &mut self,
         now: Time,
         message: &Arc<Message>,
@@ -295,7 +295,7 @@ impl Slot {
 /// The delivery of `message` under one session's merged subscriptions: one copy, at the highest QoS that they grant and no
 /// higher than its own (MQTT-3.8.4-8, MQTT-3.8.4-6 of 3.1.1, MQTT-4.8.2-3), with all of their identifiers
 /// (MQTT-3.3.4-3, MQTT-3.3.4-5).
-fn delivery(message: &Arc<Message>, merged: &Merged, group: Option<Arc<str>>) -> Delivery {
+pub(crate) fn delivery(message: &Arc<Message>, merged: &Merged, group: Option<Arc<str>>) -> Delivery {
     Delivery {
         message: Arc::clone(message),
         qos: merged.qos.min(message.qos),

@@ -44,18 +44,25 @@ impl Engine {
         let Some(connection) = self.connections.find(id) else {
             return Progress { consumed: bytes.len(), ..progress };
         };
-        let mut packets = 0;
+        let (mut packets, mut steps) = (0_u64, 0);
         let mut last = None;
         while let Some(rest) = bytes.get(progress.consumed..).filter(|rest| !rest.is_empty()) {
             let Some(open) = self.connections.get(connection).filter(|c| c.closing.is_none()) else { break };
             let Some(session) = open.session else { break };
+            let max_packet_size = open.max_packet_size;
             last = Some(session);
-            if packets >= TURN_PACKETS || progress.consumed >= TURN_BYTES {
+            if steps >= TURN_PACKETS || progress.consumed >= TURN_BYTES {
                 progress.more = true;
                 break;
             }
+            steps += 1;
+            if let Some((bytes, count)) = self.express(now, connection, session, rest, TURN_BYTES - progress.consumed) {
+                progress.consumed += bytes;
+                packets += u64::from(count);
+                continue;
+            }
             let version = self.sessions.get(session).and_then(|slot| slot.session.version()).unwrap_or(Version::V311);
-            match Frame::split(rest, open.max_packet_size) {
+            match Frame::split(rest, max_packet_size) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     progress.consumed += frame.bytes.len();
@@ -68,7 +75,7 @@ impl Engine {
                 Err(error) => self.violate(now, session, &Violation::Decode(error)),
             }
         }
-        self.stats.packets_received.add(packets as u64);
+        self.stats.packets_received.add(packets);
         if self.connections.get(connection).is_none_or(|c| c.closing.is_some()) {
             // Whatever follows the last packet of a connection is not looked at.
             return Progress { consumed: bytes.len(), ..progress };
@@ -123,7 +130,7 @@ impl Engine {
 
     fn handle_publish(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) {
         let publish = &incoming.publish;
-        self.stats.received(publish.qos, publish.payload.len());
+        self.stats.received(publish.qos, 1, publish.payload.len());
         match self.take(now, index, incoming) {
             Taken::Ack(reason, accepted) => {
                 if let (Some(packet_id), Some(slot)) = (publish.packet_id, self.sessions.get(index)) {

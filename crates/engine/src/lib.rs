@@ -14,6 +14,7 @@ mod authorize;
 mod connections;
 mod dispatch;
 mod due;
+mod express;
 mod inbound;
 mod key;
 mod lifecycle;
@@ -144,6 +145,7 @@ impl Engine {
         for item in mail.items {
             match item {
                 Item::Routed { message, routes, publisher } => self.deliver_here(now, &message, &routes, publisher),
+                Item::Run { parcel, routes, publisher } => self.handle_parcel(now, &parcel, &routes, publisher),
                 Item::Chosen { member, delivery, checked, hops } => {
                     self.deliver_to_member(now, member, delivery, checked, hops);
                 }

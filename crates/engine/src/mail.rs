@@ -6,6 +6,7 @@ use viaduct_codec::Message;
 use viaduct_router::RouteSet;
 use viaduct_session::Delivery;
 
+use crate::express::Parcel;
 use crate::key::{SessionKey, WorkerId};
 
 /// A batch for one worker.
@@ -33,6 +34,8 @@ impl Mail {
 pub(crate) enum Item {
     /// A message for the sessions of `routes` that live on the receiving worker.
     Routed { message: Arc<Message>, routes: Arc<RouteSet<SessionKey>>, publisher: Option<SessionKey> },
+    /// A run of plain messages for them.
+    Run { parcel: Parcel, routes: Arc<RouteSet<SessionKey>>, publisher: SessionKey },
     /// A message for the one member of a share group that was chosen.
     Chosen { member: SessionKey, delivery: Delivery, checked: bool, hops: u8 },
 }
@@ -56,6 +59,7 @@ impl Outbox {
         }
         mail.bytes += match &item {
             Item::Routed { message, .. } => message.size(),
+            Item::Run { parcel, .. } => parcel.len(),
             Item::Chosen { delivery, .. } => delivery.message.size(),
         };
         mail.items.push(item);

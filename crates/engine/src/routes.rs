@@ -145,20 +145,42 @@ impl RouteCache {
 
     /// Who hears `topic` now.
     pub(crate) fn look_up(&mut self, routes: &Routes, topic: &TopicName) -> Arc<RouteSet<SessionKey>> {
-        if let Some(cached) = self.entries.get_mut(topic.as_str()) {
-            let stamp = routes.stamp(cached.segment);
-            if stamp != cached.stamp {
-                cached.routes = Arc::new(routes.resolve(topic.by_ref(), cached.segment, &mut self.scratch));
-                cached.stamp = stamp;
-            }
-            return Arc::clone(&cached.routes);
+        match self.cached(routes, topic.as_str()) {
+            Some(found) => found,
+            None => self.resolve(routes, topic.clone()),
         }
+    }
+
+    /// The same for a topic that is not owned yet, with its own text.
+    pub(crate) fn find(&mut self, routes: &Routes, topic: TopicRef<'_>) -> (TopicName, Arc<RouteSet<SessionKey>>) {
+        if let Some(found) = self.cached(routes, topic.as_str())
+            && let Some(name) = self.name(topic)
+        {
+            return (name, found);
+        }
+        let name = topic.to_owned();
+        let found = self.resolve(routes, name.clone());
+        (name, found)
+    }
+
+    fn cached(&mut self, routes: &Routes, topic: &str) -> Option<Arc<RouteSet<SessionKey>>> {
+        let cached = self.entries.get_mut(topic)?;
+        let stamp = routes.stamp(cached.segment);
+        if stamp != cached.stamp {
+            let topic = TopicRef::new(topic).ok()?;
+            cached.routes = Arc::new(routes.resolve(topic, cached.segment, &mut self.scratch));
+            cached.stamp = stamp;
+        }
+        Some(Arc::clone(&cached.routes))
+    }
+
+    fn resolve(&mut self, routes: &Routes, topic: TopicName) -> Arc<RouteSet<SessionKey>> {
         let segment = segment_of(topic.as_str());
         // Read before the match: a change in between makes the entry stale at once instead of wrong for ever.
         let stamp = routes.stamp(segment);
         let found = Arc::new(routes.resolve(topic.by_ref(), segment, &mut self.scratch));
         self.remember(topic.clone());
-        self.entries.insert(topic.clone(), Cached { segment, stamp, routes: Arc::clone(&found) });
+        self.entries.insert(topic, Cached { segment, stamp, routes: Arc::clone(&found) });
         found
     }
 

@@ -173,9 +173,9 @@ impl Default for Stats {
 }
 
 impl Stats {
-    pub(crate) fn received(&self, qos: QoS, payload: usize) {
+    pub(crate) fn received(&self, qos: QoS, messages: u64, payload: usize) {
         if let Some(counter) = self.messages_received.get(usize::from(qos.bits())) {
-            counter.add(1);
+            counter.add(messages);
         }
         self.payload_bytes_received.add(payload as u64);
     }

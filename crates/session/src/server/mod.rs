@@ -133,6 +133,24 @@ impl Session {
         self.link.as_ref().is_some_and(|link| link.keep_alive.is_overdue(now))
     }
 
+    /// A packet came that needs nothing else of the session.
+    pub fn touch(&mut self, now: Time) {
+        if let Some(link) = &mut self.link {
+            link.keep_alive.touch(now);
+        }
+    }
+
+    /// Whether QoS 0 packets of at most `largest` bytes may be appended to `out` as they are: there is a connection whose
+    /// client takes them, it has no use for topic aliases, and nothing waits that they would overtake.
+    #[must_use]
+    pub fn takes_bytes(&self, largest: usize, out: &Output) -> bool {
+        let takes = |terms: &flow::Terms| terms.aliases_out == 0 && largest <= terms.maximum_packet_size as usize;
+        self.link.is_some()
+            && out.pending() < OUTPUT_HIGH_WATER
+            && !self.queue.has_qos0()
+            && self.flow.terms().is_some_and(takes)
+    }
+
     /// What happened since it was last asked.
     pub fn take_counts(&mut self) -> Counts {
         std::mem::take(self.flow.counts())

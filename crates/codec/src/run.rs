@@ -1,0 +1,205 @@
+//! Runs: PUBLISH packets behind each other that say nothing but one topic and their payloads.
+//!
+//! In: bytes that came. Out: how far such a run goes, so that it can be passed on as one stretch of bytes, as it is or with
+//! the property length put in or taken out for the other layout. A message that needs a second look (QoS 1 or 2, RETAIN,
+//! DUP, any property, another topic) ends the run and is read as any other packet.
+
+use crate::writer::Out;
+use crate::{TopicRef, VarInt, Version};
+
+/// PUBLISH with QoS 0 and neither DUP nor RETAIN.
+const PLAIN: u8 = 0x30;
+
+/// Consecutive plain packets of one topic. In 5.0 their property length is zero.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// All of them, as they came.
+    pub bytes: &'a [u8],
+    /// How many, at least one.
+    pub count: u32,
+    /// The topic of each, checked.
+    pub topic: TopicRef<'a>,
+    /// Bytes of the largest packet.
+    pub largest: usize,
+    /// Bytes of all payloads together.
+    pub payload: usize,
+    is_v5: bool,
+    /// Topic with its length, and in 5.0 the property length: the same in each.
+    head: &'a [u8],
+}
+
+impl<'a> Run<'a> {
+    /// The run that is the first packet of `buffer` alone; `None` when that is not whole, larger than `max_packet_size`,
+    /// not plain, or malformed.
+    #[must_use]
+    pub fn first(buffer: &'a [u8], version: Version, max_packet_size: u32) -> Option<Self> {
+        let (body, size) = plain(buffer)?;
+        if size > max_packet_size as usize {
+            return None;
+        }
+        let (length, rest) = body.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let topic = std::str::from_utf8(rest.get(..length)?).ok().and_then(|text| TopicRef::new(text).ok())?;
+        let is_v5 = version.is_v5();
+        if is_v5 && *rest.get(length)? != 0 {
+            return None;
+        }
+        let head = body.get(..2 + length + usize::from(is_v5))?;
+        let payload = body.len() - head.len();
+        Some(Self { bytes: buffer.get(..size)?, count: 1, topic, largest: size, payload, is_v5, head })
+    }
+
+    /// The same run with as many of the packets behind it in `buffer`, of which it is the beginning, as belong to it and
+    /// begin before `limit` bytes.
+    #[must_use]
+    pub fn extend(mut self, buffer: &'a [u8], limit: usize, max_packet_size: u32) -> Self {
+        let mut end = self.bytes.len();
+        while end < limit
+            && let Some((body, size)) = buffer.get(end..).and_then(plain)
+            && size <= max_packet_size as usize
+            && body.starts_with(self.head)
+        {
+            end += size;
+            self.count += 1;
+            self.largest = self.largest.max(size);
+            self.payload += body.len() - self.head.len();
+        }
+        self.bytes = buffer.get(..end).unwrap_or(self.bytes);
+        self
+    }
+
+    /// The payloads, in order.
+    pub fn payloads(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.bytes;
+        std::iter::from_fn(move || {
+            let (body, size) = plain(rest)?;
+            rest = rest.get(size..)?;
+            body.get(self.head.len()..)
+        })
+    }
+
+    /// Whether `version` has these packets in the same layout.
+    #[must_use]
+    pub const fn is_as_in(&self, version: Version) -> bool {
+        self.is_v5 == version.is_v5()
+    }
+
+    /// Bytes that the largest packet has in the other layout, at most.
+    #[must_use]
+    pub const fn largest_converted(&self) -> usize {
+        // One byte of property length, and one more if the remaining length takes another.
+        self.largest + 2
+    }
+
+    /// Appends the packets in the other layout: that of 5.0 for a run of 3.x, and the other way round.
+    pub fn convert(&self, out: &mut Vec<u8>) {
+        let topic = self.topic.as_str().as_bytes();
+        out.reserve(self.bytes.len() + 2 * self.count as usize);
+        for payload in self.payloads() {
+            let remaining = 2 + topic.len() + usize::from(!self.is_v5) + payload.len();
+            // It came in a packet of nearly that length, so it has one that the wire can say; if it were not so, the
+            // packet would be left out.
+            let Some(length) = u32::try_from(remaining).ok().and_then(VarInt::new) else { continue };
+            out.push(PLAIN);
+            out.var_int(length);
+            out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+            out.extend_from_slice(topic);
+            if !self.is_v5 {
+                out.push(0);
+            }
+            out.extend_from_slice(payload);
+        }
+    }
+}
+
+/// The body of the plain packet at the beginning of `buffer`, and the bytes of the whole packet.
+#[inline]
+fn plain(buffer: &[u8]) -> Option<(&[u8], usize)> {
+    let (&first, rest) = buffer.split_first()?;
+    if first != PLAIN {
+        return None;
+    }
+    let (remaining, length) = VarInt::split(rest).ok()??;
+    let size = 1 + length + remaining.get() as usize;
+    Some((buffer.get(1 + length..size)?, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Frame, Packet};
+
+    fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
+        let mut body = (topic.len() as u16).to_be_bytes().to_vec();
+        body.extend_from_slice(topic.as_bytes());
+        if version.is_v5() {
+            body.push(0);
+        }
+        body.extend_from_slice(payload);
+        let mut bytes = vec![PLAIN];
+        bytes.var_int(VarInt::new(body.len() as u32).unwrap());
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    fn whole<'a>(bytes: &'a [u8], version: Version) -> Option<Run<'a>> {
+        Run::first(bytes, version, u32::MAX).map(|run| run.extend(bytes, usize::MAX, u32::MAX))
+    }
+
+    #[test]
+    fn a_run_ends_where_something_else_begins() {
+        for version in [Version::V31, Version::V311, Version::V5] {
+            let mut bytes = publish(version, "t", b"1");
+            bytes.extend(publish(version, "t", b""));
+            bytes.extend(publish(version, "t", &[7; 200]));
+            let length = bytes.len();
+            for tail in [publish(version, "u", b"1"), publish(version, "tt", b"1"), vec![0xC0, 0], vec![0x30, 9, 0]] {
+                let mut bytes = bytes.clone();
+                bytes.extend(tail);
+                let run = whole(&bytes, version).unwrap();
+                assert_eq!((run.count, run.bytes.len(), run.payload), (3, length, 201));
+                assert_eq!(run.payloads().map(<[u8]>::len).collect::<Vec<_>>(), [1, 0, 200]);
+                assert_eq!(run.topic.as_str(), "t");
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_a_second_look_is_no_run() {
+        let v311 = publish(Version::V311, "t", b"1");
+        for (at, byte) in [(0, 0x31), (0, 0x32), (0, 0x38), (4, b'#'), (4, 0)] {
+            let mut other = v311.clone();
+            other[at] = byte;
+            assert!(whole(&other, Version::V311).is_none(), "{other:02x?}");
+        }
+        assert!(whole(&v311[..5], Version::V311).is_none());
+        assert!(Run::first(&v311, Version::V311, 5).is_none());
+        // A property, and an empty topic with an alias.
+        assert!(whole(b"\x30\x06\0\x01t\x02\x01\0", Version::V5).is_none());
+        assert!(whole(b"\x30\x06\0\0\x03\x23\0\x01", Version::V5).is_none());
+        assert!(whole(b"\x30\x02\0\0", Version::V311).is_none());
+    }
+
+    #[test]
+    fn the_other_layout_says_the_same() {
+        for (from, to) in [(Version::V311, Version::V5), (Version::V5, Version::V31)] {
+            let mut bytes = Vec::new();
+            // 123 and 124 bytes are where the remaining length takes another byte.
+            for size in [0, 1, 122, 123, 124, 125, 16_378, 16_379, 16_380, 16_381] {
+                bytes.extend(publish(from, "t", &vec![7; size]));
+            }
+            let run = whole(&bytes, from).unwrap();
+            let mut other = Vec::new();
+            run.convert(&mut other);
+            let mut payloads = run.payloads();
+            let mut rest = other.as_slice();
+            while let Some(frame) = Frame::split(rest, run.largest_converted() as u32).unwrap() {
+                let Ok(Packet::Publish(publish)) = Packet::decode(frame, to) else { panic!("no PUBLISH") };
+                assert_eq!(Some(publish.payload), payloads.next());
+                assert_eq!(publish.topic.map(TopicRef::as_str), Some("t"));
+                rest = &rest[frame.bytes.len()..];
+            }
+            assert!(rest.is_empty() && payloads.next().is_none());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The short way of plain QoS 0 messages: a run of packets on one topic is looked at once and passed on as bytes.
+//!
+//! Most of what a broker carries says nothing but topic and payload. For such a run (`viaduct_codec::Run`) the topic is
+//! checked, authorized and looked up once, and whoever has the same wire layout, no rule to be asked and nothing waiting
+//! gets the bytes as they came, in one copy; the other layout is made once for all who need it. Everybody else gets
+//! ordinary messages. What is not plain never comes here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use viaduct_codec::{Message, QoS, Run, Time, TopicName, Version};
+use viaduct_router::RouteSet;
+
+use crate::Engine;
+use crate::dispatch::{delivery, levels};
+use crate::key::SessionKey;
+use crate::mail::Item;
+use crate::stats::Dropped;
+
+/// A run on its way to another worker.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    bytes: Arc<[u8]>,
+    version: Version,
+}
+
+impl Parcel {
+    /// Bytes of packets.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// A run in the forms that those who hear it need, each made when the first of them asks.
+struct Forms<'a> {
+    run: Run<'a>,
+    converted: Vec<u8>,
+    messages: Vec<Arc<Message>>,
+}
+
+impl<'a> Forms<'a> {
+    const fn new(run: Run<'a>) -> Self {
+        Self { run, converted: Vec::new(), messages: Vec::new() }
+    }
+
+    fn layout(&mut self, version: Version) -> &[u8] {
+        if self.run.is_as_in(version) {
+            return self.run.bytes;
+        }
+        if self.converted.is_empty() {
+            self.run.convert(&mut self.converted);
+        }
+        &self.converted
+    }
+
+    fn messages(&mut self, now: Time, topic: &TopicName) -> &[Arc<Message>] {
+        if self.messages.is_empty() {
+            let message = |payload: &[u8]| {
+                Arc::new(Message {
+                    topic: topic.clone(),
+                    payload: Bytes::copy_from_slice(payload),
+                    qos: QoS::AtMostOnce,
+                    retain: false,
+                    received: now,
+                    expires: None,
+                    properties: None,
+                })
+            };
+            self.messages = self.run.payloads().map(message).collect();
+        }
+        &self.messages
+    }
+}
+
+impl Engine {
+    /// Passes on the run at the beginning of `rest`, which is from the session at `index`, as far as it begins before `limit`
+    /// bytes. The bytes and packets of it; `None` when the first packet has to go the long way.
+    pub(crate) fn express(
+        &mut self,
+        now: Time,
+        connection: usize,
+        index: usize,
+        rest: &[u8],
+        limit: usize,
+    ) -> Option<(usize, u32)> {
+        let max_packet_size = self.connections.get(connection)?.max_packet_size;
+        let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none())?;
+        let (key, version) = (slot.key, slot.session.version()?);
+        let first = Run::first(rest, version, max_packet_size)?;
+        if levels(first.topic.as_str()) > self.settings.max_topic_levels || !self.may_publish(index, first.topic) {
+            return None;
+        }
+        let run = first.extend(rest, limit, max_packet_size);
+        self.sessions.get_mut(index)?.session.touch(now);
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.rate_count = connection.rate_count.saturating_add(run.count);
+        }
+        self.stats.received(QoS::AtMostOnce, u64::from(run.count), run.payload);
+        self.dispatch_run(now, run, version, key);
+        Some((run.bytes.len(), run.count))
+    }
+
+    /// Hands a run to everybody who hears it.
+    fn dispatch_run(&mut self, now: Time, run: Run<'_>, version: Version, publisher: SessionKey) {
+        let (topic, routes) = self.cache.find(&self.shared.routes, run.topic);
+        let mut told = None;
+        let mut bytes: Option<Arc<[u8]>> = None;
+        for route in routes.routes() {
+            let worker = route.key.worker;
+            if worker != self.worker.0 && told != Some(worker) {
+                told = Some(worker);
+                let bytes = Arc::clone(bytes.get_or_insert_with(|| run.bytes.into()));
+                let parcel = Parcel { bytes, version };
+                self.outbox.push(worker, Item::Run { parcel, routes: Arc::clone(&routes), publisher });
+            }
+        }
+        let mut forms = Forms::new(run);
+        self.deliver_run_here(now, &mut forms, &topic, &routes, publisher);
+        for group in routes.shared() {
+            for message in forms.messages(now, &topic) {
+                self.dispatch_shared(now, message, group, None, 0);
+            }
+        }
+    }
+
+    /// A run from another worker.
+    pub(crate) fn handle_parcel(
+        &mut self,
+        now: Time,
+        parcel: &Parcel,
+        routes: &RouteSet<SessionKey>,
+        publisher: SessionKey,
+    ) {
+        // It was a run there, so it is one here.
+        let Some(first) = Run::first(&parcel.bytes, parcel.version, u32::MAX) else { return };
+        let run = first.extend(&parcel.bytes, usize::MAX, u32::MAX);
+        let topic = self.cache.name(run.topic).unwrap_or_else(|| run.topic.to_owned());
+        self.deliver_run_here(now, &mut Forms::new(run), &topic, routes, publisher);
+    }
+
+    /// Hands a run to those of `routes` that live on this worker.
+    fn deliver_run_here(
+        &mut self,
+        now: Time,
+        forms: &mut Forms<'_>,
+        topic: &TopicName,
+        routes: &RouteSet<SessionKey>,
+        publisher: SessionKey,
+    ) {
+        for route in routes.routes() {
+            if route.key.worker != self.worker.0 {
+                continue;
+            }
+            let Some(merged) = route.for_publisher(publisher == route.key) else { continue };
+            let Some(index) = self.sessions.find(route.key) else { continue };
+            if !merged.checked && merged.ids.is_empty() && self.append_run(index, forms) {
+                continue;
+            }
+            for message in forms.messages(now, topic) {
+                if merged.checked && !self.may_read(index, message) {
+                    self.stats.dropped(Dropped::NotReadable, 1);
+                    continue;
+                }
+                self.hand_over(now, index, delivery(message, merged, None));
+            }
+        }
+    }
+
+    /// Appends a run to what is on its way to the session at `index`; `false` when that needs ordinary messages.
+    fn append_run(&mut self, index: usize, forms: &mut Forms<'_>) -> bool {
+        let Some(slot) = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none()) else { return false };
+        let Some(version) = slot.session.version() else { return false };
+        let run = forms.run;
+        let largest = if run.is_as_in(version) { run.largest } else { run.largest_converted() };
+        let Some((c, connection)) = slot.connection.and_then(|c| Some((c, self.connections.get_mut(c)?))) else {
+            return false;
+        };
+        if !slot.session.takes_bytes(largest, &connection.output) {
+            return false;
+        }
+        connection.output.buffer().extend_from_slice(forms.layout(version));
+        self.connections.mark(c);
+        if let Some(sent) = self.stats.messages_sent.first() {
+            sent.add(u64::from(run.count));
+        }
+        self.stats.payload_bytes_sent.add(run.payload as u64);
+        true
+    }
+}
