@@ -1,8 +1,9 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `conformance`, `fuzz`, `sim`.
+//! Developer commands: `cargo xtask test`, `tidy`, `conformance`, `fuzz`, `sim`, `bench`.
 //!
 //! Nothing of ours is depended on and nothing beyond the standard library is needed, so that this runs first on a fresh
 //! machine.
 
+mod bench;
 mod conformance;
 mod fuzz;
 mod house;
@@ -21,6 +22,7 @@ const HELP: &str = "cargo xtask <command>
   conformance                      runs all tests and writes docs/conformance.md from those that prove statements
   fuzz [TARGET...] [--seconds N]   runs the fuzz targets; --replay FILE TARGET runs one input
   sim [--seeds N] [--first S]      runs seeds of the simulator; --seed S runs one and prints what happens
+  bench [--set-up] [OPTION...]     compares Viaduct with null relays and other brokers; --help tells the options
   tidy                             checks the rules of the house that a program can see
 ";
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Some((command, [])) if command == "conformance" => conformance::run(),
         Some((command, rest)) if command == "fuzz" => fuzz::run(rest),
         Some((command, rest)) if command == "sim" => sim::run(rest),
+        Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, [])) if command == "tidy" => tidy::run(),
         _ => Err(HELP.to_owned()),
     };

@@ -1,0 +1,246 @@
+//! The scenarios: a table of what is run, and what one sample of each brings.
+
+use std::io;
+use std::time::Duration;
+
+use crate::crowd::Crowd;
+use crate::flow::{Flow, Outcome, Regime};
+use crate::server::{Places, Running, Server, Wish};
+
+/// Run-queue waiting above which latencies say more about the neighbours than about the server.
+const QUIET: f64 = 0.02;
+
+/// One row of the suite.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// CPU per delivery.
+    Flow(Flow),
+    /// The same with Viaduct on one and on two workers.
+    Workers(Flow),
+    /// Memory per connection.
+    Memory(Crowd),
+    /// CPU per connection and subscription.
+    Arrival(Crowd),
+}
+
+/// How long and how much.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    pub(crate) warm_up: Duration,
+    pub(crate) time: Duration,
+    /// Connections of a crowd, at most.
+    pub(crate) connections: usize,
+}
+
+/// One server's result of one round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// In the scenario's unit.
+    pub(crate) cost: f64,
+    /// Deliveries or connections a second.
+    pub(crate) rate: f64,
+    pub(crate) lost: u64,
+    pub(crate) behind: u64,
+    /// Share of the time that server or generator waited for a core.
+    pub(crate) disturbed: f64,
+    /// Median and 99th percentile, microseconds.
+    pub(crate) latency: Option<(f64, f64)>,
+    /// What one that stopped reading did to the cost of the others: 1 is nothing.
+    pub(crate) burden: Option<f64>,
+}
+
+impl Sample {
+    /// Whether a latency may be read from it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.disturbed < QUIET
+    }
+}
+
+/// All of them, in the order of the report.
+pub(crate) fn all() -> Vec<Scenario> {
+    let dense = |publishers, subscribers, topics, payload, qos| Flow {
+        publishers,
+        subscribers,
+        topics,
+        payload,
+        qos,
+        regime: Regime::Dense,
+        one_stops: false,
+    };
+    let pairs = |count, payload, qos| dense(count, count, count, payload, qos);
+    let with = |flow, regime| Flow { regime, ..flow };
+    let (fan_out, fan_in) = (dense(1, 100, 1, 16, 0), dense(100, 1, 1, 16, 0));
+    let crowd = |connections, tls| Crowd { connections, tls };
+    let row = |name, about, kind| Scenario { name, about, kind };
+    let flow = |name, about, flow| row(name, about, Kind::Flow(flow));
+    vec![
+        flow("dense-1-1", "One to one, dense, QoS 0, 16 bytes", pairs(1, 16, 0)),
+        flow("dense-10-10", "Ten to ten, dense, QoS 0, 16 bytes", pairs(10, 16, 0)),
+        flow("dense-1-100", "One to a hundred, dense, QoS 0, 16 bytes", fan_out),
+        flow("dense-100-1", "A hundred to one, dense, QoS 0, 16 bytes", fan_in),
+        flow("dense-1-1-1k", "One to one, dense, QoS 0, 1 KiB", pairs(1, 1024, 0)),
+        flow("dense-10-10-qos1", "Ten to ten, dense, QoS 1, 64 bytes, 100 in flight", pairs(10, 64, 1)),
+        flow("dense-10-10-qos2", "Ten to ten, dense, QoS 2, 64 bytes, 100 in flight", pairs(10, 64, 2)),
+        flow(
+            "unbatched",
+            "Fifty pairs, one message at a time each, QoS 0, 16 bytes",
+            with(pairs(50, 16, 0), Regime::Unbatched),
+        ),
+        flow(
+            "sparse-10-10",
+            "Ten to ten, 20,000 messages a second, QoS 0, 16 bytes",
+            with(pairs(10, 16, 0), Regime::Sparse(20_000.0)),
+        ),
+        flow(
+            "sparse-1-100",
+            "One to a hundred, 200 messages a second, QoS 0, 16 bytes",
+            with(fan_out, Regime::Sparse(200.0)),
+        ),
+        row("idle", "Memory of a subscribed client that does nothing", Kind::Memory(crowd(10_000, false))),
+        row("idle-tls", "The same over TLS", Kind::Memory(crowd(2_000, true))),
+        row("connect", "Connect and subscribe", Kind::Arrival(crowd(2_000, false))),
+        row("connect-tls", "The same over TLS", Kind::Arrival(crowd(1_000, true))),
+        row(
+            "two-workers",
+            "Ten to ten, dense, QoS 0, 16 bytes, on one and on two workers",
+            Kind::Workers(pairs(10, 16, 0)),
+        ),
+        flow(
+            "slow-subscriber",
+            "One to a hundred, dense, QoS 0, 1 KiB; one of the hundred stops reading, the figures are of the others",
+            Flow { one_stops: true, payload: 1024, ..fan_out },
+        ),
+    ]
+}
+
+impl Scenario {
+    /// What a cost is counted in.
+    pub(crate) fn unit(&self) -> &'static str {
+        match self.kind {
+            Kind::Flow(_) | Kind::Workers(_) => "CPU µs per delivery",
+            Kind::Memory(_) => "bytes per connection",
+            Kind::Arrival(_) => "CPU µs per connection",
+        }
+    }
+
+    /// What comes so often a second.
+    pub(crate) fn rate_unit(&self) -> &'static str {
+        match self.kind {
+            Kind::Flow(_) | Kind::Workers(_) => "deliveries/s",
+            Kind::Memory(_) | Kind::Arrival(_) => "connections/s",
+        }
+    }
+
+    /// Whether messages are counted.
+    pub(crate) fn has_messages(&self) -> bool {
+        matches!(self.kind, Kind::Flow(_) | Kind::Workers(_))
+    }
+
+    /// Whether latency is claimed, which only an open loop allows.
+    pub(crate) fn has_latency(&self) -> bool {
+        matches!(self.kind, Kind::Flow(Flow { regime: Regime::Sparse(_), .. }))
+    }
+
+    /// Whether a subscriber stops.
+    pub(crate) fn has_burden(&self) -> bool {
+        matches!(self.kind, Kind::Flow(Flow { one_stops: true, .. }))
+    }
+
+    /// Who takes part: everyone who can.
+    pub(crate) fn contestants(&self, servers: &[Server]) -> Vec<Server> {
+        let mut contestants = servers.to_vec();
+        match self.kind {
+            // Bytes can be copied blindly only where nothing is answered, two publishers never meet in one subscriber,
+            // and nobody stops in the middle of a message.
+            Kind::Flow(flow) if flow.qos > 0 || flow.one_stops || flow.publishers > flow.topics => {
+                contestants.retain(|each| *each != Server::Copy)
+            }
+            Kind::Flow(_) => {}
+            Kind::Workers(_) => {
+                contestants.retain(|each| matches!(each, Server::Parse | Server::Viaduct { .. }));
+                let after = contestants.iter().position(|each| matches!(each, Server::Viaduct { .. }));
+                if let Some(place) = after {
+                    contestants.insert(place + 1, Server::Viaduct { workers: 2 });
+                }
+            }
+            Kind::Memory(crowd) | Kind::Arrival(crowd) => {
+                contestants.retain(|each| *each != Server::Copy && (!crowd.tls || each.speaks_tls()));
+            }
+        }
+        contestants
+    }
+
+    /// Starts a server, runs the scenario against it once, ends it.
+    pub(crate) fn sample(
+        &self,
+        server: &Server,
+        places: &Places,
+        cores: &[usize],
+        effort: Effort,
+    ) -> io::Result<Sample> {
+        let tls = matches!(self.kind, Kind::Memory(Crowd { tls: true, .. }) | Kind::Arrival(Crowd { tls: true, .. }));
+        let running = server.start(places, Wish { cores: &server_cores(server, cores), tls })?;
+        let sample = match self.kind {
+            Kind::Flow(flow) | Kind::Workers(flow) => {
+                flow.run(&running, effort.warm_up, effort.time).map(|outcomes| of_flow(&outcomes))
+            }
+            Kind::Memory(crowd) | Kind::Arrival(crowd) => self.of_crowd(crowd, &running, places, effort),
+        };
+        sample.map_err(|error| io::Error::new(error.kind(), format!("{error} {}", running.last_words())))
+    }
+
+    fn of_crowd(&self, crowd: Crowd, running: &Running, places: &Places, effort: Effort) -> io::Result<Sample> {
+        let crowd = Crowd { connections: crowd.connections.min(effort.connections), ..crowd };
+        let cost = crowd.run(running, &places.identity)?;
+        let count = cost.connections as f64;
+        Ok(Sample {
+            cost: match self.kind {
+                Kind::Memory(_) => cost.memory as f64 / count,
+                _ => cost.usage.on_core as f64 / 1000.0 / count,
+            },
+            rate: count / cost.elapsed.as_secs_f64(),
+            lost: 0,
+            behind: 0,
+            disturbed: cost.usage.waiting as f64 / cost.elapsed.as_nanos() as f64,
+            latency: None,
+            burden: None,
+        })
+    }
+}
+
+/// The generator has the last core; the server has the first ones, one for each worker, if there are as many.
+fn server_cores(server: &Server, cores: &[usize]) -> Vec<usize> {
+    let wanted = if let Server::Viaduct { workers } = server { *workers } else { 1 };
+    let free = cores.get(..cores.len().saturating_sub(1)).unwrap_or_default();
+    match free.get(..wanted) {
+        Some(own) if !own.is_empty() => own.to_vec(),
+        _ => cores.to_vec(),
+    }
+}
+
+/// Of the last of the outcomes, which are one, or one before and one after somebody stopped.
+fn of_flow(outcomes: &[Outcome]) -> Sample {
+    let cost = |outcome: &Outcome| outcome.usage.on_core as f64 / 1000.0 / outcome.deliveries.max(1) as f64;
+    let costs: Vec<f64> = outcomes.iter().map(cost).collect();
+    let burden = if let &[before, after] = costs.as_slice() { Some(after / before) } else { None };
+    let Some(last) = outcomes.last() else {
+        return Sample { cost: 0.0, rate: 0.0, lost: 0, behind: 0, disturbed: 0.0, latency: None, burden: None };
+    };
+    let micros = |nanos: u64| nanos as f64 / 1000.0;
+    Sample {
+        cost: cost(last),
+        rate: last.deliveries as f64 / last.elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
+        lost: last.lost,
+        behind: last.behind,
+        disturbed: last.disturbed,
+        latency: last.latency.as_ref().map(|all| (micros(all.percentile(0.5)), micros(all.percentile(0.99)))),
+        burden,
+    }
+}

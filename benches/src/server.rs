@@ -1,0 +1,261 @@
+//! The servers that are compared: how each is configured, started, waited for, asked for its version and ended.
+//!
+//! Every sample gets a process of its own on a free loopback port, with default settings except where a default would
+//! lose messages that another server keeps, or would measure a delay instead of a cost.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::link::Link;
+use crate::machine::Usage;
+use crate::tls::Identity;
+
+/// The longest that a server may take until it answers a CONNECT.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Something that forwards messages.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Server {
+    /// The null relay that copies bytes.
+    Copy,
+    /// The null relay that walks messages.
+    Parse,
+    /// The binary of this repository.
+    Viaduct {
+        /// Its worker threads.
+        workers: usize,
+    },
+    /// Debian's, from the path.
+    Mosquitto,
+    /// From crates.io, under `target/bench-peers`.
+    Rumqttd,
+    /// Any other: a command for the shell and the port it will listen on.
+    Peer {
+        /// In the table.
+        name: String,
+        /// On loopback.
+        port: u16,
+        /// What starts it in the foreground.
+        command: String,
+    },
+}
+
+/// Where things are.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// The folder of what is built.
+    pub(crate) target: PathBuf,
+    /// This program, which is also the relay.
+    pub(crate) own: PathBuf,
+    /// For certificates of TLS listeners.
+    pub(crate) identity: Identity,
+}
+
+/// What is wanted of one process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) cores: &'a [usize],
+    pub(crate) tls: bool,
+}
+
+impl Server {
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Copy => "relay (copy)".to_owned(),
+            Self::Parse => "relay (parse)".to_owned(),
+            Self::Viaduct { workers: 1 } => "Viaduct".to_owned(),
+            Self::Viaduct { workers } => format!("Viaduct, {workers} workers"),
+            Self::Mosquitto => "mosquitto".to_owned(),
+            Self::Rumqttd => "rumqttd".to_owned(),
+            Self::Peer { name, .. } => name.clone(),
+        }
+    }
+
+    /// What it says about its version; `None` if it is not here.
+    pub(crate) fn version(&self, places: &Places) -> Option<String> {
+        match self {
+            Self::Copy | Self::Parse => Some(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::Viaduct { .. } => said(Command::new(places.viaduct()).arg("--version"), "viaduct "),
+            Self::Mosquitto => said(Command::new(mosquitto()).arg("-h"), "mosquitto version "),
+            Self::Rumqttd => {
+                let crates = fs::read_to_string(places.target.join("bench-peers/.crates.toml")).ok()?;
+                places.rumqttd().exists().then_some(())?;
+                Some(crates.lines().find_map(|line| line.strip_prefix("\"rumqttd "))?.split(' ').next()?.to_owned())
+            }
+            Self::Peer { command, .. } => Some(format!("`{command}`")),
+        }
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(&self, places: &Places, wish: Wish<'_>) -> io::Result<Running> {
+        let folder = tempfile::Builder::new().prefix("viaduct-bench").tempdir()?;
+        let port = match self {
+            Self::Peer { port, .. } => *port,
+            _ => free_port()?,
+        };
+        let tls_port = if wish.tls { Some(free_port()?) } else { None };
+        let words = self.command(places, folder.path(), port, tls_port)?;
+        let log = fs::File::create(folder.path().join("log"))?;
+        let cores: Vec<String> = wish.cores.iter().map(ToString::to_string).collect();
+        let child = Command::new(&places.own)
+            .arg("launch")
+            .arg(cores.join(","))
+            .args(words)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let running = Running { child, address: at(port), tls_address: tls_port.map(at), folder };
+        running.wait().map(|()| running)
+    }
+
+    fn command(&self, places: &Places, folder: &Path, port: u16, tls: Option<u16>) -> io::Result<Vec<String>> {
+        let path = |path: &Path| path.display().to_string();
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let config = folder.join("config");
+        Ok(match self {
+            Self::Copy => words(&[&path(&places.own), "relay", "copy", &port.to_string()]),
+            Self::Parse => words(&[&path(&places.own), "relay", "parse", &port.to_string()]),
+            Self::Viaduct { workers } => {
+                fs::write(&config, viaduct_config(*workers, port, tls, places))?;
+                words(&[&path(&places.viaduct()), "run", "--config", &path(&config)])
+            }
+            Self::Mosquitto => {
+                fs::write(&config, mosquitto_config(port, tls, places))?;
+                words(&[mosquitto(), "-c", &path(&config)])
+            }
+            Self::Rumqttd => {
+                let file = folder.join("rumqttd.toml");
+                fs::write(&file, rumqttd_config(port))?;
+                words(&[&path(&places.rumqttd()), "--config", &path(&file), "--quiet"])
+            }
+            Self::Peer { command, .. } => words(&["sh", "-c", &format!("exec {command}")]),
+        })
+    }
+
+    /// Whether it has a TLS listener here.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        matches!(self, Self::Viaduct { .. } | Self::Mosquitto)
+    }
+}
+
+impl Places {
+    fn viaduct(&self) -> PathBuf {
+        self.target.join("release/viaduct")
+    }
+
+    fn rumqttd(&self) -> PathBuf {
+        self.target.join("bench-peers/bin/rumqttd")
+    }
+}
+
+fn viaduct_config(workers: usize, port: u16, tls: Option<u16>, places: &Places) -> String {
+    let mut text = format!(
+        "[node]\ndata_dir = \"data\"\nworkers = {workers}\n[log]\nfilter = \"warn\"\n[admin]\nbind = \"off\"\n\
+         [session]\nmax_inflight = 1000\n[[listener]]\nname = \"plain\"\nbind = \"127.0.0.1:{port}\"\n"
+    );
+    if let Some(port) = tls {
+        let Identity { certificate, key, .. } = &places.identity;
+        text.push_str(&format!(
+            "[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:{port}\"\n[listener.tls]\n\
+             cert_file = \"{}\"\nkey_file = \"{}\"\n",
+            certificate.display(),
+            key.display()
+        ));
+    }
+    text
+}
+
+/// Without its limits of messages in flight and queued, which lose what the others keep.
+fn mosquitto_config(port: u16, tls: Option<u16>, places: &Places) -> String {
+    let mut text = format!(
+        "allow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\nlog_dest none\n\
+         listener {port} 127.0.0.1\n"
+    );
+    if let Some(port) = tls {
+        let Identity { certificate, key, .. } = &places.identity;
+        text.push_str(&format!(
+            "listener {port} 127.0.0.1\ncertfile {}\nkeyfile {}\n",
+            certificate.display(),
+            key.display()
+        ));
+    }
+    text
+}
+
+fn rumqttd_config(port: u16) -> String {
+    format!(
+        "id = 0\n[router]\nid = 0\nmax_connections = 20000\nmax_outgoing_packet_count = 200\n\
+         max_segment_size = 104857600\nmax_segment_count = 10\n[v4.1]\nname = \"v4-1\"\n\
+         listen = \"127.0.0.1:{port}\"\nnext_connection_delay_ms = 0\n[v4.1.connections]\n\
+         connection_timeout_ms = 60000\nmax_payload_size = 1048576\nmax_inflight_count = 500\ndynamic_filters = true\n"
+    )
+}
+
+fn mosquitto() -> &'static str {
+    // Debian puts it where only the administrator's path leads.
+    if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" }
+}
+
+fn said(command: &mut Command, before: &str) -> Option<String> {
+    let output = command.output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(text.lines().find_map(|line| line.strip_prefix(before))?.trim().to_owned())
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// A server process; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) tls_address: Option<SocketAddr>,
+    folder: TempDir,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn usage(&self) -> io::Result<Usage> {
+        Usage::of(self.pid())
+    }
+
+    /// The end of what it wrote, to say why something failed.
+    pub(crate) fn last_words(&self) -> String {
+        let text = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let begin = Instant::now();
+        loop {
+            let Err(error) = Link::connect(self.address, "viaduct-bench-probe", None) else { return Ok(()) };
+            if begin.elapsed() > PATIENCE {
+                return Err(io::Error::new(error.kind(), format!("no answer: {error}; {}", self.last_words())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
