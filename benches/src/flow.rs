@@ -27,6 +27,8 @@ const IN_FLIGHT: usize = 100;
 const STALL: Duration = Duration::from_secs(1);
 /// After so long without any delivery or acknowledgement, nothing more is expected of this server.
 const DEAD: Duration = Duration::from_secs(10);
+/// How often a subscriber stops and resumes, so that what else happens on the machine meets both times alike.
+const STOPS: u32 = 5;
 /// Receive buffer of a subscriber that will stop reading.
 const SMALL_BUFFER: usize = 8 * 1024;
 
@@ -52,7 +54,7 @@ pub(crate) struct Flow {
     pub(crate) payload: usize,
     pub(crate) qos: u8,
     pub(crate) regime: Regime,
-    /// Measures twice: with all reading, and after the first subscriber has stopped.
+    /// The first subscriber stops reading and resumes, by turns; nobody waits for it or counts what it loses.
     pub(crate) one_stops: bool,
 }
 
@@ -73,18 +75,34 @@ pub(crate) struct Outcome {
     pub(crate) latency: Option<Histogram>,
 }
 
+/// What a flow brought: one outcome, or with `one_stops` those from before and after by turns.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcomes {
+    /// With all reading.
+    pub(crate) all: Vec<Outcome>,
+    /// While the first subscriber did not read; empty without `one_stops`.
+    pub(crate) others: Vec<Outcome>,
+}
+
 impl Flow {
-    /// Runs against a server. With `one_stops` the first outcome is from before, the second from after.
-    pub(crate) fn run(&self, server: &Running, warm_up: Duration, time: Duration) -> io::Result<Vec<Outcome>> {
+    /// Runs against a server, for `time` with all reading, and with `one_stops` for as long again without the first.
+    pub(crate) fn run(&self, server: &Running, warm_up: Duration, time: Duration) -> io::Result<Outcomes> {
         let mut field = Field::new(*self, server.address)?;
         field.drive(warm_up)?;
         field.drain()?;
-        let mut outcomes = vec![field.measure(server, time)?];
-        if self.one_stops {
-            field.stop_one()?;
+        let mut outcomes = Outcomes { all: Vec::new(), others: Vec::new() };
+        if !self.one_stops {
+            outcomes.all.push(field.measure(server, time)?);
+            return Ok(outcomes);
+        }
+        for _ in 0..STOPS {
+            outcomes.all.push(field.measure(server, time / STOPS)?);
+            field.stop_first()?;
             field.drive(warm_up)?;
             field.drain()?;
-            outcomes.push(field.measure(server, time)?);
+            outcomes.others.push(field.measure(server, time / STOPS)?);
+            field.resume_first()?;
+            field.drain()?;
         }
         Ok(outcomes)
     }
@@ -104,7 +122,8 @@ struct Subscriber {
     link: Link,
     topic: usize,
     tally: Tally,
-    is_reading: bool,
+    /// Waited for, and its losses counted.
+    is_counted: bool,
 }
 
 /// Messages to one topic.
@@ -150,7 +169,12 @@ impl Field {
             let socket = link::dial(address, buffer)?;
             let link = Link::on(socket, &format!("sub-{number}"), Some((&topic_name(topic), flow.qos)))?;
             poll.add(&link, number)?;
-            subscribers.push(Subscriber { link, topic, tally: Tally::new(flow.publishers), is_reading: true });
+            subscribers.push(Subscriber {
+                link,
+                topic,
+                tally: Tally::new(flow.publishers),
+                is_counted: !(flow.one_stops && number == 0),
+            });
         }
         let sample = frame::publish(&topic_name(0), flow.qos, flow.payload);
         let (batch, window) = match flow.regime {
@@ -202,14 +226,14 @@ impl Field {
         let elapsed = self.last_arrival.saturating_duration_since(begin);
         let usage = server.usage()?.since(server_before);
         let disturbed = own_usage.waiting.max(usage.waiting) as f64 / elapsed.as_nanos().max(1) as f64;
-        let reading = || self.subscribers.iter().filter(|subscriber| subscriber.is_reading);
+        let counted = || self.subscribers.iter().filter(|subscriber| subscriber.is_counted);
         Ok(Outcome {
             deliveries: self.arrived() - arrived,
             elapsed,
             usage,
             disturbed,
-            lost: reading().map(|each| each.tally.lost(self.topic(each.topic).sent)).sum(),
-            behind: reading().map(|each| each.tally.behind).sum(),
+            lost: counted().map(|each| each.tally.lost(self.topic(each.topic).sent)).sum(),
+            behind: counted().map(|each| each.tally.behind).sum(),
             latency: matches!(self.flow.regime, Regime::Sparse(_)).then(|| self.latency.clone()),
         })
     }
@@ -392,10 +416,10 @@ impl Field {
         })
     }
 
-    /// How far the slowest reader of each topic is.
+    /// How far the slowest subscriber of each topic is.
     fn look(&mut self) {
         self.topics.iter_mut().for_each(|topic| topic.seen = u64::MAX);
-        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.is_reading) {
+        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.is_counted) {
             if let Some(topic) = self.topics.get_mut(subscriber.topic) {
                 topic.seen = topic.seen.min(subscriber.tally.progress);
             }
@@ -406,11 +430,12 @@ impl Field {
         }
     }
 
-    /// The first subscriber reads no more.
-    fn stop_one(&mut self) -> io::Result<()> {
-        let Some(first) = self.subscribers.first_mut() else { return Ok(()) };
-        first.is_reading = false;
-        self.poll.remove(&first.link)
+    fn stop_first(&self) -> io::Result<()> {
+        self.subscribers.first().map_or(Ok(()), |first| self.poll.remove(&first.link))
+    }
+
+    fn resume_first(&self) -> io::Result<()> {
+        self.subscribers.first().map_or(Ok(()), |first| self.poll.add(&first.link, 0))
     }
 
     fn arrived(&self) -> u64 {

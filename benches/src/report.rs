@@ -38,6 +38,9 @@ others of the same minutes: **compare within a table, not between machines**.
 - A sample is a fresh server process on its own core and a load generator on another, over loopback. Samples are taken
   in turn, server after server, round after round; a figure is the median of the rounds, with the least and the most in
   brackets.
+- Servers have their default settings but for these. Viaduct: one worker, no HTTP, `session.max_inflight = 1000`.
+  mosquitto: `max_inflight_messages 0` and `max_queued_messages 0`, because it would lose messages otherwise, and
+  `set_tcp_nodelay true`. rumqttd: 500 in flight, and no wait between two connections.
 - CPU is what the operating system counts for all threads of the server (`/proc/PID/task/*/schedstat`), divided by the
   messages that subscribers received. It holds on a busy machine far better than messages a second do, which also
   depend on the generator.
@@ -47,7 +50,7 @@ others of the same minutes: **compare within a table, not between machines**.
 - *Dense*: each publisher writes up to 64 KiB of messages at once, with at most 192 KiB under way to one subscriber.
   *Unbatched*: one message is written and the next when it has arrived. *Sparse*: an open loop at a fixed rate; latency
   counts from the time at which a message was due, and no percentile is shown when server or generator waited for a
-  core more than 2 % of the time (`noisy`).
+  core more than 2 % of the time in each of three attempts (`noisy`).
 - Every message carries its place in its publisher's stream. *Lost* ones never came, *doubled* ones came after a later
   one; both are sums over all rounds.
 - Memory is what the server holds alone and unbacked by a file (`Anonymous` in `smaps_rollup`); what the kernel holds
@@ -93,8 +96,8 @@ impl Table {
         let mut text = format!("\n### {}\n\n{}.\n\n{}", scenario.name, scenario.about, aligned(&rows));
         for contestant in &self.contestants {
             if let Some(failure) = &contestant.failure {
-                let missing = contestant.samples.len();
-                text.push_str(&format!("\n{}: {missing} samples succeeded; {failure}\n", contestant.name));
+                let good = contestant.samples.len();
+                text.push_str(&format!("\n{}: {good} samples succeeded; {failure}\n", contestant.name));
             }
         }
         text

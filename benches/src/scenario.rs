@@ -4,11 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use crate::crowd::Crowd;
-use crate::flow::{Flow, Outcome, Regime};
+use crate::flow::{Flow, Outcome, Outcomes, Regime};
 use crate::server::{Places, Running, Server, Wish};
 
 /// Run-queue waiting above which latencies say more about the neighbours than about the server.
 const QUIET: f64 = 0.02;
+/// How often a sample is taken in the hope of quiet.
+const ATTEMPTS: usize = 3;
 
 /// One row of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +116,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         ),
         flow(
             "slow-subscriber",
-            "One to a hundred, dense, QoS 0, 1 KiB; one of the hundred stops reading, the figures are of the others",
+            "One to a hundred, dense, QoS 0, 1 KiB; one of the hundred stops reading by turns, the figures are of the others",
             Flow { one_stops: true, payload: 1024, ..fan_out },
         ),
     ]
@@ -177,7 +179,7 @@ impl Scenario {
         contestants
     }
 
-    /// Starts a server, runs the scenario against it once, ends it.
+    /// One sample; where latency is claimed the least disturbed of up to three.
     pub(crate) fn sample(
         &self,
         server: &Server,
@@ -185,6 +187,21 @@ impl Scenario {
         cores: &[usize],
         effort: Effort,
     ) -> io::Result<Sample> {
+        let mut best = self.attempt(server, places, cores, effort)?;
+        for _ in 1..ATTEMPTS {
+            if !self.has_latency() || best.is_quiet() {
+                break;
+            }
+            let next = self.attempt(server, places, cores, effort)?;
+            if next.disturbed < best.disturbed {
+                best = next;
+            }
+        }
+        Ok(best)
+    }
+
+    /// Starts a server, runs the scenario against it once, ends it.
+    fn attempt(&self, server: &Server, places: &Places, cores: &[usize], effort: Effort) -> io::Result<Sample> {
         let tls = matches!(self.kind, Kind::Memory(Crowd { tls: true, .. }) | Kind::Arrival(Crowd { tls: true, .. }));
         let running = server.start(places, Wish { cores: &server_cores(server, cores), tls })?;
         let sample = match self.kind {
@@ -225,22 +242,24 @@ fn server_cores(server: &Server, cores: &[usize]) -> Vec<usize> {
     }
 }
 
-/// Of the last of the outcomes, which are one, or one before and one after somebody stopped.
-fn of_flow(outcomes: &[Outcome]) -> Sample {
-    let cost = |outcome: &Outcome| outcome.usage.on_core as f64 / 1000.0 / outcome.deliveries.max(1) as f64;
-    let costs: Vec<f64> = outcomes.iter().map(cost).collect();
-    let burden = if let &[before, after] = costs.as_slice() { Some(after / before) } else { None };
-    let Some(last) = outcomes.last() else {
-        return Sample { cost: 0.0, rate: 0.0, lost: 0, behind: 0, disturbed: 0.0, latency: None, burden: None };
+/// Of all outcomes, or of those while one had stopped.
+fn of_flow(outcomes: &Outcomes) -> Sample {
+    let measured = if outcomes.others.is_empty() { &outcomes.all } else { &outcomes.others };
+    let cost = |outcomes: &[Outcome]| {
+        let micros: f64 = outcomes.iter().map(|each| each.usage.on_core as f64 / 1000.0).sum();
+        micros / outcomes.iter().map(|each| each.deliveries).sum::<u64>().max(1) as f64
     };
+    let seconds: f64 = measured.iter().map(|each| each.elapsed.as_secs_f64()).sum();
+    let deliveries: u64 = measured.iter().map(|each| each.deliveries).sum();
+    let latency = measured.iter().find_map(|each| each.latency.as_ref());
     let micros = |nanos: u64| nanos as f64 / 1000.0;
     Sample {
-        cost: cost(last),
-        rate: last.deliveries as f64 / last.elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
-        lost: last.lost,
-        behind: last.behind,
-        disturbed: last.disturbed,
-        latency: last.latency.as_ref().map(|all| (micros(all.percentile(0.5)), micros(all.percentile(0.99)))),
-        burden,
+        cost: cost(measured),
+        rate: deliveries as f64 / seconds.max(f64::MIN_POSITIVE),
+        lost: measured.last().map_or(0, |last| last.lost),
+        behind: measured.last().map_or(0, |last| last.behind),
+        disturbed: measured.iter().map(|each| each.disturbed).fold(0.0, f64::max),
+        latency: latency.map(|all| (micros(all.percentile(0.5)), micros(all.percentile(0.99)))),
+        burden: (!outcomes.others.is_empty()).then(|| cost(&outcomes.others) / cost(&outcomes.all)),
     }
 }

@@ -174,11 +174,12 @@ fn viaduct_config(workers: usize, port: u16, tls: Option<u16>, places: &Places) 
     text
 }
 
-/// Without its limits of messages in flight and queued, which lose what the others keep.
+/// Without its limits of messages in flight and queued, which lose what the others keep. Started by root it stays root,
+/// because another user cannot read the key.
 fn mosquitto_config(port: u16, tls: Option<u16>, places: &Places) -> String {
     let mut text = format!(
         "allow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\nlog_dest none\n\
-         listener {port} 127.0.0.1\n"
+         user root\nlistener {port} 127.0.0.1\n"
     );
     if let Some(port) = tls {
         let Identity { certificate, key, .. } = &places.identity;
