@@ -89,7 +89,7 @@ impl Table {
             columns.extend(["p50 µs", "p99 µs"].map(str::to_owned));
         }
         if scenario.has_burden() {
-            columns.push("cost after ÷ before".to_owned());
+            columns.push("cost ÷ all reading".to_owned());
         }
         let mut rows = vec![columns];
         rows.extend(self.contestants.iter().map(|contestant| self.row(contestant)));

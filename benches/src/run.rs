@@ -41,6 +41,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     print!("{}", report.head());
     for scenario in scenarios {
         let table = in_turn(scenario, &servers, &places, &cores, effort, arguments.rounds);
+        if table.contestants.is_empty() {
+            continue;
+        }
         print!("{}", table.text());
         report.tables.push(table);
     }
