@@ -35,7 +35,10 @@ impl Arguments {
             only: Vec::new(),
             peers: Vec::new(),
             is_written: false,
-            command: format!("cargo xtask bench {}", words.join(" ")).trim_end().to_owned(),
+            command: words.iter().fold("cargo xtask bench".to_owned(), |text, word| {
+                let mark = if word.contains(' ') { "'" } else { "" };
+                text + " " + mark + word + mark
+            }),
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
