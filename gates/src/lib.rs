@@ -1,0 +1,12 @@
+//! What a message may cost at most, counted and never timed, so that the answer is the same on every machine and a busy
+//! one fails nothing.
+//!
+//! In: the engine, the codec and the router as they are. Out: a broker without sockets in the shapes that are measured
+//! ([`Rig`]), and the operations whose instructions are counted ([`OPERATIONS`]). The gates themselves are in `tests/`.
+//! Must never: allocate between the calls into the broker while something is counted, or read a clock.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a gate fails by panicking")]
+
+mod peer;
+mod rig;
+
+pub use rig::{Rig, Shape};
