@@ -6,7 +6,11 @@
 //! Must never: allocate between the calls into the broker while something is counted, or read a clock.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a gate fails by panicking")]
 
+mod baseline;
+mod operations;
 mod peer;
 mod rig;
 
+pub use baseline::{Baseline, TOLERANCE, TOLERANCE_ELSEWHERE, compiler, count_all};
+pub use operations::{OPERATIONS, Operation};
 pub use rig::{Rig, Shape};

@@ -25,6 +25,8 @@ const PAYLOAD: [u8; 16] = [b'x'; 16];
 /// Who talks to whom, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// Sessions are spread over them by ClientID.
+    pub workers: u16,
     /// Each has a topic of its own.
     pub publishers: usize,
     /// They share the topics evenly; more than one of them hear the same topic when there are more of them.
@@ -68,13 +70,13 @@ impl Rig {
         Self { engines, peers: Vec::new(), terms: Arc::default(), now, scripts: Vec::new(), scratch: Vec::new() }
     }
 
-    /// A broker of one worker in this shape.
+    /// A broker in this shape.
     ///
     /// # Panics
     /// The broker does not let its clients in.
     #[must_use]
     pub fn of(shape: &Shape) -> Self {
-        let mut rig = Self::new(1);
+        let mut rig = Self::new(shape.workers);
         for number in 0..shape.subscribers {
             let client = rig.connect(shape.version, &format!("subscriber-{number}"));
             rig.subscribe(client, shape.version, &topic(number % shape.publishers), shape.qos);
@@ -136,7 +138,15 @@ impl Rig {
         });
         let mut bytes = Vec::new();
         subscribe.encode(version, &mut bytes).unwrap();
-        self.hand_in(client, &bytes);
+        self.say(client, &bytes);
+    }
+
+    /// A client says this, and everything that follows comes to its end.
+    ///
+    /// # Panics
+    /// There is no such client.
+    pub fn say(&mut self, client: ConnectionId, bytes: &[u8]) {
+        self.hand_in(client, bytes);
         self.settle();
     }
 

@@ -1,53 +1,83 @@
-//! Heap allocations per message, from the read that brings it to the last acknowledgement.
+//! Heap allocations per message, from the read that brings it to the last acknowledgement; per packet that is decoded; and
+//! per look-up of who hears a topic.
 //!
-//! The numbers are those of today, not goals: whoever changes one says so here. The goal is none per delivery.
+//! The numbers of messages are those of today, not goals: whoever changes one says so here. The goal is none per
+//! delivery. A reallocation counts as one.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::hint::black_box;
+use std::num::NonZeroU16;
+
 use allocation_counter::measure;
-use viaduct_codec::{Frame, Packet, QoS, Version};
+use viaduct_codec::{
+    Ack, FilterRef, Frame, Packet, PacketId, PacketType, Publish, PublishProperties, QoS, ReasonCode, TopicRef,
+    UserProperties, Version,
+};
 use viaduct_gates::{Rig, Shape};
+use viaduct_router::{Matches, Subscription, Subscriptions};
 
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 /// Turns until caches and buffers have their size.
-const WARM_UP: u32 = 64;
+const WARM_UP: u32 = 16;
 /// Turns that are counted.
-const TURNS: u32 = 256;
+const TURNS: u32 = 32;
 
-/// Publishers, subscribers, messages of one publisher in one read; allocations per message at QoS 0, 1 and 2.
-type Row = (usize, usize, u16, [f64; 3]);
+/// Workers, publishers, subscribers, messages of one publisher in one read.
+type Row = ((u16, usize, usize, u16), PerMessage);
+/// At QoS 0, 1 and 2.
+type PerMessage = [f64; 3];
 
-const V311: [Row; 7] = [
-    (1, 0, 1, [0.0, 0.0, 0.0]),
-    (1, 1, 1, [0.0, 0.0, 0.0]),
-    (1, 1, 16, [0.0, 0.0, 0.0]),
-    (1, 100, 1, [0.0, 0.0, 0.0]),
-    (1, 100, 16, [0.0, 0.0, 0.0]),
-    (10, 10, 1, [0.0, 0.0, 0.0]),
-    (10, 10, 16, [0.0, 0.0, 0.0]),
+/// Allocations per message of 3.1.1. Divided by who hears it: 1.0 to 3.0 per delivery when messages come alone, 0.3 to 0.8
+/// when they come together.
+const V311: [Row; 9] = [
+    ((1, 1, 0, 1), [2.0, 3.0, 4.0]),
+    ((1, 1, 1, 1), [3.0, 5.0, 7.0]),
+    ((1, 1, 1, 16), [2.31, 2.75, 3.25]),
+    ((1, 1, 1, 64), [2.11, 2.56, 3.02]),
+    ((1, 1, 100, 1), [102.0, 203.0, 304.0]),
+    ((1, 1, 100, 16), [33.25, 52.25, 77.5]),
+    ((1, 10, 10, 1), [3.0, 5.0, 7.0]),
+    ((1, 10, 10, 16), [2.31, 2.75, 3.25]),
+    ((2, 10, 10, 16), [2.38, 2.81, 3.31]),
 ];
 
-const V5: [Row; 7] = V311;
+/// As [`V311`], for 5.0, which has a larger window.
+const V5: [Row; 9] = [
+    ((1, 1, 0, 1), [2.0, 3.0, 4.0]),
+    ((1, 1, 1, 1), [3.0, 5.0, 7.0]),
+    ((1, 1, 1, 16), [2.31, 2.75, 3.25]),
+    ((1, 1, 1, 64), [2.11, 2.34, 2.63]),
+    ((1, 1, 100, 1), [102.0, 203.0, 304.0]),
+    ((1, 1, 100, 16), [33.25, 52.25, 77.5]),
+    ((1, 10, 10, 1), [3.0, 5.0, 7.0]),
+    ((1, 10, 10, 16), [2.31, 2.75, 3.25]),
+    ((2, 10, 10, 16), [2.38, 2.81, 3.31]),
+];
 
 #[test]
-fn a_message_of_3_1_1_allocates_no_more_than_it_did() {
+fn a_message_of_3_1_1_allocates_what_is_recorded() {
     check(Version::V311, &V311);
 }
 
 #[test]
-fn a_message_of_5_0_allocates_no_more_than_it_did() {
+fn a_message_of_5_0_allocates_what_is_recorded() {
     check(Version::V5, &V5);
 }
 
 fn check(version: Version, recorded: &[Row]) {
     let counted: Vec<Row> = recorded
         .iter()
-        .map(|&(publishers, subscribers, per_turn, _)| {
-            let counts = QOS.map(|qos| per_message(&Shape { publishers, subscribers, version, qos, per_turn }));
-            (publishers, subscribers, per_turn, counts)
+        .map(|&((workers, publishers, subscribers, per_turn), _)| {
+            let shape = |qos| Shape { workers, publishers, subscribers, version, qos, per_turn };
+            ((workers, publishers, subscribers, per_turn), QOS.map(|qos| per_message(&shape(qos))))
         })
         .collect();
     let rows: Vec<String> = counted.iter().map(|row| format!("    {row:?},")).collect();
-    assert_eq!(counted, recorded, "these are the numbers now; if they are meant, record them:\n{}\n", rows.join("\n"));
+    assert!(
+        counted == recorded,
+        "other numbers than are recorded; if that is meant, record them:\n{}",
+        rows.join("\n")
+    );
 }
 
 /// Rounded to hundredths.
@@ -57,7 +87,92 @@ fn per_message(shape: &Shape) -> f64 {
     let before = rig.heard();
     let info = measure(|| rig.run(TURNS));
     let messages = u64::from(TURNS) * u64::from(shape.per_turn) * shape.publishers as u64;
-    let heard = messages * (shape.subscribers as u64).div_ceil(shape.publishers as u64);
+    let heard = messages * shape.subscribers as u64 / shape.publishers as u64;
     assert_eq!(rig.heard() - before, heard, "somebody did not hear everything of {shape:?}");
     (info.count_total as f64 * 100.0 / messages as f64).round() / 100.0
+}
+
+#[test]
+fn who_hears_a_topic_is_looked_up_without_an_allocation() {
+    let one = vec!["site/7/line/3/temperature".to_owned(); 200];
+    let many: Vec<String> = (0..200).map(|number| format!("site/7/line/{number}/temperature")).collect();
+    let [one, many] = [one, many].map(|topics| {
+        let mut rig = Rig::new(1);
+        let client = rig.connect(Version::V311, "publisher");
+        rig.say(client, &published(&topics));
+        measure(|| rig.say(client, &published(&topics))).count_total
+    });
+    assert_eq!(many, one, "200 topics in turn, all of them known, against one topic 200 times");
+}
+
+fn published(topics: &[String]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64 * topics.len());
+    for topic in topics {
+        Packet::Publish(publish(QoS::AtMostOnce, topic)).encode(Version::V311, &mut bytes).unwrap();
+    }
+    bytes
+}
+
+#[test]
+fn a_match_allocates_only_what_it_keeps() {
+    let mut all = Subscriptions::new();
+    let filters = ["site/7/line/3/temperature", "site/+/line/3/temperature", "site/7/#", "#", "+/+/+/+/+"];
+    for (key, filter) in filters.iter().enumerate() {
+        all.subscribe(FilterRef::new(filter).unwrap(), key, Subscription::default());
+    }
+    let topic = TopicRef::new(filters[0]).unwrap();
+    let mut scratch = Matches::default();
+    all.matches(topic, &mut scratch);
+    drop(black_box(scratch.freeze()));
+    assert_eq!(measure(|| all.matches(topic, &mut scratch)).count_total, 0, "into a scratch that was used before");
+    let mut found = None;
+    let info = measure(|| found = Some(scratch.freeze()));
+    assert_eq!(found.unwrap().routes().len(), filters.len());
+    assert_eq!(info.count_current, 1, "the routes");
+}
+
+#[test]
+fn a_packet_is_decoded_without_an_allocation() {
+    let mut pairs = Vec::new();
+    UserProperties::push(&mut pairs, "unit", "celsius");
+    let id = PacketId::new(10).unwrap();
+    let ack = Ack::new(id, ReasonCode::SUCCESS);
+    let mut packets = vec![Packet::Pingreq, Packet::Puback(ack), Packet::Pubrec(ack), Packet::Pubrel(ack)];
+    packets.push(Packet::Pubcomp(ack));
+    packets.extend(QOS.map(|qos| Packet::Publish(publish(qos, "site/7/line/3/temperature"))));
+    let mut full = publish(QoS::AtLeastOnce, "site/7/line/3/temperature");
+    full.properties = PublishProperties {
+        payload_format: Some(true),
+        message_expiry: Some(60),
+        topic_alias: NonZeroU16::new(3),
+        response_topic: Some(TopicRef::new("answers/7").unwrap()),
+        correlation_data: Some(b"17"),
+        content_type: Some("text/plain"),
+        user_properties: UserProperties::from_encoded(&pairs),
+        ..PublishProperties::default()
+    };
+    packets.push(Packet::Publish(full));
+    for version in [Version::V31, Version::V311, Version::V5] {
+        for packet in &packets {
+            let mut bytes = Vec::new();
+            packet.encode(version, &mut bytes).unwrap();
+            let info = measure(|| {
+                let frame = Frame::split(black_box(&bytes), u32::MAX).unwrap().unwrap();
+                assert_ne!(black_box(Packet::decode(frame, version).unwrap()).kind(), PacketType::Connect);
+            });
+            assert_eq!(info.count_total, 0, "{version:?} {packet:?}");
+        }
+    }
+}
+
+fn publish(qos: QoS, topic: &str) -> Publish<'_> {
+    Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic: Some(TopicRef::new(topic).unwrap()),
+        packet_id: if qos == QoS::AtMostOnce { None } else { PacketId::new(10) },
+        properties: PublishProperties::default(),
+        payload: &[b'x'; 16],
+    }
 }
