@@ -1,8 +1,7 @@
 //! Instructions per operation, as they are and as they were recorded.
 //!
-//! In: the program that performs an operation, compiled as it ships. Out: how many instructions each took. Cachegrind counts
-//! them, without a simulated cache; each operation runs once and twice as often, and the difference is what is
-//! taken, so that neither the preparation nor the start of the process counts.
+//! In: the program that performs an operation, compiled as it ships. Out: how many instructions each took. Callgrind counts
+//! them, inside the one function that does what was prepared.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,9 @@ use crate::{OPERATIONS, Operation};
 pub const TOLERANCE: f64 = 0.02;
 /// As [`TOLERANCE`], when another compiler made the program than the one that is recorded.
 pub const TOLERANCE_ELSEWHERE: f64 = 0.15;
+
+/// The function whose instructions are counted, with all that it calls.
+const COUNTED: &str = "--toggle-collect=*operations*counted*";
 
 /// What was recorded.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,7 +87,7 @@ pub fn compiler() -> String {
 /// Counts all operations of `program`, which is this package's own, two at a time.
 ///
 /// # Panics
-/// Cachegrind does not run, or the program fails.
+/// Callgrind does not run, or the program fails.
 #[must_use]
 pub fn count_all(program: &Path) -> BTreeMap<String, f64> {
     let (first, second) = OPERATIONS.split_at(OPERATIONS.len() / 2);
@@ -101,22 +103,17 @@ pub fn count_all(program: &Path) -> BTreeMap<String, f64> {
 }
 
 fn count(program: &Path, operation: &Operation) -> f64 {
-    let once = instructions(program, operation.name, operation.times);
-    let twice = instructions(program, operation.name, 2 * operation.times);
-    (twice - once) as f64 / f64::from(operation.times)
-}
-
-/// Instructions of a whole process.
-fn instructions(program: &Path, name: &str, times: u32) -> u64 {
     let output = Command::new("valgrind")
-        .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", COUNTED])
         .arg(program)
-        .args(["perform", name, &times.to_string()])
+        .args(["perform", operation.name])
         .stdin(Stdio::null())
         .output()
         .expect("valgrind runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    let refs = said.lines().find_map(|line| line.split_once("I   refs:").or_else(|| line.split_once("I refs:")));
-    let count = refs.and_then(|(_, count)| count.replace(',', "").trim().parse().ok());
-    count.filter(|_| output.status.success()).unwrap_or_else(|| panic!("{name}: {}\n{said}", output.status))
+    let count = said.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<u64>().ok());
+    match count.filter(|count| *count > 0 && output.status.success()) {
+        Some(count) => count as f64 / f64::from(operation.times * operation.units),
+        None => panic!("{}: {}\n{said}", operation.name, output.status),
+    }
 }

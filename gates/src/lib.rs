@@ -14,3 +14,10 @@ mod rig;
 pub use baseline::{Baseline, TOLERANCE, TOLERANCE_ELSEWHERE, compiler, count_all};
 pub use operations::{OPERATIONS, Operation};
 pub use rig::{Rig, Shape};
+
+/// Where a program that counts is, if it is installed.
+#[must_use]
+pub fn tool(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
+}

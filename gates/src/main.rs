@@ -1,5 +1,5 @@
 //! Counts instructions: `record` writes the baseline anew, `show` prints the counts beside it, and `perform` does one
-//! operation so that Cachegrind can look on.
+//! operation so that Callgrind can look on.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ const HELP: &str = "cargo run --release --package viaduct-gates -- <command>
 
   show                  counts the instructions of every operation and prints them beside the recorded ones
   record                the same, and records them in gates/instructions.txt
-  perform NAME TIMES    performs one operation
+  perform NAME          performs one operation, for Callgrind to look on
 ";
 
 fn main() -> ExitCode {
@@ -20,10 +20,10 @@ fn main() -> ExitCode {
             let _ = show();
         }
         ["record"] => show().write(),
-        ["perform", name, times] => {
-            let (Some(operation), Ok(times)) = (Operation::named(name), times.parse()) else { return help() };
-            operation.run(times);
-        }
+        ["perform", name] => match Operation::named(name) {
+            Some(operation) => operation.run(),
+            None => return help(),
+        },
         _ => return help(),
     }
     ExitCode::SUCCESS

@@ -1,7 +1,7 @@
 //! The operations whose instructions are counted.
 //!
-//! In: how often. Out: nothing; what matters is what it took. Each is prepared first, so that the difference between many
-//! and twice as many is the operation alone.
+//! In: how often. Out: nothing; what matters is what it took. Each is prepared first and then done inside [`counted`], and
+//! whoever counts looks at that function alone.
 
 use std::hint::black_box;
 
@@ -16,15 +16,47 @@ use crate::{Rig, Shape};
 const TOPIC: &str = "site/7/line/3/temperature";
 /// Messages that one publisher sends in one read, where they come together: no more than the window of 3.1.1.
 const TOGETHER: u16 = 16;
+/// Tries that matches are counted in.
+const TRIES: usize = 7;
 
 /// Something that is done for each message.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
     /// As the baseline names it.
     pub name: &'static str,
-    /// How often it is done at least, so that what is left of the preparation does not show.
+    /// How often it is done, so that what happens now and then is spread.
     pub times: u32,
-    act: fn(u32),
+    /// Deliveries, or whatever else is counted, each time.
+    pub units: u32,
+    /// Gives back what is to be done, once all is ready for it.
+    prepare: fn() -> Box<dyn FnMut()>,
+}
+
+/// All of them. What is counted of a delivery is everything from the read that brings the message on, divided by those
+/// who hear it.
+pub const OPERATIONS: [Operation; 13] = [
+    single("decode publish 3.1.1 qos 0", 10_000, || decode(Version::V311, false)),
+    single("decode publish 5.0 qos 1 all properties", 10_000, || decode(Version::V5, true)),
+    single("encode publish 3.1.1 qos 0", 10_000, || encode(Version::V311, false)),
+    single("encode publish 5.0 qos 1 all properties", 10_000, || encode(Version::V5, true)),
+    single("match among 10,000 filters", 10_000, matching),
+    single("nobody hears, alone", 3_000, || deliver(1, 0, QoS::AtMostOnce, 1)),
+    single("deliver 1 to 1 qos 0, alone", 3_000, || deliver(1, 1, QoS::AtMostOnce, 1)),
+    single("deliver 1 to 1 qos 1, alone", 2_000, || deliver(1, 1, QoS::AtLeastOnce, 1)),
+    together("deliver 1 to 1 qos 0, together", 1, 300, || deliver(1, 1, QoS::AtMostOnce, TOGETHER)),
+    together("deliver 1 to 100 qos 0, together", 100, 20, || deliver(1, 100, QoS::AtMostOnce, TOGETHER)),
+    together("deliver 10 to 10 qos 0, together", 10, 50, || deliver(10, 10, QoS::AtMostOnce, TOGETHER)),
+    together("deliver 10 to 10 qos 1, together", 10, 30, || deliver(10, 10, QoS::AtLeastOnce, TOGETHER)),
+    together("deliver 10 to 10 qos 2, together", 10, 20, || deliver(10, 10, QoS::ExactlyOnce, TOGETHER)),
+];
+
+const fn single(name: &'static str, times: u32, prepare: fn() -> Box<dyn FnMut()>) -> Operation {
+    Operation { name, times, units: 1, prepare }
+}
+
+/// [`TOGETHER`] messages of each publisher in one read.
+const fn together(name: &'static str, subscribers: u32, times: u32, prepare: fn() -> Box<dyn FnMut()>) -> Operation {
+    Operation { name, times, units: subscribers * TOGETHER as u32, prepare }
 }
 
 impl Operation {
@@ -34,87 +66,47 @@ impl Operation {
         OPERATIONS.iter().find(|operation| operation.name == name)
     }
 
-    /// Does it this often.
-    pub fn run(&self, times: u32) {
-        (self.act)(times);
+    /// Prepares it and does it [`Operation::times`].
+    pub fn run(&self) {
+        let mut act = (self.prepare)();
+        // Whatever is done for the first time only.
+        act();
+        counted(&mut *act, self.times);
     }
 }
 
-/// All of them. Those that end in `together` are counted per turn of [`TOGETHER`] messages of each publisher.
-pub const OPERATIONS: [Operation; 13] = [
-    Operation { name: "decode publish 3.1.1 qos 0", times: 10_000, act: |times| decode(Version::V311, false, times) },
-    Operation {
-        name: "decode publish 5.0 qos 1 all properties",
-        times: 10_000,
-        act: |times| decode(Version::V5, true, times),
-    },
-    Operation { name: "encode publish 3.1.1 qos 0", times: 10_000, act: |times| encode(Version::V311, false, times) },
-    Operation {
-        name: "encode publish 5.0 qos 1 all properties",
-        times: 10_000,
-        act: |times| encode(Version::V5, true, times),
-    },
-    Operation { name: "match among 10,000 filters", times: 5_000, act: matching },
-    Operation { name: "nobody hears, alone", times: 3_000, act: |times| deliver(1, 0, QoS::AtMostOnce, 1, times) },
-    Operation {
-        name: "deliver 1 to 1 qos 0, alone",
-        times: 3_000,
-        act: |times| deliver(1, 1, QoS::AtMostOnce, 1, times),
-    },
-    Operation {
-        name: "deliver 1 to 1 qos 0, together",
-        times: 300,
-        act: |times| deliver(1, 1, QoS::AtMostOnce, TOGETHER, times),
-    },
-    Operation {
-        name: "deliver 1 to 100 qos 0, together",
-        times: 20,
-        act: |times| deliver(1, 100, QoS::AtMostOnce, TOGETHER, times),
-    },
-    Operation {
-        name: "deliver 10 to 10 qos 0, together",
-        times: 50,
-        act: |times| deliver(10, 10, QoS::AtMostOnce, TOGETHER, times),
-    },
-    Operation {
-        name: "deliver 1 to 1 qos 1, alone",
-        times: 2_000,
-        act: |times| deliver(1, 1, QoS::AtLeastOnce, 1, times),
-    },
-    Operation {
-        name: "deliver 10 to 10 qos 1, together",
-        times: 30,
-        act: |times| deliver(10, 10, QoS::AtLeastOnce, TOGETHER, times),
-    },
-    Operation {
-        name: "deliver 10 to 10 qos 2, together",
-        times: 20,
-        act: |times| deliver(10, 10, QoS::ExactlyOnce, TOGETHER, times),
-    },
-];
-
-fn decode(version: Version, full: bool, times: u32) {
-    let mut bytes = Vec::new();
-    with_publish(full, |packet| packet.encode(version, &mut bytes).unwrap());
+/// The part of the program that is counted, by this name.
+#[inline(never)]
+fn counted(act: &mut dyn FnMut(), times: u32) {
     for _ in 0..times {
+        act();
+    }
+}
+
+fn decode(version: Version, full: bool) -> Box<dyn FnMut()> {
+    let bytes = encoded(version, full);
+    Box::new(move || {
         let frame = Frame::split(black_box(&bytes), 1 << 20).ok().flatten();
         black_box(frame.and_then(|frame| Packet::decode(frame, version).ok()));
-    }
+    })
 }
 
-fn encode(version: Version, full: bool, times: u32) {
+fn encode(version: Version, full: bool) -> Box<dyn FnMut()> {
     let mut out = Vec::with_capacity(1 << 10);
-    with_publish(full, |packet| {
-        for _ in 0..times {
-            out.clear();
-            black_box(packet).encode(version, black_box(&mut out)).unwrap();
-        }
-    });
+    let packet = publish(full);
+    Box::new(move || {
+        out.clear();
+        black_box(&packet).encode(version, black_box(&mut out)).unwrap();
+    })
 }
 
-fn with_publish(full: bool, act: impl FnOnce(&Packet<'_>)) {
-    let mut pairs = Vec::new();
-    UserProperties::push(&mut pairs, "unit", "celsius");
+fn encoded(version: Version, full: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    publish(full).encode(version, &mut bytes).unwrap();
+    bytes
+}
+
+fn publish(full: bool) -> Packet<'static> {
     let mut properties = PublishProperties::default();
     if full {
         properties.payload_format = Some(true);
@@ -122,9 +114,9 @@ fn with_publish(full: bool, act: impl FnOnce(&Packet<'_>)) {
         properties.response_topic = Some(TopicRef::new("answers/7").unwrap());
         properties.correlation_data = Some(b"17");
         properties.content_type = Some("text/plain");
-        properties.user_properties = UserProperties::from_encoded(&pairs);
+        properties.user_properties = UserProperties::from_encoded(b"\x26\0\x04unit\0\x07celsius");
     }
-    act(&Packet::Publish(Publish {
+    Packet::Publish(Publish {
         dup: false,
         qos: if full { QoS::AtLeastOnce } else { QoS::AtMostOnce },
         retain: false,
@@ -132,30 +124,40 @@ fn with_publish(full: bool, act: impl FnOnce(&Packet<'_>)) {
         packet_id: PacketId::new(10).filter(|_| full),
         properties,
         payload: &[b'x'; 16],
-    }));
+    })
 }
 
-/// A walk of the trie and its result, nothing remembered; of ten filters nine are literal.
-fn matching(times: u32) {
+/// A walk of the trie and its result, nothing remembered; of ten filters nine are literal. Among several tries of many
+/// topics each: where a hash table has its collisions is another matter in every process.
+fn matching() -> Box<dyn FnMut()> {
+    let tries: Vec<Subscriptions<u32>> = (0..TRIES).map(|_| ten_thousand_filters()).collect();
+    let topic = |number: u32| format!("site/{}/line/{}/temperature", number % 100, number / 100);
+    let topics: Vec<String> = (0..2_000).map(topic).collect();
+    let mut scratch = Matches::default();
+    let mut time = 0;
+    Box::new(move || {
+        let (all, topic) = (&tries[time % tries.len()], &topics[time % topics.len()]);
+        time += 1;
+        all.matches(TopicRef::new(black_box(topic)).unwrap(), &mut scratch);
+        black_box(scratch.freeze());
+    })
+}
+
+fn ten_thousand_filters() -> Subscriptions<u32> {
     let mut all = Subscriptions::new();
     for key in 0..10_000_u32 {
         let (site, line) = (key / 100, key % 100);
-        let filter = match key % 100 {
+        let filter = match line {
             0..90 => format!("site/{site}/line/{line}/temperature"),
-            90..99 => format!("site/{site}/+/{line}/temperature"),
+            90..99 => format!("site/{site}/+/{}/temperature", line - 90),
             _ => format!("site/{site}/#"),
         };
         all.subscribe(FilterRef::new(&filter).unwrap(), key, Subscription::default());
     }
-    let topics: Vec<String> = (0..100).map(|site| format!("site/{site}/line/{}/temperature", site % 90)).collect();
-    let mut scratch = Matches::default();
-    for topic in (0..times).map(|time| &topics[time as usize % topics.len()]) {
-        all.matches(TopicRef::new(black_box(topic)).unwrap(), &mut scratch);
-        black_box(scratch.freeze());
-    }
+    all
 }
 
-fn deliver(publishers: usize, subscribers: usize, qos: QoS, per_turn: u16, times: u32) {
+fn deliver(publishers: usize, subscribers: usize, qos: QoS, per_turn: u16) -> Box<dyn FnMut()> {
     let mut rig = Rig::of(&Shape { workers: 1, publishers, subscribers, version: Version::V311, qos, per_turn });
-    rig.run(times);
+    Box::new(move || rig.run(1))
 }

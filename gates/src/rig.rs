@@ -85,6 +85,10 @@ impl Rig {
             let client = rig.connect(shape.version, &format!("publisher-{number}"));
             rig.scripts.push((client, script(shape, &topic(number))));
         }
+        if shape.qos == QoS::AtMostOnce {
+            let size = rig.scripts[0].1.len() / usize::from(shape.per_turn);
+            rig.peers.iter_mut().for_each(|peer| peer.size = size);
+        }
         rig
     }
 
