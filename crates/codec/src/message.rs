@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Publish, PublishProperties, QoS, Time, TopicName, TopicRef, UserProperties, WillProperties};
+use crate::writer::Out;
+use crate::{
+    PacketId, PacketType, Publish, PublishProperties, QoS, Time, TopicName, TopicRef, UserProperties, VarInt, Version,
+    WillProperties,
+};
 
 /// An application message. Shared as `Arc<Message>` by all who are owed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +57,17 @@ impl Message {
             retain: publish.retain,
             received: now,
             expires: properties.message_expiry.map(|seconds| now.after_secs(seconds)),
-            properties: MessageProperties::boxed(
-                properties.payload_format,
-                properties.response_topic,
-                properties.correlation_data,
-                properties.content_type,
-                properties.user_properties,
-            ),
+            properties: if properties.is_bare() {
+                None
+            } else {
+                MessageProperties::boxed(
+                    properties.payload_format,
+                    properties.response_topic,
+                    properties.correlation_data,
+                    properties.content_type,
+                    properties.user_properties,
+                )
+            },
         }
     }
 
@@ -118,6 +126,47 @@ impl Message {
             properties,
             payload: &self.payload,
         }
+    }
+
+    /// Appends the PUBLISH that [`Message::to_publish`] makes of a message without properties and expiry, to be sent for
+    /// the first time with `qos` and `retain`; `packet_id` goes with QoS 1 and 2. `None`, and nothing is appended, when
+    /// the message has such or is too long for one packet; otherwise the bytes that were appended.
+    #[inline]
+    pub fn encode_plain(
+        &self,
+        version: Version,
+        qos: QoS,
+        retain: bool,
+        packet_id: Option<PacketId>,
+        largest: u32,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        if self.properties.is_some() || self.expires.is_some() {
+            return None;
+        }
+        let topic = self.topic.as_str().as_bytes();
+        let topic_length = u16::try_from(topic.len()).ok()?.to_be_bytes();
+        let id = if qos == QoS::AtMostOnce { None } else { Some(packet_id?.get().to_be_bytes()) };
+        let remaining =
+            2 + topic.len() + 2 * usize::from(id.is_some()) + usize::from(version.is_v5()) + self.payload.len();
+        let remaining = VarInt::new(u32::try_from(remaining).ok()?)?;
+        let size = 1 + remaining.size() + remaining.get() as usize;
+        if size > largest as usize {
+            return None;
+        }
+        out.reserve(size);
+        out.u8((PacketType::Publish as u8) << 4 | qos.bits() << 1 | u8::from(retain));
+        out.var_int(remaining);
+        out.extend_from_slice(&topic_length);
+        out.extend_from_slice(topic);
+        if let Some(id) = id {
+            out.extend_from_slice(&id);
+        }
+        if version.is_v5() {
+            out.push(0);
+        }
+        out.extend_from_slice(&self.payload);
+        Some(size)
     }
 
     /// Bytes that it holds in memory, near enough for a byte-counted limit.

@@ -124,6 +124,16 @@ impl<'a> Publish<'a> {
 }
 
 impl<'a> PublishProperties<'a> {
+    /// Whether there is none that a message carries along; topic alias and Subscription Identifiers belong to one
+    /// delivery.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.payload_format.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.content_type.is_none()
+            && self.user_properties.is_empty()
+    }
+
     fn read(reader: &mut Reader<'a>) -> Result<Self, Problem> {
         let mut own = Self::default();
         let mut section = Section::open(Place::PUBLISH, reader)?;

@@ -9,6 +9,7 @@ use viaduct_codec::{ReasonCode, Time};
 use viaduct_session::Output;
 
 use crate::key::ConnectionId;
+use crate::limits::{SPARE_OUTPUT_BYTES, SPARE_OUTPUTS};
 use crate::reauth::Reauthentication;
 
 /// Why the engine ends a connection.
@@ -78,6 +79,8 @@ pub(crate) struct Connections {
     slots: Slab<Connection>,
     by_id: HashMap<ConnectionId, usize>,
     dirty: Vec<usize>,
+    /// Memory of outputs that were written, for the next that are: a turn neither allocates nor grows what it sends.
+    buffers: Vec<Vec<u8>>,
 }
 
 impl Connections {
@@ -122,6 +125,30 @@ impl Connections {
         let connection = self.slots.try_remove(index)?;
         self.by_id.remove(&connection.id);
         Some(connection)
+    }
+
+    /// The connection, with memory for what is to be sent.
+    pub(crate) fn writable(&mut self, index: usize) -> Option<&mut Connection> {
+        let connection = self.slots.get_mut(index)?;
+        if !connection.output.has_buffer()
+            && let Some(buffer) = self.buffers.pop()
+        {
+            connection.output.lend(buffer);
+        }
+        Some(connection)
+    }
+
+    /// After [`Connections::writable`]: marks the connection if it has something to write, else takes the memory back.
+    pub(crate) fn settle(&mut self, index: usize) {
+        let Some(connection) = self.slots.get_mut(index) else { return };
+        if !connection.output.is_empty() {
+            self.mark(index);
+        } else if let Some(buffer) = connection.output.reclaim()
+            && self.buffers.len() < SPARE_OUTPUTS
+            && buffer.capacity() <= SPARE_OUTPUT_BYTES
+        {
+            self.buffers.push(buffer);
+        }
     }
 
     /// Notes that the connection has something to write or is to end.

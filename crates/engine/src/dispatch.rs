@@ -28,6 +28,17 @@ impl Engine {
     /// Hands `message` to everybody who hears it (MQTT-4.5.0-1, MQTT-4.5.0-1 of 3.1.1); whether anybody does.
     pub(crate) fn dispatch(&mut self, now: Time, message: &Arc<Message>, publisher: Option<SessionKey>) -> bool {
         let routes = self.cache.look_up(&self.shared.routes, &message.topic);
+        self.dispatch_to(now, message, &routes, publisher)
+    }
+
+    /// Hands `message` to everybody in `routes`, who hear its topic; whether anybody does.
+    pub(crate) fn dispatch_to(
+        &mut self,
+        now: Time,
+        message: &Arc<Message>,
+        routes: &Arc<RouteSet<SessionKey>>,
+        publisher: Option<SessionKey>,
+    ) -> bool {
         let mut heard = false;
         let mut told = None;
         for route in routes.routes() {
@@ -35,11 +46,11 @@ impl Engine {
             let worker = route.key.worker;
             if worker != self.worker.0 && told != Some(worker) {
                 told = Some(worker);
-                let (message, routes) = (Arc::clone(message), Arc::clone(&routes));
+                let (message, routes) = (Arc::clone(message), Arc::clone(routes));
                 self.outbox.push(worker, Item::Routed { message, routes, publisher });
             }
         }
-        self.deliver_here(now, message, &routes, publisher);
+        self.deliver_here(now, message, routes, publisher);
         for group in routes.shared() {
             heard |= self.dispatch_shared(now, message, group, None, 0);
         }
@@ -167,12 +178,10 @@ impl Engine {
         let slot = self.sessions.get_mut(index)?;
         let (messages, bytes) = slot.session.queued();
         let inflight = slot.session.inflight();
-        let result = match slot.connection.and_then(|c| Some((c, self.connections.get_mut(c)?))) {
+        let result = match slot.connection.and_then(|c| Some((c, self.connections.writable(c)?))) {
             Some((c, connection)) => {
                 let result = f(&mut slot.session, &mut connection.output);
-                if !connection.output.is_empty() {
-                    self.connections.mark(c);
-                }
+                self.connections.settle(c);
                 result
             }
             None => f(&mut slot.session, &mut self.nowhere),

@@ -172,14 +172,17 @@ impl Engine {
         let Some(version) = slot.session.version() else { return false };
         let run = forms.run;
         let largest = if run.is_as_in(version) { run.largest } else { run.largest_converted() };
-        let Some((c, connection)) = slot.connection.and_then(|c| Some((c, self.connections.get_mut(c)?))) else {
+        let Some((c, connection)) = slot.connection.and_then(|c| Some((c, self.connections.writable(c)?))) else {
             return false;
         };
-        if !slot.session.takes_bytes(largest, &connection.output) {
+        let takes = slot.session.takes_bytes(largest, &connection.output);
+        if takes {
+            connection.output.buffer().extend_from_slice(forms.layout(version));
+        }
+        self.connections.settle(c);
+        if !takes {
             return false;
         }
-        connection.output.buffer().extend_from_slice(forms.layout(version));
-        self.connections.mark(c);
         if let Some(sent) = self.stats.messages_sent.first() {
             sent.add(u64::from(run.count));
         }

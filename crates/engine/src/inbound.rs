@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{Frame, Message, Packet, QoS, ReasonCode, Time, TopicRef, Version};
+use viaduct_codec::{Frame, Message, Packet, PlainAck, QoS, ReasonCode, Time, TopicRef, Version};
+use viaduct_router::RouteSet;
 use viaduct_session::Incoming;
 use viaduct_session::Violation;
 use viaduct_session::server::{Ending, Event};
@@ -13,7 +14,7 @@ use crate::acks::Ack;
 use crate::authorize::Who;
 use crate::connections::CloseReason;
 use crate::dispatch::levels;
-use crate::key::ConnectionId;
+use crate::key::{ConnectionId, SessionKey};
 use crate::limits::{LOG_WINDOW, LOGGED_TOPIC, TURN_BYTES, TURN_PACKETS};
 use crate::stats::Dropped;
 
@@ -61,6 +62,13 @@ impl Engine {
                 packets += u64::from(count);
                 continue;
             }
+            if PlainAck::first(rest).is_some() {
+                let end = rest.len().min(TURN_BYTES - progress.consumed);
+                let count = self.handle_acks(now, session, rest.get(..end.max(PlainAck::SIZE)).unwrap_or(rest));
+                progress.consumed += count * PlainAck::SIZE;
+                packets += count as u64;
+                continue;
+            }
             let version = self.sessions.get(session).and_then(|slot| slot.session.version()).unwrap_or(Version::V311);
             match Frame::split(rest, max_packet_size) {
                 Ok(None) => break,
@@ -86,6 +94,16 @@ impl Engine {
         progress.pause_until = self.message_rate(now, connection);
         self.release_acks(now);
         progress
+    }
+
+    /// A run of plain acknowledgements; how many.
+    fn handle_acks(&mut self, now: Time, index: usize, bytes: &[u8]) -> usize {
+        let handled = self.with_session(index, |session, output| session.handle_acks(now, bytes, output));
+        let (count, result) = handled.unwrap_or((1, Ok(())));
+        if let Err(violation) = result {
+            self.violate(now, index, &violation);
+        }
+        count.max(1)
     }
 
     fn handle_packet(&mut self, now: Time, connection: usize, index: usize, packet: Packet<'_>) {
@@ -169,7 +187,7 @@ impl Engine {
             self.note_denied(now, index, "publish to", incoming.topic().as_str());
             return Taken::Ack(ReasonCode::NOT_AUTHORIZED, Accepted::Safe);
         }
-        let Some(message) = self.message(now, index, incoming) else {
+        let Some((message, routes)) = self.message(now, index, incoming) else {
             return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID, Accepted::Safe);
         };
         let message = Arc::new(message);
@@ -178,7 +196,7 @@ impl Engine {
             Err(error) => return self.not_taken(index, &error),
         };
         self.retain(&message);
-        let heard = self.dispatch(now, &message, Some(key));
+        let heard = self.dispatch_to(now, &message, &routes, Some(key));
         let reason = if heard { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
         Taken::Ack(reason, accepted)
     }
@@ -202,8 +220,14 @@ impl Engine {
         }
     }
 
-    /// The message of a PUBLISH with the topics that the rest of the broker knows; `None` when one is too long.
-    fn message(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) -> Option<Message> {
+    /// The message of a PUBLISH with the topics that the rest of the broker knows, and who hears it; `None` when a topic is
+    /// too long.
+    fn message(
+        &mut self,
+        now: Time,
+        index: usize,
+        incoming: &Incoming<'_>,
+    ) -> Option<(Message, Arc<RouteSet<SessionKey>>)> {
         let slot = self.sessions.get(index)?;
         let topic = incoming.topic();
         if slot.mountpoint.is_some() {
@@ -214,10 +238,11 @@ impl Engine {
             {
                 properties.response_topic = Some(slot.mounted(response.by_ref())?);
             }
-            return Some(message);
+            let routes = self.cache.look_up(&self.shared.routes, &message.topic);
+            return Some((message, routes));
         }
-        let topic = self.cache.name(topic).unwrap_or_else(|| topic.to_owned());
-        Some(Message::from_publish(&incoming.publish, topic, now))
+        let (topic, routes) = self.cache.find(&self.shared.routes, topic);
+        Some((Message::from_publish(&incoming.publish, topic, now), routes))
     }
 
     /// Counts what a client may not do, and says so once a minute and session: 3.x has no way to tell the client itself.

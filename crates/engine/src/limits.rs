@@ -66,3 +66,8 @@ pub(crate) const SHARED_HOPS: u8 = 8;
 
 const _: () = assert!(SEGMENTS.is_power_of_two(), "a segment is chosen by masking a hash");
 const _: () = assert!(REPLAY_CHUNK < REPLAY_QUEUE * 2, "a chunk must not overflow what the pause allows for");
+
+/// Written outputs whose memory a worker keeps for the next, so that a turn of a busy broker allocates nothing for them.
+pub(crate) const SPARE_OUTPUTS: usize = 128;
+/// Bytes of such an output, at most: all of them together are 8 MiB.
+pub(crate) const SPARE_OUTPUT_BYTES: usize = 64 * 1024;

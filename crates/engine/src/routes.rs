@@ -133,6 +133,7 @@ pub(crate) struct RouteCache {
 
 #[derive(Debug)]
 struct Cached {
+    name: TopicName,
     segment: usize,
     stamp: Stamp,
     routes: Arc<RouteSet<SessionKey>>,
@@ -145,33 +146,27 @@ impl RouteCache {
 
     /// Who hears `topic` now.
     pub(crate) fn look_up(&mut self, routes: &Routes, topic: &TopicName) -> Arc<RouteSet<SessionKey>> {
-        match self.cached(routes, topic.as_str()) {
-            Some(found) => found,
-            None => self.resolve(routes, topic.clone()),
-        }
+        self.find(routes, topic.by_ref()).1
     }
 
     /// The same for a topic that is not owned yet, with its own text.
     pub(crate) fn find(&mut self, routes: &Routes, topic: TopicRef<'_>) -> (TopicName, Arc<RouteSet<SessionKey>>) {
-        if let Some(found) = self.cached(routes, topic.as_str())
-            && let Some(name) = self.name(topic)
-        {
-            return (name, found);
+        if let Some(found) = self.cached(routes, topic) {
+            return found;
         }
         let name = topic.to_owned();
         let found = self.resolve(routes, name.clone());
         (name, found)
     }
 
-    fn cached(&mut self, routes: &Routes, topic: &str) -> Option<Arc<RouteSet<SessionKey>>> {
-        let cached = self.entries.get_mut(topic)?;
+    fn cached(&mut self, routes: &Routes, topic: TopicRef<'_>) -> Option<(TopicName, Arc<RouteSet<SessionKey>>)> {
+        let cached = self.entries.get_mut(topic.as_str())?;
         let stamp = routes.stamp(cached.segment);
         if stamp != cached.stamp {
-            let topic = TopicRef::new(topic).ok()?;
             cached.routes = Arc::new(routes.resolve(topic, cached.segment, &mut self.scratch));
             cached.stamp = stamp;
         }
-        Some(Arc::clone(&cached.routes))
+        Some((cached.name.clone(), Arc::clone(&cached.routes)))
     }
 
     fn resolve(&mut self, routes: &Routes, topic: TopicName) -> Arc<RouteSet<SessionKey>> {
@@ -180,7 +175,7 @@ impl RouteCache {
         let stamp = routes.stamp(segment);
         let found = Arc::new(routes.resolve(topic.by_ref(), segment, &mut self.scratch));
         self.remember(topic.clone());
-        self.entries.insert(topic, Cached { segment, stamp, routes: Arc::clone(&found) });
+        self.entries.insert(topic.clone(), Cached { name: topic, segment, stamp, routes: Arc::clone(&found) });
         found
     }
 

@@ -1,7 +1,8 @@
 //! Bytes on their way to one peer.
 
 /// Encoded packets, in order, as far as the socket has not taken them. Whoever owns the socket writes
-/// [`Output::unsent`] and says with [`Output::advance`] how much went. An empty output holds no memory.
+/// [`Output::unsent`] and says with [`Output::advance`] how much went. What an empty output still holds of memory can be
+/// taken with [`Output::reclaim`] and given to the next one that needs some.
 #[derive(Debug, Default)]
 pub struct Output {
     bytes: Vec<u8>,
@@ -31,12 +32,31 @@ impl Output {
     pub fn advance(&mut self, n: usize) {
         self.written = (self.written + n).min(self.bytes.len());
         if self.is_empty() {
-            *self = Self::default();
+            self.bytes.clear();
+            self.written = 0;
         } else if self.written > self.bytes.len() / 2 {
             // Moves less than was written, so a slow peer costs at most one more copy of each byte.
             self.bytes.drain(..self.written);
             self.written = 0;
         }
+    }
+
+    /// Gives it `buffer`, which is empty, to append to, unless it has one.
+    pub fn lend(&mut self, buffer: Vec<u8>) {
+        if self.bytes.capacity() == 0 {
+            *self = Self { bytes: buffer, written: 0 };
+        }
+    }
+
+    /// Whether it has memory to append to.
+    #[must_use]
+    pub fn has_buffer(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
+    /// Takes the memory of an output that is empty; `None` when it is not, or has none.
+    pub fn reclaim(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.has_buffer()).then(|| std::mem::take(self).bytes)
     }
 
     /// Where encoded packets are appended.
@@ -50,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_goes_and_an_empty_output_holds_nothing() {
+    fn what_was_written_goes_and_the_memory_can_be_used_again() {
         let mut output = Output::default();
         output.buffer().extend_from_slice(b"abcdef");
         output.advance(2);
@@ -60,6 +80,11 @@ mod tests {
         assert_eq!(output.unsent(), b"fgh");
         output.advance(3);
         assert!(output.is_empty());
-        assert_eq!(output.buffer().capacity(), 0);
+        let buffer = output.reclaim().unwrap();
+        assert!(buffer.is_empty() && buffer.capacity() >= 6);
+        assert!(!output.has_buffer() && output.reclaim().is_none());
+        output.lend(buffer);
+        output.buffer().push(b'x');
+        assert!(output.reclaim().is_none(), "something is on its way");
     }
 }

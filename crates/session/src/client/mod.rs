@@ -304,7 +304,7 @@ impl Client {
             return Err(PublishError::WindowFull);
         }
         // Keep alive is not put off by it: PINGREQ is what finds out that a connection into which messages go is dead.
-        self.flow.send(now, delivery, token, out).map_err(|flow::TooLarge| PublishError::TooLarge)
+        self.flow.send(now, delivery.clone(), token, out).map_err(|flow::TooLarge| PublishError::TooLarge)
     }
 
     /// Answers a message of QoS 1 or 2 (PUBACK, PUBREC). Nothing happens when it came by an earlier connection.

@@ -10,7 +10,9 @@ mod outbound;
 mod packet_id;
 mod queue;
 
-use viaduct_codec::{Ack, Packet, PacketId, PacketType, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version};
+use viaduct_codec::{
+    Ack, Packet, PacketId, PacketType, PlainAck, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version,
+};
 
 use crate::delivery::{Counts, Delivery};
 use crate::limits::OUTPUT_HIGH_WATER;
@@ -157,23 +159,17 @@ impl Flow {
 
     /// Sends a message for the first time, DUP 0 (MQTT-4.3.2-2, MQTT-4.3.3-2, MQTT-4.3.3-1 of 3.1.1). QoS 1 and 2 only when
     /// [`Flow::is_open`].
-    pub(crate) fn send(
-        &mut self,
-        now: Time,
-        delivery: &Delivery,
-        token: u64,
-        out: &mut Output,
-    ) -> Result<(), TooLarge> {
+    pub(crate) fn send(&mut self, now: Time, delivery: Delivery, token: u64, out: &mut Output) -> Result<(), TooLarge> {
         if delivery.qos == QoS::AtMostOnce {
-            return self.write_publish(now, delivery, None, false, out);
+            return self.write_publish(now, &delivery, None, false, out);
         }
         let Some(id) = self.ids.take() else { return Err(TooLarge) };
         // Size first, so that what is too large takes neither an identifier nor a place in the window (MQTT-3.1.2-25).
-        if let Err(too_large) = self.write_publish(now, delivery, Some(id), false, out) {
+        if let Err(too_large) = self.write_publish(now, &delivery, Some(id), false, out) {
             self.ids.release(id);
             return Err(too_large);
         }
-        self.outbound.sent(id, delivery.clone(), token);
+        self.outbound.sent(id, delivery, token);
         Ok(())
     }
 
@@ -183,7 +179,7 @@ impl Flow {
         while out.pending() < OUTPUT_HIGH_WATER {
             let Some(exchange) = self.outbound.next_again().cloned() else { return };
             if exchange.awaits == Awaits::Pubcomp {
-                self.write(&Packet::Pubrel(Ack::new(exchange.id, ReasonCode::SUCCESS)), out);
+                self.write_ack(PacketType::Pubrel, Ack::new(exchange.id, ReasonCode::SUCCESS), out);
             } else if self.write_publish(now, &exchange.delivery, Some(exchange.id), true, out).is_err() {
                 // The peer takes smaller packets than it did: as if it had been delivered (MQTT-3.1.2-25).
                 self.counts.too_large += 1;
@@ -259,11 +255,11 @@ impl Flow {
             Awaits::Pubrec => {
                 exchange.awaits = Awaits::Pubcomp;
                 let token = exchange.token;
-                self.write(&Packet::Pubrel(Ack::new(id, ReasonCode::SUCCESS)), out);
+                self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
                 Ok(Answered::Received(token, ack.reason))
             }
             Awaits::Pubcomp => {
-                self.write(&Packet::Pubrel(Ack::new(id, ReasonCode::SUCCESS)), out);
+                self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
                 Ok(Answered::Nothing)
             }
         }
@@ -295,6 +291,12 @@ impl Flow {
     /// (MQTT-3.1.2-29, MQTT-3.4.2-2, MQTT-3.5.2-2, MQTT-3.6.2-2, MQTT-3.7.2-2). User Properties of its own it never has
     /// (MQTT-3.4.2-3, MQTT-3.5.2-3, MQTT-3.6.2-3, MQTT-3.7.2-3).
     fn write_ack(&mut self, kind: PacketType, mut ack: Ack<'_>, out: &mut Output) {
+        if ack.reason == ReasonCode::SUCCESS && ack.reason_string.is_none() {
+            if self.terms().is_some_and(|terms| terms.maximum_packet_size as usize >= PlainAck::SIZE) {
+                PlainAck { kind, packet_id: ack.packet_id }.encode(out.buffer());
+            }
+            return;
+        }
         let packet = |ack| match kind {
             PacketType::Pubrec => Packet::Pubrec(ack),
             PacketType::Pubrel => Packet::Pubrel(ack),
@@ -319,6 +321,14 @@ impl Flow {
         out: &mut Output,
     ) -> Result<(), TooLarge> {
         let Some(link) = &mut self.link else { return Err(TooLarge) };
+        if !dup && delivery.ids.is_empty() && link.terms.aliases_out == 0 {
+            let (version, largest) = (link.terms.version, link.terms.maximum_packet_size);
+            let message = &delivery.message;
+            if message.encode_plain(version, delivery.qos, delivery.retain, id, largest, out.buffer()).is_some() {
+                self.count_sent(delivery.qos);
+                return Ok(());
+            }
+        }
         let mut publish = delivery.message.to_publish(now);
         publish.qos = delivery.qos;
         publish.retain = delivery.retain;
@@ -343,10 +353,14 @@ impl Flow {
         }
         packet.encode(link.terms.version, out.buffer()).map_err(|_| TooLarge)?;
         link.aliases_out.sent(&delivery.message.topic, form);
-        if let Some(sent) = self.counts.sent.get_mut(usize::from(delivery.qos.bits())) {
+        self.count_sent(delivery.qos);
+        Ok(())
+    }
+
+    fn count_sent(&mut self, qos: QoS) {
+        if let Some(sent) = self.counts.sent.get_mut(usize::from(qos.bits())) {
             *sent += 1;
         }
-        Ok(())
     }
 
     fn over(&mut self, place: usize, reason: ReasonCode) -> Answered {

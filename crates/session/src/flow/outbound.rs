@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use viaduct_codec::{PacketId, QoS};
 
 use crate::delivery::Delivery;
+use crate::limits::IDLE_CAPACITY;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
@@ -86,8 +87,8 @@ impl Outbound {
     pub(crate) fn finish(&mut self, place: usize) -> Option<Exchange> {
         let exchange = self.exchanges.remove(place)?;
         self.here -= usize::from(place < self.here);
-        if self.exchanges.is_empty() {
-            self.exchanges = VecDeque::new(); // An idle session holds no buffer.
+        if self.exchanges.is_empty() && self.exchanges.capacity() > IDLE_CAPACITY {
+            self.exchanges = VecDeque::new();
         }
         Some(exchange)
     }

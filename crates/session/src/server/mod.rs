@@ -18,8 +18,8 @@ mod will;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use viaduct_codec::{
-    Auth, Connack, ConnackProperties, Disconnect, Level, Packet, PacketId, PacketType, QoS, ReasonCode, Suback,
-    Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
+    Ack, Auth, Connack, ConnackProperties, Disconnect, Level, Packet, PacketId, PacketType, PlainAck, QoS, ReasonCode,
+    Suback, Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
 };
 
 pub use admit::{Admission, Authentication, Terms, admit};
@@ -225,6 +225,35 @@ impl Session {
         }
     }
 
+    /// The plain acknowledgements at the beginning of `bytes`, each as [`Session::handle`] takes it; what they made room for
+    /// goes out once, behind the last. How many there were, the one that broke a rule included.
+    pub fn handle_acks(&mut self, now: Time, bytes: &[u8], out: &mut Output) -> (usize, Result<(), Violation>) {
+        let Some(link) = &mut self.link else { return (0, Ok(())) };
+        link.keep_alive.touch(now);
+        let (mut count, mut has_room) = (0, false);
+        while let Some(plain) = bytes.get(count * PlainAck::SIZE..).and_then(PlainAck::first) {
+            count += 1;
+            let ack = Ack::new(plain.packet_id, ReasonCode::SUCCESS);
+            let answered = match plain.kind {
+                PacketType::Puback => self.flow.puback(&ack),
+                PacketType::Pubrec => self.flow.pubrec(&ack, out),
+                PacketType::Pubcomp => self.flow.pubcomp(&ack),
+                _ => {
+                    self.flow.pubrel(&ack, out);
+                    continue;
+                }
+            };
+            match answered {
+                Ok(answered) => has_room |= matches!(answered, Answered::Over(..)),
+                Err(violation) => return (count, Err(violation)),
+            }
+        }
+        if has_room {
+            self.pump(now, out);
+        }
+        (count, Ok(()))
+    }
+
     /// Answers a message of QoS 1 or 2 that the broker has taken, or refuses.
     pub fn acknowledge(
         &mut self,
@@ -276,7 +305,7 @@ impl Session {
         if delivery.message.is_expired(now) {
             return Delivered::Dropped(DropReason::Expired); // MQTT-3.3.2-5
         }
-        match self.flow.send(now, &delivery, 0, out) {
+        match self.flow.send(now, delivery, 0, out) {
             Ok(()) => Delivered::Sent,
             Err(flow::TooLarge) => Delivered::Dropped(DropReason::TooLarge),
         }
@@ -292,7 +321,7 @@ impl Session {
         while out.pending() < OUTPUT_HIGH_WATER {
             let next = if self.flow.is_open() { self.queue.pop_rest(now, &self.limits, &mut expired) } else { None };
             let Some(delivery) = next.or_else(|| self.queue.pop_qos0(now, &self.limits, &mut expired)) else { break };
-            if self.flow.send(now, &delivery, 0, out).is_err() {
+            if self.flow.send(now, delivery, 0, out).is_err() {
                 self.flow.counts().too_large += 1;
             }
         }

@@ -1,0 +1,97 @@
+//! Acknowledgements that say nothing but their identifier: four bytes, which is what nearly all of them are.
+//!
+//! In: bytes that came. Out: the first of them as what it is, without the machinery that reason codes and properties need.
+//! Anything else, malformed ones included, is left to [`Packet::decode`](crate::Packet::decode).
+
+use crate::{PacketId, PacketType};
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP with reason code 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainAck {
+    /// Which of the four.
+    pub kind: PacketType,
+    /// What it answers.
+    pub packet_id: PacketId,
+}
+
+impl PlainAck {
+    /// Bytes of each on the wire.
+    pub const SIZE: usize = 4;
+
+    /// The one at the beginning of `bytes`, with the fixed-header flags that the standard gives it (MQTT-2.1.3-1,
+    /// MQTT-3.6.1-1, MQTT-2.2.2-1 of 3.1.1).
+    #[inline]
+    #[must_use]
+    pub fn first(bytes: &[u8]) -> Option<Self> {
+        let (&[head, 2, high, low], _) = bytes.split_first_chunk::<{ Self::SIZE }>()? else { return None };
+        let kind = match head {
+            0x40 => PacketType::Puback,
+            0x50 => PacketType::Pubrec,
+            0x62 => PacketType::Pubrel,
+            0x70 => PacketType::Pubcomp,
+            _ => return None,
+        };
+        Some(Self { kind, packet_id: PacketId::new(u16::from_be_bytes([high, low]))? })
+    }
+
+    /// Appends it. Every version writes it the same way.
+    #[inline]
+    pub fn encode(self, out: &mut Vec<u8>) {
+        let flags = if self.kind == PacketType::Pubrel { 2 } else { 0 };
+        let [high, low] = self.packet_id.get().to_be_bytes();
+        out.extend_from_slice(&[(self.kind as u8) << 4 | flags, 2, high, low]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Ack, Frame, Packet, ReasonCode, Version};
+
+    const KINDS: [PacketType; 4] = [PacketType::Puback, PacketType::Pubrec, PacketType::Pubrel, PacketType::Pubcomp];
+
+    fn packet(ack: PlainAck) -> Packet<'static> {
+        let full = Ack::new(ack.packet_id, ReasonCode::SUCCESS);
+        match ack.kind {
+            PacketType::Pubrec => Packet::Pubrec(full),
+            PacketType::Pubrel => Packet::Pubrel(full),
+            PacketType::Pubcomp => Packet::Pubcomp(full),
+            _ => Packet::Puback(full),
+        }
+    }
+
+    #[test]
+    fn it_is_written_and_read_as_the_long_way_does() {
+        for kind in KINDS {
+            for id in [1, 256, 65_535] {
+                let ack = PlainAck { kind, packet_id: PacketId::new(id).unwrap() };
+                for version in [Version::V31, Version::V311, Version::V5] {
+                    let (mut short, mut long) = (Vec::new(), Vec::new());
+                    ack.encode(&mut short);
+                    packet(ack).encode(version, &mut long).unwrap();
+                    assert_eq!(short, long);
+                    let frame = Frame::split(&short, u32::MAX).unwrap().unwrap();
+                    assert_eq!(Packet::decode(frame, version).unwrap(), packet(ack));
+                }
+                let mut bytes = Vec::new();
+                ack.encode(&mut bytes);
+                assert_eq!(PlainAck::first(&bytes), Some(ack));
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_else_comes_is_left_to_the_long_way() {
+        for bytes in [
+            &[0x40, 2, 0, 0][..], // identifier 0
+            &[0x40, 3, 0, 1, 0],  // a reason code
+            &[0x41, 2, 0, 1],     // flags
+            &[0x60, 2, 0, 1],     // PUBREL without its flag
+            &[0x40, 2, 0],        // not whole
+            &[0x30, 2, 0, 1],     // PUBLISH
+            &[0x90, 2, 0, 1],     // SUBACK
+        ] {
+            assert_eq!(PlainAck::first(bytes), None, "{bytes:x?}");
+        }
+    }
+}
