@@ -234,7 +234,7 @@ impl Engine {
     /// Whether the session at `index` may receive `message`.
     pub(crate) fn may_read(&self, index: usize, message: &Message) -> bool {
         let Some(slot) = self.sessions.get(index) else { return false };
-        let authorizer = self.shared.authorizer();
+        let authorizer = &self.authorizer;
         if slot.identity.local || authorizer.is_open() {
             return true;
         }

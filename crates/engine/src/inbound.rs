@@ -274,7 +274,7 @@ impl Engine {
             let state = own.strip_prefix("broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
             return state == Some(slot.client_id.as_str());
         }
-        let authorizer = self.shared.authorizer();
+        let authorizer = &self.authorizer;
         if authorizer.is_open() {
             return true;
         }

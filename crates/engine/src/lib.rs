@@ -83,6 +83,7 @@ pub struct Engine {
     acks: PendingAcks,
     /// The rules under which the subscriptions of this worker were granted.
     rules: u64,
+    authorizer: Arc<Box<dyn Authorizer>>,
     /// What sessions without a connection would write to; stays empty.
     nowhere: Output,
     stopping: bool,
@@ -125,6 +126,7 @@ impl Engine {
             outbox: Outbox::new(shared.workers),
             acks: PendingAcks::default(),
             rules: shared.rules(),
+            authorizer: shared.authorizer(),
             nowhere: Output::default(),
             stopping: false,
             shared,
@@ -155,6 +157,7 @@ impl Engine {
 
     /// The socket of `connection` took everything that was written: more may follow.
     pub fn handle_drained(&mut self, now: Time, connection: ConnectionId) {
+        self.notice_new_rules(now);
         let Some(session) = self.connections.find(connection).and_then(|c| self.connections.get(c)?.session) else {
             return;
         };
@@ -213,6 +216,7 @@ impl Engine {
 
     /// Publishes a message of the broker's own, to anybody who subscribed and for no rule to refuse.
     pub fn publish(&mut self, now: Time, message: Message) {
+        self.notice_new_rules(now);
         let message = Arc::new(message);
         self.retain(&message);
         self.dispatch(now, &message, None);

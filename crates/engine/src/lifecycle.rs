@@ -97,6 +97,7 @@ impl Engine {
 
     /// The socket of `id` is gone, whatever the reason; `why` is for the log. Unknown connections are ignored.
     pub fn handle_closed(&mut self, now: Time, id: ConnectionId, why: &str) {
+        self.notice_new_rules(now);
         let Some(index) = self.connections.find(id) else { return };
         if let Some(session) = self.connections.get(index).and_then(|connection| connection.session) {
             if let (Some(slot), Some(connection)) = (self.sessions.get(session), self.connections.get(index)) {
@@ -250,6 +251,7 @@ impl Engine {
 
     /// Ends the connection of a ClientID at the operator's word; `false` when it has none here.
     pub fn kick(&mut self, now: Time, client_id: &str) -> bool {
+        self.notice_new_rules(now);
         let Some(index) = self.sessions.by_client(client_id) else { return false };
         let connected = self.sessions.get(index).is_some_and(|slot| slot.connection.is_some());
         if connected {
@@ -261,6 +263,7 @@ impl Engine {
 
     /// The users have changed: ends the connections of those for whose user name and credential `holds` says no.
     pub fn handle_users(&mut self, now: Time, holds: impl Fn(&str, u64) -> bool) {
+        self.notice_new_rules(now);
         for index in self.sessions.indices() {
             let Some(slot) = self.sessions.get(index).filter(|slot| slot.connection.is_some()) else { continue };
             if let (Some(username), Some(credential)) = (&slot.identity.username, slot.credential)
@@ -282,6 +285,7 @@ impl Engine {
     /// free are published while everybody is still there to hear them. To be called on every worker, and what it mails to
     /// be handed in there, before [`Engine::handle_shutdown`] on any.
     pub fn handle_last_words(&mut self, now: Time) {
+        self.notice_new_rules(now);
         self.stopping = true;
         for index in self.sessions.indices() {
             let Some(slot) = self.sessions.get_mut(index) else { continue };

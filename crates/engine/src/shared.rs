@@ -59,8 +59,9 @@ impl Shared {
         self.retained.size()
     }
 
-    pub(crate) fn authorizer(&self) -> arc_swap::Guard<Arc<Box<dyn Authorizer>>> {
-        self.authorizer.load()
+    /// The rules as they are now; each engine keeps them for as long as [`Shared::rules`] stays the same.
+    pub(crate) fn authorizer(&self) -> Arc<Box<dyn Authorizer>> {
+        self.authorizer.load_full()
     }
 
     pub(crate) fn rules(&self) -> u64 {

@@ -134,7 +134,7 @@ impl Engine {
 
     /// What the rules say to a subscription of `slot`.
     fn grant(&self, slot: &Slot, filter: FilterRef<'_>) -> Grant {
-        let authorizer = self.shared.authorizer();
+        let authorizer = &self.authorizer;
         if slot.identity.local || authorizer.is_open() {
             return Grant::Granted;
         }
@@ -150,6 +150,7 @@ impl Engine {
             return;
         }
         self.rules = rules;
+        self.authorizer = self.shared.authorizer();
         for index in self.sessions.indices() {
             let Some(slot) = self.sessions.get(index) else { continue };
             let changed: Vec<_> = slot

@@ -32,6 +32,7 @@ impl Engine {
     /// An admitted and authenticated connection arrives at the worker of its session.
     pub fn handle_connect(&mut self, now: Time, id: ConnectionId, mut arrival: Box<Arrival>) -> Connected {
         self.notice_new_rules(now);
+        self.notice_new_rules(now);
         if self.stopping {
             return self.refuse(now, id, &arrival, ReasonCode::SERVER_SHUTTING_DOWN);
         }
