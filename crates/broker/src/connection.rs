@@ -148,7 +148,8 @@ pub(crate) async fn settle(worker: Rc<Worker>, newcomer: Newcomer) {
             }
             Connected::Held { until, arrival: held } => {
                 arrival = held;
-                if !hold(&worker, &link, until, &mut rest).await {
+                // What is seldom is apart, so that each connection's task has room for what is common only.
+                if !Box::pin(hold(&worker, &link, until, &mut rest)).await {
                     return;
                 }
             }
@@ -156,7 +157,7 @@ pub(crate) async fn settle(worker: Rc<Worker>, newcomer: Newcomer) {
     }
     let end = drive(&worker, &link, id, rest).await;
     if end == End::Linger {
-        linger(&worker, &link).await;
+        Box::pin(linger(&worker, &link)).await;
     }
     drop(place);
 }
@@ -211,7 +212,7 @@ async fn drive(worker: &Rc<Worker>, link: &Link, id: ConnectionId, mut tail: Vec
     loop {
         while progress.more || progress.pause_until.is_some() {
             if let Some(until) = progress.pause_until
-                && let Some(end) = pause(link, worker.broker.clock.instant(until)).await
+                && let Some(end) = Box::pin(pause(link, worker.broker.clock.instant(until))).await
             {
                 return end;
             }
@@ -228,7 +229,7 @@ async fn drive(worker: &Rc<Worker>, link: &Link, id: ConnectionId, mut tail: Vec
                 worker.flush_soon();
             }
             Event::Congested => {
-                if let Some(end) = pause(link, Instant::now() + MAILBOX_PAUSE).await {
+                if let Some(end) = Box::pin(pause(link, Instant::now() + MAILBOX_PAUSE)).await {
                     return end;
                 }
             }

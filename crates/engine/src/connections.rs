@@ -60,7 +60,7 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<str>,
     pub(crate) output: Output,
     /// Set once; from then on nothing is read and what is in `output` is the last.
-    pub(crate) closing: Option<CloseReason>,
+    pub(crate) closing: Option<Box<CloseReason>>,
     /// The slot of its session, while it has one.
     pub(crate) session: Option<usize>,
     /// The largest packet that it may send, bytes.

@@ -15,6 +15,7 @@ mod connections;
 mod dispatch;
 mod due;
 mod express;
+mod held;
 mod inbound;
 mod key;
 mod lifecycle;
@@ -206,7 +207,7 @@ impl Engine {
     /// Why `connection` is to be closed once its output is written; `None` while it goes on, or when it is unknown.
     #[must_use]
     pub fn closing(&self, connection: ConnectionId) -> Option<&CloseReason> {
-        self.connections.get(self.connections.find(connection)?)?.closing.as_ref()
+        self.connections.get(self.connections.find(connection)?)?.closing.as_deref()
     }
 
     /// A batch for another worker; `None` when there is no more. At most one for each worker until it is drained.

@@ -66,14 +66,14 @@ impl Engine {
         let connection = self.connections.insert(id, peer.clone(), listener.clone(), terms.maximum_packet_size, now);
         let Some(slot) = self.sessions.get_mut(index) else { return };
         slot.connection = Some(connection);
-        slot.will = admission.will.clone(); // MQTT-3.1.2-7; without one none is ever published: MQTT-3.1.2-12 of 3.1.1
+        slot.will = admission.will.clone().map(Box::new); // MQTT-3.1.2-7; without one none is ever published: MQTT-3.1.2-12 of 3.1.1
         slot.delayed_will = None; // The session goes on in time: a will that waited is not published (MQTT-3.1.3-9).
         slot.expires = None;
         slot.mountpoint = mountpoint;
         slot.credential = credential;
         slot.terms = Arc::clone(&terms);
         let key = slot.key;
-        let shares: Vec<_> = slot.subscriptions.keys().filter(|f| f.by_ref().share().is_some()).cloned().collect();
+        let shares: Vec<_> = slot.subscriptions.filters().filter(|f| f.by_ref().share().is_some()).cloned().collect();
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.session = Some(index);
             connection.reauthentication = reauthentication.map(Reauthentication::new);
@@ -128,7 +128,7 @@ impl Engine {
             self.with_session(index, |session, output| session.disconnect(reason, text.as_deref(), output));
         }
         if let Some(connection) = self.connections.get_mut(connection) {
-            connection.closing = Some(why);
+            connection.closing = Some(Box::new(why));
         }
         self.connections.mark(connection);
         self.detach(now, index, ending);
@@ -144,7 +144,7 @@ impl Engine {
         let (key, expiry) = (slot.key, slot.session.session_expiry());
         let version = slot.session.version();
         let will = slot.will.take();
-        let shares: Vec<_> = slot.subscriptions.keys().filter(|f| f.by_ref().share().is_some()).cloned().collect();
+        let shares: Vec<_> = slot.subscriptions.filters().filter(|f| f.by_ref().share().is_some()).cloned().collect();
         self.with_session(index, |session, _| session.detach());
         self.stats.sessions_connected.sub(1);
         self.stats.sessions_disconnected.add(1);
@@ -158,7 +158,7 @@ impl Engine {
                 WillFate::Now => self.publish_will(now, index, will.message),
                 WillFate::At(time) => {
                     if let Some(slot) = self.sessions.get_mut(index) {
-                        slot.delayed_will = Some((time, will.message));
+                        slot.delayed_will = Some(Box::new((time, will.message)));
                     }
                 }
             }
@@ -179,8 +179,8 @@ impl Engine {
     /// Forgets the session at `index`, which has no connection: its will is published, its subscriptions go, and what
     /// it was owed as a member of a share group goes to other members.
     pub(crate) fn end_session(&mut self, now: Time, index: usize) {
-        if let Some((_, message)) = self.sessions.get_mut(index).and_then(|slot| slot.delayed_will.take()) {
-            self.publish_will(now, index, message);
+        if let Some(delayed) = self.sessions.get_mut(index).and_then(|slot| slot.delayed_will.take()) {
+            self.publish_will(now, index, delayed.1);
         }
         let orphans = self.with_session(index, |session, _| session.take_shared(None)).unwrap_or_default();
         let (left, _) = self.sessions.get(index).map_or((0, 0), |slot| slot.session.queued());
@@ -188,7 +188,7 @@ impl Engine {
         let Some(slot) = self.sessions.remove(index) else { return };
         self.stats.sessions_disconnected.sub(1);
         self.stats.dropped(Dropped::SessionEnded, left as u64);
-        for filter in slot.subscriptions.keys() {
+        for filter in slot.subscriptions.filters() {
             self.shared.routes.unsubscribe(filter.by_ref(), slot.key);
             let result = self.store.delete(&Key::Subscription(slot.client_id.clone(), filter.clone()));
             self.note_store_result("subscription", result);
@@ -315,7 +315,7 @@ impl Engine {
             if let Some(connection) = self.connections.get_mut(index)
                 && connection.closing.is_none()
             {
-                connection.closing = Some(CloseReason::Shutdown);
+                connection.closing = Some(Box::new(CloseReason::Shutdown));
                 self.connections.mark(index);
             }
         }

@@ -15,6 +15,9 @@ pub(crate) const TURN_PACKETS: usize = 256;
 /// invalidates what is cached for one of them and locks one of them.
 pub(crate) const SEGMENTS: usize = 64;
 
+/// Subscriptions of one session that are found by looking through a list; beyond, a table is kept.
+pub(crate) const LISTED_SUBSCRIPTIONS: usize = 8;
+
 /// Topics that a worker's route cache holds. At about 200 bytes each this is a few MiB at most; a worker with
 /// more live topics than this pays for a trie walk now and then.
 pub(crate) const CACHED_ROUTES: usize = 16 * 1024;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use slab::Slab;
-use viaduct_codec::{ClientId, Message, SubscribeOptions, Time, TopicFilter, TopicName, VarInt};
+use viaduct_codec::{ClientId, Message, Time, TopicName};
 use viaduct_session::server::{Session, Terms, Will};
 
+use crate::held::Holdings;
 use crate::key::SessionKey;
 use crate::replay::Replay;
 
@@ -35,11 +36,11 @@ pub(crate) struct Slot {
     /// The index of its connection, while it has one.
     pub(crate) connection: Option<usize>,
     /// The filters as they are in the trie (mountpoint included).
-    pub(crate) subscriptions: HashMap<TopicFilter, Held>,
+    pub(crate) subscriptions: Holdings,
     /// Of the connection: published when it ends badly.
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<Will>>,
     /// Of a connection that ended badly: published at its time, or when the session ends before.
-    pub(crate) delayed_will: Option<(Time, Message)>,
+    pub(crate) delayed_will: Option<Box<(Time, Message)>>,
     /// When the session ends, if nobody connects before.
     pub(crate) expires: Option<Time>,
     /// The one deadline that is in the worker's list for it.
@@ -59,18 +60,9 @@ pub(crate) struct Slot {
 impl Slot {
     /// The first moment at which something about the session has to be looked at.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let will = self.delayed_will.as_ref().map(|(time, _)| *time);
+        let will = self.delayed_will.as_ref().map(|delayed| delayed.0);
         self.session.next_timeout().into_iter().chain(will).chain(self.expires).min()
     }
-}
-
-/// A subscription of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) options: SubscribeOptions,
-    pub(crate) id: Option<VarInt>,
-    /// Each delivery asks the rules.
-    pub(crate) checked: bool,
 }
 
 /// All of them.
@@ -108,7 +100,7 @@ impl Registry {
             mountpoint: None,
             terms,
             connection: None,
-            subscriptions: HashMap::new(),
+            subscriptions: Holdings::new(),
             will: None,
             delayed_will: None,
             expires: None,

@@ -8,7 +8,8 @@ use viaduct_session::server::Terms;
 use viaduct_store::{Accepted, Record, SessionRecord, StoreError, SubscriptionRecord};
 
 use crate::Engine;
-use crate::registry::{Held, Identity};
+use crate::held::Held;
+use crate::registry::Identity;
 use crate::settings::RetainedSettings;
 
 impl Engine {

@@ -9,7 +9,8 @@ use viaduct_store::{Key, Record, SubscriptionRecord};
 use crate::Engine;
 use crate::authorize::{Grant, Who};
 use crate::dispatch::levels;
-use crate::registry::{Held, Slot};
+use crate::held::Held;
+use crate::registry::Slot;
 use crate::routes::behind_share;
 
 impl Engine {
@@ -57,7 +58,7 @@ impl Engine {
             return Err(ReasonCode::TOPIC_FILTER_INVALID);
         }
         let filter = slot.mounted_filter(entry.filter).ok_or(ReasonCode::TOPIC_FILTER_INVALID)?;
-        let is_new = !slot.subscriptions.contains_key(&filter);
+        let is_new = slot.subscriptions.get(&filter).is_none();
         let full = self.settings.max_subscriptions_per_session.is_some_and(|max| slot.subscriptions.len() >= max);
         if is_new && full {
             return Err(ReasonCode::QUOTA_EXCEEDED);
@@ -114,7 +115,7 @@ impl Engine {
     fn unsubscribe_one(&mut self, now: Time, index: usize, filter: FilterRef<'_>) -> ReasonCode {
         let Some(slot) = self.sessions.get_mut(index) else { return ReasonCode::UNSPECIFIED_ERROR };
         let Some(filter) = slot.mounted_filter(filter) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
-        if slot.subscriptions.remove(&filter).is_none() {
+        if !slot.subscriptions.remove(&filter) {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
         }
         slot.replays.retain(|replay| !replay.is_for(filter.by_ref())); // Nothing new for it from here on (MQTT-3.10.4-2).

@@ -115,7 +115,7 @@ impl Engine {
         let refusal = Refusal::after_admission(&arrival.admission, reason);
         if let Some(connection) = self.connections.get_mut(index) {
             connection.output.buffer().extend_from_slice(&refusal.answer);
-            connection.closing = Some(CloseReason::Refused(reason));
+            connection.closing = Some(Box::new(CloseReason::Refused(reason)));
         }
         self.connections.mark(index);
         Connected::Refused

@@ -50,10 +50,10 @@ impl Engine {
     /// Publishes the delayed will of the session at `index` if its time has come.
     pub(crate) fn publish_delayed_will(&mut self, now: Time, index: usize) {
         let Some(slot) = self.sessions.get_mut(index) else { return };
-        if slot.delayed_will.as_ref().is_some_and(|(time, _)| *time <= now)
-            && let Some((_, message)) = slot.delayed_will.take()
+        if slot.delayed_will.as_ref().is_some_and(|delayed| delayed.0 <= now)
+            && let Some(delayed) = slot.delayed_will.take()
         {
-            self.publish_will(now, index, message);
+            self.publish_will(now, index, delayed.1);
         }
     }
 }

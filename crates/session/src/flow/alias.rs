@@ -13,14 +13,16 @@ use crate::violation::Violation;
 #[derive(Debug, Default)]
 pub(crate) struct AliasesIn {
     maximum: u16,
-    topics: HashMap<u16, TopicName>,
+    /// Made for the first one: most peers never use any.
+    topics: Option<Box<HashMap<u16, TopicName>>>,
 }
 
 /// The aliases that this end assigned: first come, first served.
 #[derive(Debug, Default)]
 pub(crate) struct AliasesOut {
     maximum: u16,
-    aliases: HashMap<TopicName, NonZeroU16>,
+    /// Made for the first one.
+    aliases: Option<Box<HashMap<TopicName, NonZeroU16>>>,
 }
 
 /// How a topic goes out.
@@ -37,7 +39,7 @@ pub(crate) enum Form {
 impl AliasesIn {
     /// Aliases up to `maximum` are taken from now on (MQTT-3.3.2-12).
     pub(crate) fn new(maximum: u16) -> Self {
-        Self { maximum, topics: HashMap::new() }
+        Self { maximum, topics: None }
     }
 
     /// The topic of a PUBLISH that carries `alias` and perhaps a topic; `None` when its own topic is meant.
@@ -52,12 +54,16 @@ impl AliasesIn {
         }
         match topic {
             Some(topic) => {
-                if self.topics.get(&alias).is_none_or(|known| known.by_ref() != topic) {
-                    self.topics.insert(alias, topic.to_owned());
+                let topics = self.topics.get_or_insert_default();
+                if topics.get(&alias).is_none_or(|known| known.by_ref() != topic) {
+                    topics.insert(alias, topic.to_owned());
                 }
                 Ok(None)
             }
-            None => self.topics.get(&alias).cloned().map(Some).ok_or(Violation::TopicAliasUnknown { alias }),
+            None => {
+                let known = self.topics.as_ref().and_then(|topics| topics.get(&alias));
+                known.cloned().map(Some).ok_or(Violation::TopicAliasUnknown { alias })
+            }
         }
     }
 }
@@ -65,7 +71,7 @@ impl AliasesIn {
 impl AliasesOut {
     /// The peer takes aliases up to `maximum`, 0 for none (MQTT-3.1.2-26, MQTT-3.1.2-27, MQTT-3.3.2-11).
     pub(crate) fn new(maximum: u16) -> Self {
-        Self { maximum: maximum.min(ALIASES_OUT), aliases: HashMap::new() }
+        Self { maximum: maximum.min(ALIASES_OUT), aliases: None }
     }
 
     /// How `topic` would go out now.
@@ -73,10 +79,11 @@ impl AliasesOut {
         if self.maximum == 0 {
             return Form::Topic;
         }
-        match self.aliases.get(topic) {
+        match self.aliases.as_ref().and_then(|aliases| aliases.get(topic)) {
             Some(alias) => Form::Alias(*alias),
             None => {
-                let next = u16::try_from(self.aliases.len() + 1).ok().and_then(NonZeroU16::new);
+                let known = self.aliases.as_ref().map_or(0, |aliases| aliases.len());
+                let next = u16::try_from(known + 1).ok().and_then(NonZeroU16::new);
                 next.filter(|next| next.get() <= self.maximum).map_or(Form::Topic, Form::Both)
             }
         }
@@ -85,7 +92,7 @@ impl AliasesOut {
     /// `topic` went out in this form.
     pub(crate) fn sent(&mut self, topic: &TopicName, form: Form) {
         if let Form::Both(alias) = form {
-            self.aliases.insert(topic.clone(), alias);
+            self.aliases.get_or_insert_default().insert(topic.clone(), alias);
         }
     }
 }

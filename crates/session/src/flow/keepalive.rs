@@ -8,20 +8,19 @@ use viaduct_codec::Time;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepAlive {
     last: Time,
-    allowed: Option<Duration>,
+    /// Milliseconds; 0 for as long as it likes.
+    allowed: u32,
 }
 
 impl KeepAlive {
     /// The server's view: one and a half intervals from the last complete packet of the client; 0 turns it off.
     pub(crate) fn server(seconds: u16, now: Time) -> Self {
-        let allowed = (seconds > 0).then(|| Duration::from_millis(u64::from(seconds) * 1500));
-        Self { last: now, allowed }
+        Self { last: now, allowed: u32::from(seconds) * 1500 }
     }
 
     /// The client's view: one interval from its own last packet, when a PINGREQ is due.
     pub(crate) fn client(seconds: u16, now: Time) -> Self {
-        let allowed = (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));
-        Self { last: now, allowed }
+        Self { last: now, allowed: u32::from(seconds) * 1000 }
     }
 
     /// A packet went by.
@@ -31,7 +30,7 @@ impl KeepAlive {
 
     /// When the silence has been too long; `None` when it never is.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.allowed.map(|allowed| self.last.after(allowed))
+        (self.allowed > 0).then(|| self.last.after(Duration::from_millis(u64::from(self.allowed))))
     }
 
     pub(crate) fn is_overdue(&self, now: Time) -> bool {

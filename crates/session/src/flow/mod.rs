@@ -80,7 +80,7 @@ impl Terms {
 /// One end's flow of messages, through any number of connections.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
-    link: Option<Box<Link>>,
+    link: Option<Link>,
     outbound: Outbound,
     inbound: Inbound,
     ids: PacketIds,
@@ -119,11 +119,11 @@ impl Flow {
     pub(crate) fn attach(&mut self, terms: Terms) {
         self.outbound.attach(terms.window);
         self.inbound.attach(terms.receive_maximum, terms.peer_is_mute);
-        self.link = Some(Box::new(Link {
+        self.link = Some(Link {
             terms,
             aliases_in: AliasesIn::new(terms.aliases_in),
             aliases_out: AliasesOut::new(terms.aliases_out),
-        }));
+        });
     }
 
     pub(crate) fn detach(&mut self) {

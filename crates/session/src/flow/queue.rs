@@ -10,8 +10,14 @@ use viaduct_codec::{QoS, Time};
 
 use crate::delivery::{Delivered, Delivery, DropReason, OnFull, QueueLimits};
 
+/// Empty in most sessions most of the time, and then it is nothing but the place for it.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
+    waiting: Option<Box<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
     zero: VecDeque<Delivery>,
     rest: VecDeque<Delivery>,
     bytes: usize,
@@ -20,15 +26,15 @@ pub(crate) struct Queue {
 impl Queue {
     /// Messages and bytes that wait.
     pub(crate) fn size(&self) -> (usize, usize) {
-        (self.zero.len() + self.rest.len(), self.bytes)
+        self.waiting.as_ref().map_or((0, 0), |waiting| waiting.size())
     }
 
     pub(crate) fn has_qos0(&self) -> bool {
-        !self.zero.is_empty()
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.zero.is_empty())
     }
 
     pub(crate) fn has_rest(&self) -> bool {
-        !self.rest.is_empty()
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.rest.is_empty())
     }
 
     /// Adds a message, as the limits allow. `connected` decides what `OnFull::Disconnect` means; `displaced` counts what
@@ -44,26 +50,27 @@ impl Queue {
         if limits.max_messages == 0 || size > limits.max_bytes {
             return Delivered::Dropped(DropReason::QueueFull); // An empty queue would not help it either.
         }
+        let waiting = self.waiting.get_or_insert_default();
         let mut gone = 0_u64;
-        while self.size().0 >= limits.max_messages || self.bytes + size > limits.max_bytes {
+        while waiting.size().0 >= limits.max_messages || waiting.bytes + size > limits.max_bytes {
             match limits.on_full {
                 OnFull::Disconnect if connected => return Delivered::Overflow,
                 OnFull::Disconnect | OnFull::DropNewest => return Delivered::Dropped(DropReason::QueueFull),
                 OnFull::DropOldest => {
-                    let Some(oldest) = self.pop_for(delivery.qos) else {
+                    let Some(oldest) = waiting.pop_for(delivery.qos) else {
                         *displaced += gone;
                         return Delivered::Dropped(DropReason::QueueFull);
                     };
-                    self.bytes -= oldest.message.size();
+                    waiting.bytes -= oldest.message.size();
                     gone += 1;
                 }
             }
         }
-        self.bytes += size;
+        waiting.bytes += size;
         if delivery.qos == QoS::AtMostOnce {
-            self.zero.push_back(delivery);
+            waiting.zero.push_back(delivery);
         } else {
-            self.rest.push_back(delivery);
+            waiting.rest.push_back(delivery);
         }
         if gone == 0 {
             return Delivered::Queued;
@@ -72,27 +79,22 @@ impl Queue {
         Delivered::Dropped(DropReason::QueueFull)
     }
 
-    /// What has to go for a newcomer of `qos`: the oldest of QoS 0, and for one of QoS 1 or 2 the oldest of those, but
-    /// never QoS 1 or 2 for QoS 0.
-    fn pop_for(&mut self, qos: QoS) -> Option<Delivery> {
-        let rest = if qos == QoS::AtMostOnce { None } else { Some(&mut self.rest) };
-        self.zero.pop_front().or_else(|| rest?.pop_front())
-    }
-
     /// The next QoS 0 message that is not expired and not too old; those that are, are counted in `expired`.
     pub(crate) fn pop_qos0(&mut self, now: Time, limits: &QueueLimits, expired: &mut u64) -> Option<Delivery> {
-        Self::pop(&mut self.zero, &mut self.bytes, now, limits, expired)
+        self.pop(|waiting| &mut waiting.zero, now, limits, expired)
     }
 
     /// As [`Queue::pop_qos0`] for QoS 1 and 2.
     pub(crate) fn pop_rest(&mut self, now: Time, limits: &QueueLimits, expired: &mut u64) -> Option<Delivery> {
-        Self::pop(&mut self.rest, &mut self.bytes, now, limits, expired)
+        self.pop(|waiting| &mut waiting.rest, now, limits, expired)
     }
 
     /// Gives up what is QoS 0: it is for a connection, not for a session.
     pub(crate) fn clear_qos0(&mut self) {
-        self.bytes -= self.zero.iter().map(|delivery| delivery.message.size()).sum::<usize>();
-        self.zero = VecDeque::new();
+        let Some(waiting) = &mut self.waiting else { return };
+        waiting.bytes -= waiting.zero.iter().map(|delivery| delivery.message.size()).sum::<usize>();
+        waiting.zero = VecDeque::new();
+        self.settle();
     }
 
     pub(crate) fn clear(&mut self) {
@@ -106,35 +108,57 @@ impl Queue {
             (own, None) => own.is_some(),
             (None, Some(_)) => false,
         };
-        for queue in [&mut self.rest, &mut self.zero] {
+        let Some(waiting) = &mut self.waiting else { return };
+        for queue in [&mut waiting.rest, &mut waiting.zero] {
             if queue.iter().any(is_meant) {
                 let (meant, kept) = std::mem::take(queue).into_iter().partition(is_meant);
                 *queue = kept;
                 let meant: VecDeque<Delivery> = meant;
-                self.bytes -= meant.iter().map(|delivery| delivery.message.size()).sum::<usize>();
+                waiting.bytes -= meant.iter().map(|delivery| delivery.message.size()).sum::<usize>();
                 taken.extend(meant);
             }
         }
+        self.settle();
     }
 
     fn pop(
-        queue: &mut VecDeque<Delivery>,
-        bytes: &mut usize,
+        &mut self,
+        which: impl Fn(&mut Waiting) -> &mut VecDeque<Delivery>,
         now: Time,
         limits: &QueueLimits,
         expired: &mut u64,
     ) -> Option<Delivery> {
         loop {
+            let waiting = self.waiting.as_deref_mut()?;
+            let queue = which(waiting);
             let delivery = queue.pop_front()?;
-            *bytes -= delivery.message.size();
             if queue.is_empty() {
                 *queue = VecDeque::new(); // An idle session holds no buffer.
             }
+            waiting.bytes -= delivery.message.size();
+            self.settle();
             let waited = now.since(delivery.message.received);
             if !delivery.message.is_expired(now) && limits.max_age.is_none_or(|max| waited < max) {
                 return Some(delivery);
             }
             *expired += 1;
         }
+    }
+    /// Gives the memory back when nothing waits.
+    fn settle(&mut self) {
+        self.waiting.take_if(|waiting| waiting.zero.is_empty() && waiting.rest.is_empty());
+    }
+}
+
+impl Waiting {
+    fn size(&self) -> (usize, usize) {
+        (self.zero.len() + self.rest.len(), self.bytes)
+    }
+
+    /// What has to go for a newcomer of `qos`: the oldest of QoS 0, and for one of QoS 1 or 2 the oldest of those, but
+    /// never QoS 1 or 2 for QoS 0.
+    fn pop_for(&mut self, qos: QoS) -> Option<Delivery> {
+        let rest = if qos == QoS::AtMostOnce { None } else { Some(&mut self.rest) };
+        self.zero.pop_front().or_else(|| rest?.pop_front())
     }
 }
