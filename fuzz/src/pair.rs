@@ -89,7 +89,7 @@ impl Pair {
     fn new(level: Level, small: bool) -> Self {
         let mut terms = Terms::default();
         if small {
-            terms.queue = QueueLimits { max_messages: SMALL_QUEUE, ..QueueLimits::default() };
+            terms.queue = QueueLimits { max_messages: SMALL_QUEUE, ..QueueLimits::default() }.into();
         }
         Self {
             level,

@@ -121,45 +121,78 @@ impl Link {
     }
 }
 
-/// Gives the newcomer its session and drives it to its end.
-pub(crate) async fn settle(worker: Rc<Worker>, newcomer: Newcomer) {
-    let Newcomer { parts, arrival, mut rest, place } = newcomer;
-    let transport = match Transport::from_parts(parts) {
-        Ok(transport) => transport,
+/// Takes over a newcomer from another worker.
+pub(crate) fn take_in(worker: &Rc<Worker>, newcomer: Newcomer) {
+    let Newcomer { parts, arrival, rest, place } = newcomer;
+    match Transport::from_parts(parts) {
+        Ok(transport) => start(worker, transport, arrival, rest, place),
         Err(error) => {
             tracing::warn!(peer = %arrival.peer, %error, "closed: its socket can't be moved to its worker");
+        }
+    }
+}
+
+/// Starts the task of a connection whose session is to live on this worker; `rest` came behind CONNECT.
+pub(crate) fn start(worker: &Rc<Worker>, transport: Transport, arrival: Box<Arrival>, rest: Vec<u8>, place: Place) {
+    let link = Rc::new(Link::new(Arc::clone(&arrival.peer), transport));
+    tokio::task::spawn_local(settle(Rc::clone(worker), link, arrival, rest, place));
+}
+
+/// Gives the newcomer its session and drives it to its end.
+#[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice, for as long as it runs")]
+fn settle(
+    worker: Rc<Worker>,
+    link: Rc<Link>,
+    arrival: Box<Arrival>,
+    mut rest: Vec<u8>,
+    place: Place,
+) -> impl Future<Output = ()> {
+    async move {
+        let id = worker.links.borrow_mut().insert(Outlet::Socket(Rc::clone(&link)));
+        let _guard = Guard { worker: &worker, id };
+        // Another worker may have told the client of something that is still in the mail.
+        worker.open_mail();
+        if let Some(held) = offer(&worker, id, arrival, &place)
+            // What is seldom is apart: each connection's task has room for what is common only.
+            && !Box::pin(wait_its_turn(&worker, &link, id, held, &mut rest, &place)).await
+        {
             return;
         }
-    };
-    let link = Rc::new(Link::new(Arc::clone(&arrival.peer), transport));
-    let id = worker.links.borrow_mut().insert(Outlet::Socket(Rc::clone(&link)));
-    let _guard = Guard { worker: &worker, id };
-    let level = arrival.admission.level;
-    let mut arrival = arrival;
-    loop {
-        match worker.with_engine(|engine, now| engine.handle_connect(now, id, arrival)) {
-            Connected::Taken => {
-                place.listener().connects.count(Some(level), ConnectResult::Accepted);
-                break;
-            }
-            Connected::Refused => {
-                place.listener().connects.count(Some(level), ConnectResult::RefusedDuplicate);
-                break;
-            }
-            Connected::Held { until, arrival: held } => {
-                arrival = held;
-                // What is seldom is apart, so that each connection's task has room for what is common only.
-                if !Box::pin(hold(&worker, &link, until, &mut rest)).await {
-                    return;
-                }
-            }
+        if drive(&worker, &link, id, &mut rest).await == End::Linger {
+            Box::pin(linger(&worker, &link)).await;
         }
     }
-    let end = drive(&worker, &link, id, rest).await;
-    if end == End::Linger {
-        Box::pin(linger(&worker, &link)).await;
+}
+
+/// Offers the newcomer to the engine; what comes back has to wait until then.
+fn offer(worker: &Worker, id: ConnectionId, arrival: Box<Arrival>, place: &Place) -> Option<(Time, Box<Arrival>)> {
+    let level = arrival.admission.level;
+    let result = match worker.with_engine(|engine, now| engine.handle_connect(now, id, arrival)) {
+        Connected::Taken => ConnectResult::Accepted,
+        Connected::Refused => ConnectResult::RefusedDuplicate,
+        Connected::Held { until, arrival } => return Some((until, arrival)),
+    };
+    place.listener().connects.count(Some(level), result);
+    None
+}
+
+/// Offers it again and again, as the engine says; `false` when the peer has gone meanwhile.
+async fn wait_its_turn(
+    worker: &Worker,
+    link: &Link,
+    id: ConnectionId,
+    held: (Time, Box<Arrival>),
+    rest: &mut Vec<u8>,
+    place: &Place,
+) -> bool {
+    let mut held = Some(held);
+    while let Some((until, arrival)) = held {
+        if !hold(worker, link, until, rest).await {
+            return false;
+        }
+        held = offer(worker, id, arrival, place);
     }
-    drop(place);
+    true
 }
 
 /// Whatever ends the task, a defect included, the engine and the flusher learn of it.
@@ -207,7 +240,7 @@ async fn hold(worker: &Worker, link: &Link, until: Time, rest: &mut Vec<u8>) -> 
 }
 
 /// Reads until the end. `tail` is what has been read and not been handled yet.
-async fn drive(worker: &Rc<Worker>, link: &Link, id: ConnectionId, mut tail: Vec<u8>) -> End {
+async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>) -> End {
     let mut progress = Progress { more: !tail.is_empty(), ..Progress::default() };
     loop {
         while progress.more || progress.pause_until.is_some() {
@@ -216,11 +249,11 @@ async fn drive(worker: &Rc<Worker>, link: &Link, id: ConnectionId, mut tail: Vec
             {
                 return end;
             }
-            progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, &tail));
-            consume(&mut tail, progress.consumed);
+            progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, tail));
+            consume(tail, progress.consumed);
             tokio::task::yield_now().await;
         }
-        match std::future::poll_fn(|cx| poll_event(worker, link, id, &mut tail, cx)).await {
+        match std::future::poll_fn(|cx| poll_event(worker, link, id, tail, cx)).await {
             Event::Read(read) => progress = read,
             Event::Writable => {
                 flush::mail(worker);

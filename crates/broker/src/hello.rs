@@ -20,7 +20,7 @@ use viaduct_session::server::{Admission, Refusal, admit};
 
 use crate::auth::{Credentials, LoginResult};
 use crate::bridge::LOCAL_CLIENT_PREFIX;
-use crate::connection::{Newcomer, linger_alone};
+use crate::connection::{self, Newcomer, linger_alone};
 use crate::counters::ConnectResult;
 use crate::limits::{HELLO_BYTES, HELLOS, UPGRADE_BYTES};
 use crate::mailbox::Letter;
@@ -398,6 +398,9 @@ impl Greeting {
     /// Hands the connection to the worker of its session.
     fn pass_on(&self, transport: Transport, arrival: Box<Arrival>, rest: Vec<u8>, place: Place) {
         let to = self.worker.broker.worker_of(arrival.admission.client_id.as_str());
+        if to == self.worker.id {
+            return connection::start(&self.worker, transport, arrival, rest, place);
+        }
         match transport.into_parts() {
             Ok(parts) => {
                 let newcomer = Newcomer { parts, arrival, rest, place };

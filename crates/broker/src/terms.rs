@@ -46,12 +46,12 @@ pub(crate) fn bridge_terms(config: &Config, bridge: &viaduct_config::Bridge) -> 
         max_keep_alive: None,
         max_session_expiry: None,
         max_client_id_length: usize::from(u16::MAX),
-        queue: QueueLimits {
+        queue: Arc::new(QueueLimits {
             max_messages: saturate(bridge.queue.max_messages.into()),
             max_bytes: saturate(bridge.queue.max_bytes),
             max_age: bridge.queue.max_age,
             on_full: on_full(bridge.queue.on_full),
-        },
+        }),
         ..base(config)
     })
 }
@@ -68,12 +68,12 @@ fn base(config: &Config) -> Terms {
         retain_available: config.retained.enabled,
         max_inflight_v3: config.session.max_inflight_v3,
         max_inflight_v5: config.session.max_inflight_v5,
-        queue: QueueLimits {
+        queue: Arc::new(QueueLimits {
             max_messages: saturate(config.session.max_queued_messages.into()),
             max_bytes: saturate(config.session.max_queued_bytes),
             max_age: None,
             on_full: on_full(config.session.on_full),
-        },
+        }),
         authentication_methods: Vec::new(),
     }
 }

@@ -26,6 +26,7 @@ use crate::{flush, hello};
 /// What the tasks of a worker share.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
     pub(crate) broker: Arc<Broker>,
     pub(crate) engine: RefCell<Engine>,
     inbox: RefCell<Inbox>,
@@ -170,6 +171,7 @@ async fn run(
         return;
     }
     let worker = Rc::new(Worker {
+        id,
         broker,
         engine: RefCell::new(engine),
         inbox: RefCell::new(inbox),
@@ -196,9 +198,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
         Letter::Accepted(accepted) => {
             tokio::task::spawn_local(hello::greet(Rc::clone(worker), *accepted));
         }
-        Letter::Newcomer(newcomer) => {
-            tokio::task::spawn_local(connection::settle(Rc::clone(worker), *newcomer));
-        }
+        Letter::Newcomer(newcomer) => connection::take_in(worker, *newcomer),
         Letter::Publish(messages) => worker.with_engine(|engine, now| {
             for message in messages {
                 engine.publish(now, message);

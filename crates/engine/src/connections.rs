@@ -76,7 +76,8 @@ pub(crate) struct Connection {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    slots: Slab<Connection>,
+    /// Each on its own, so that nothing of them is copied and left behind when the table grows.
+    slots: Slab<Box<Connection>>,
     by_id: HashMap<ConnectionId, usize>,
     dirty: Vec<usize>,
     /// Memory of outputs that were written, for the next that are: a turn neither allocates nor grows what it sends.
@@ -92,7 +93,7 @@ impl Connections {
         max_packet_size: u32,
         now: Time,
     ) -> usize {
-        let index = self.slots.insert(Connection {
+        let index = self.slots.insert(Box::new(Connection {
             id,
             peer,
             listener,
@@ -104,7 +105,7 @@ impl Connections {
             rate_since: now,
             reauthentication: None,
             dirty: false,
-        });
+        }));
         self.by_id.insert(id, index);
         index
     }
@@ -114,17 +115,17 @@ impl Connections {
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&Connection> {
-        self.slots.get(index)
+        self.slots.get(index).map(Box::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Connection> {
-        self.slots.get_mut(index)
+        self.slots.get_mut(index).map(Box::as_mut)
     }
 
     pub(crate) fn remove(&mut self, index: usize) -> Option<Connection> {
         let connection = self.slots.try_remove(index)?;
         self.by_id.remove(&connection.id);
-        Some(connection)
+        Some(*connection)
     }
 
     /// The connection, with memory for what is to be sent.

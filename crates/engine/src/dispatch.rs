@@ -188,12 +188,17 @@ impl Engine {
         };
         let counts = slot.session.take_counts();
         for (counter, sent) in self.stats.messages_sent.iter().zip(counts.sent) {
-            counter.add(sent);
+            counter.add(sent.into());
         }
-        slot.dropped += counts.expired + counts.too_large + counts.displaced;
-        self.stats.dropped(Dropped::Expired, counts.expired);
-        self.stats.dropped(Dropped::TooLarge, counts.too_large);
-        self.stats.dropped(Dropped::QueueFull, counts.displaced);
+        let lost = [
+            (Dropped::Expired, counts.expired),
+            (Dropped::TooLarge, counts.too_large),
+            (Dropped::QueueFull, counts.displaced),
+        ];
+        for (why, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
+            slot.trouble().dropped += u64::from(count);
+            self.stats.dropped(why, count.into());
+        }
         let (messages_now, bytes_now) = slot.session.queued();
         if (messages_now, bytes_now) != (messages, bytes) {
             step(&self.stats.queued_messages, messages, messages_now);
@@ -247,11 +252,12 @@ impl Engine {
     fn note_drop(&mut self, now: Time, index: usize, why: Dropped) {
         self.stats.dropped(why, 1);
         let Some(slot) = self.sessions.get_mut(index) else { return };
-        slot.dropped += 1;
+        let trouble = slot.trouble();
+        trouble.dropped += 1;
         let quiet = why == Dropped::Offline // What every QoS 0 message to an absent session is.
-            || slot.drops_logged.is_some_and(|at| now.since(at) < crate::limits::STORM_LOG);
+            || trouble.drops_logged.is_some_and(|at| now.since(at) < crate::limits::STORM_LOG);
         if !quiet {
-            slot.drops_logged = Some(now);
+            trouble.drops_logged = Some(now);
             let (messages, bytes) = slot.session.queued();
             tracing::warn!(
                 client_id = %slot.client_id, reason = why.name(), queued_messages = messages, queued_bytes = bytes,

@@ -250,8 +250,9 @@ impl Engine {
         self.stats.dropped(Dropped::NotAuthorized, 1);
         let peer = self.peer(index).unwrap_or_default();
         let Some(slot) = self.sessions.get_mut(index) else { return };
-        if slot.denied_logged.is_none_or(|at| now.since(at) >= LOG_WINDOW) {
-            slot.denied_logged = Some(now);
+        let denied_logged = &mut slot.trouble().denied_logged;
+        if denied_logged.is_none_or(|at| now.since(at) >= LOG_WINDOW) {
+            *denied_logged = Some(now);
             let username = slot.identity.username.as_deref().unwrap_or("(anonymous)");
             let topic: String = topic.chars().take(LOGGED_TOPIC).collect();
             self.log.line(now, |more| {

@@ -49,6 +49,13 @@ pub(crate) struct Slot {
     pub(crate) replays: Vec<Replay>,
     /// What the rules said last, and under which rules: most clients publish to one topic over and over.
     pub(crate) last_publish: Option<(TopicName, u64, bool)>,
+    /// Made when the first thing goes wrong.
+    pub(crate) trouble: Option<Box<Trouble>>,
+}
+
+/// What went wrong for a session.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
     /// When it was last logged that the client may not do something.
     pub(crate) denied_logged: Option<Time>,
     /// Messages for it that were given up.
@@ -58,6 +65,16 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Messages for it that were given up.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.dropped)
+    }
+
+    /// Where it is written down that something went wrong.
+    pub(crate) fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
     /// The first moment at which something about the session has to be looked at.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let will = self.delayed_will.as_ref().map(|delayed| delayed.0);
@@ -69,7 +86,8 @@ impl Slot {
 #[derive(Debug)]
 pub(crate) struct Registry {
     worker: u16,
-    slots: Slab<Slot>,
+    /// Each on its own: a table of millions would copy all of them when it grows, and leave as much memory behind.
+    slots: Slab<Box<Slot>>,
     by_client: HashMap<ClientId, usize>,
     generation: u32,
 }
@@ -91,10 +109,10 @@ impl Registry {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             generation: self.generation,
         };
-        entry.insert(Slot {
+        entry.insert(Box::new(Slot {
             client_id: client_id.clone(),
             key,
-            session: Session::new(terms.queue.clone()),
+            session: Session::new(Arc::clone(&terms.queue)),
             identity,
             credential: None,
             mountpoint: None,
@@ -107,15 +125,13 @@ impl Registry {
             armed: None,
             replays: Vec::new(),
             last_publish: None,
-            denied_logged: None,
-            dropped: 0,
-            drops_logged: None,
-        });
+            trouble: None,
+        }));
         self.by_client.insert(client_id, index);
         index
     }
 
-    pub(crate) fn remove(&mut self, index: usize) -> Option<Slot> {
+    pub(crate) fn remove(&mut self, index: usize) -> Option<Box<Slot>> {
         let slot = self.slots.try_remove(index)?;
         self.by_client.remove(&slot.client_id);
         Some(slot)
@@ -126,11 +142,11 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&Slot> {
-        self.slots.get(index)
+        self.slots.get(index).map(Box::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Slot> {
-        self.slots.get_mut(index)
+        self.slots.get_mut(index).map(Box::as_mut)
     }
 
     /// The index of the session with this key, if it still lives.
@@ -148,6 +164,6 @@ impl Registry {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().map(|(_, slot)| slot)
+        self.slots.iter().map(|(_, slot)| slot.as_ref())
     }
 }

@@ -59,6 +59,9 @@ impl Engine {
             let (qos, id, checked) = (replay.qos, replay.id, replay.checked);
             if !more {
                 slot.replays.remove(0);
+                if slot.replays.is_empty() {
+                    slot.replays = Vec::new(); // An idle session holds no list.
+                }
             }
             for message in found {
                 if message.is_expired(now) || (checked && !self.may_read(index, &message)) {

@@ -58,7 +58,7 @@ impl Engine {
             subscriptions: slot.subscriptions.len(),
             queued_messages,
             queued_bytes,
-            dropped: slot.dropped,
+            dropped: slot.dropped(),
             inflight: slot.session.inflight(),
             session_expiry: slot.session.session_expiry(),
         }

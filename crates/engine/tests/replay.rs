@@ -99,7 +99,7 @@ fn nothing_more_is_looked_for_once_the_subscription_is_gone() {
 fn a_short_queue_loses_none_of_them() {
     let mut world = world_of_retained();
     let mut terms = Terms::default();
-    terms.queue.max_messages = 5;
+    Arc::make_mut(&mut terms.queue).max_messages = 5;
     world.terms = Arc::new(terms);
     let mut client = subscriber(&mut world);
     subscribe(&mut world, &mut client);

@@ -82,11 +82,11 @@ impl Default for QueueLimits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// PUBLISH packets written, by QoS, repetitions included.
-    pub sent: [u64; 3],
+    pub sent: [u32; 3],
     /// Messages whose expiry passed while they waited, or that waited longer than they may.
-    pub expired: u64,
+    pub expired: u32,
     /// Messages that waited and that the peer takes no packet large enough for.
-    pub too_large: u64,
+    pub too_large: u32,
     /// Messages that had to go for a newcomer, beyond the one that its [`Delivered::Dropped`] stands for.
-    pub displaced: u64,
+    pub displaced: u32,
 }

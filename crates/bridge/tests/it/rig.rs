@@ -11,7 +11,7 @@ use viaduct_codec::{
     TopicFilter, TopicName, Version,
 };
 use viaduct_session::server::{self, Session, Terms};
-use viaduct_session::{Delivery, Output, QueueLimits};
+use viaduct_session::{Delivery, Output};
 
 /// Bytes for a CONNECT of this level, or the truth.
 pub type Answer = fn(u8) -> Option<&'static [u8]>;
@@ -44,7 +44,7 @@ pub struct Broker {
 impl Broker {
     pub fn new() -> Self {
         Self {
-            session: Session::new(QueueLimits::default()),
+            session: Session::new(Arc::default()),
             terms: Terms::default(),
             output: Output::default(),
             input: Vec::new(),

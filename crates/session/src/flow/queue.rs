@@ -44,14 +44,14 @@ impl Queue {
         delivery: Delivery,
         limits: &QueueLimits,
         connected: bool,
-        displaced: &mut u64,
+        displaced: &mut u32,
     ) -> Delivered {
         let size = delivery.message.size();
         if limits.max_messages == 0 || size > limits.max_bytes {
             return Delivered::Dropped(DropReason::QueueFull); // An empty queue would not help it either.
         }
         let waiting = self.waiting.get_or_insert_default();
-        let mut gone = 0_u64;
+        let mut gone = 0_u32;
         while waiting.size().0 >= limits.max_messages || waiting.bytes + size > limits.max_bytes {
             match limits.on_full {
                 OnFull::Disconnect if connected => return Delivered::Overflow,
@@ -80,12 +80,12 @@ impl Queue {
     }
 
     /// The next QoS 0 message that is not expired and not too old; those that are, are counted in `expired`.
-    pub(crate) fn pop_qos0(&mut self, now: Time, limits: &QueueLimits, expired: &mut u64) -> Option<Delivery> {
+    pub(crate) fn pop_qos0(&mut self, now: Time, limits: &QueueLimits, expired: &mut u32) -> Option<Delivery> {
         self.pop(|waiting| &mut waiting.zero, now, limits, expired)
     }
 
     /// As [`Queue::pop_qos0`] for QoS 1 and 2.
-    pub(crate) fn pop_rest(&mut self, now: Time, limits: &QueueLimits, expired: &mut u64) -> Option<Delivery> {
+    pub(crate) fn pop_rest(&mut self, now: Time, limits: &QueueLimits, expired: &mut u32) -> Option<Delivery> {
         self.pop(|waiting| &mut waiting.rest, now, limits, expired)
     }
 
@@ -126,7 +126,7 @@ impl Queue {
         which: impl Fn(&mut Waiting) -> &mut VecDeque<Delivery>,
         now: Time,
         limits: &QueueLimits,
-        expired: &mut u64,
+        expired: &mut u32,
     ) -> Option<Delivery> {
         loop {
             let waiting = self.waiting.as_deref_mut()?;

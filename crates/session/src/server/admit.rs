@@ -34,7 +34,7 @@ pub struct Terms {
     /// QoS 1 and 2 messages sent to a 5.0 client at a time, if it takes as many.
     pub max_inflight_v5: u16,
     /// What may wait for one session.
-    pub queue: QueueLimits,
+    pub queue: Arc<QueueLimits>,
     /// Methods of enhanced authentication that a 5.0 client may name.
     pub authentication_methods: Vec<Arc<str>>,
 }
@@ -53,7 +53,7 @@ impl Default for Terms {
             retain_available: true,
             max_inflight_v3: 20,
             max_inflight_v5: 1_000,
-            queue: QueueLimits::default(),
+            queue: Arc::default(),
             authentication_methods: Vec::new(),
         }
     }

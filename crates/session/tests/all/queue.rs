@@ -8,7 +8,7 @@ use viaduct_session::{Delivered, Delivery, DropReason, OnFull, QueueLimits};
 use crate::broker::{Broker, delivery, message, outline, v4, v5_kept};
 
 fn broker(max_messages: usize, max_bytes: usize, on_full: OnFull) -> Broker {
-    let queue = QueueLimits { max_messages, max_bytes, max_age: None, on_full };
+    let queue = QueueLimits { max_messages, max_bytes, max_age: None, on_full }.into();
     let mut broker = Broker::with(Terms { queue, ..Terms::default() });
     broker.connect(&v4(false));
     broker.cut();
