@@ -6,7 +6,6 @@
 //! Dense flows keep fewer bytes under way than any known broker's limit, so that a loss is the broker's.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::frame::{self, Publish};
@@ -87,7 +86,7 @@ pub(crate) struct Outcomes {
 impl Flow {
     /// Runs against a server, for `time` with all reading, and with `one_stops` for as long again without the first.
     pub(crate) fn run(&self, server: &Running, warm_up: Duration, time: Duration) -> io::Result<Outcomes> {
-        let mut field = Field::new(*self, server.address)?;
+        let mut field = Field::new(*self, server)?;
         field.drive(warm_up)?;
         field.drain()?;
         let mut outcomes = Outcomes { all: Vec::new(), others: Vec::new() };
@@ -160,13 +159,13 @@ struct Field {
 }
 
 impl Field {
-    fn new(flow: Flow, address: SocketAddr) -> io::Result<Self> {
+    fn new(flow: Flow, server: &Running) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut subscribers = Vec::new();
         for number in 0..flow.subscribers {
             let topic = number % flow.topics;
             let buffer = (flow.one_stops && number == 0).then_some(SMALL_BUFFER);
-            let socket = link::dial(address, buffer)?;
+            let socket = link::dial(server.subscriber_address(), buffer)?;
             let link = Link::on(socket, &format!("sub-{number}"), Some((&topic_name(topic), flow.qos)))?;
             poll.add(&link, number)?;
             subscribers.push(Subscriber {
@@ -187,7 +186,7 @@ impl Field {
         let mut publishers = Vec::new();
         for number in 0..flow.publishers {
             let topic = number % flow.topics;
-            let link = Link::connect(address, &format!("pub-{number}"), None)?;
+            let link = Link::connect(server.address, &format!("pub-{number}"), None)?;
             poll.add(&link, flow.subscribers + number)?;
             let frames = frame::publish(&topic_name(topic), flow.qos, flow.payload).repeat(batch);
             publishers.push(Publisher { link, topic, frames, sent: 0, open: 0 });

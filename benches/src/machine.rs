@@ -33,6 +33,10 @@ impl Usage {
         Ok(usage)
     }
 
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { on_core: self.on_core + other.on_core, waiting: self.waiting + other.waiting }
+    }
+
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             on_core: self.on_core.saturating_sub(earlier.on_core),

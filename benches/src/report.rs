@@ -51,6 +51,8 @@ others of the same minutes: **compare within a table, not between machines**.
   *Unbatched*: one message is written and the next when it has arrived. *Sparse*: an open loop at a fixed rate; latency
   counts from the time at which a message was due, and no percentile is shown when server or generator waited for a
   core more than 2 % of the time in each of three attempts (`noisy`).
+- A *bridge* is two processes of the same broker on one core, published at the first and heard at the second; its cost
+  is that of both, and `÷ within one` relates it to the same flow through one process.
 - Every message carries its place in its publisher's stream. *Lost* ones never came, *doubled* ones came after a later
   one; both are sums over all rounds.
 - Memory is what the server holds alone and unbacked by a file (`Anonymous` in `smaps_rollup`); what the kernel holds
@@ -82,6 +84,9 @@ impl Table {
         let scenario = &self.scenario;
         let mut columns = vec!["server".to_owned(), scenario.unit().to_owned(), scenario.rate_unit().to_owned()];
         columns.extend(["÷ parse", "× mosquitto"].map(str::to_owned));
+        if scenario.has_base() {
+            columns.push("÷ within one".to_owned());
+        }
         if scenario.has_messages() {
             columns.extend(["lost", "doubled"].map(str::to_owned));
         }
@@ -122,6 +127,10 @@ impl Table {
             or_none(ratio("relay (parse)", false)),
             or_none(ratio("mosquitto", true)),
         ];
+        if self.scenario.has_base() {
+            let base = contestant.name.split_once(',').map(|(base, _)| base);
+            cells.push(or_none(base.and_then(|base| ratio(base, false))));
+        }
         if self.scenario.has_messages() {
             cells.push(thousands(samples.iter().map(|sample| sample.lost).sum::<u64>() as f64));
             cells.push(thousands(samples.iter().map(|sample| sample.behind).sum::<u64>() as f64));

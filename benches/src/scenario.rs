@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::crowd::Crowd;
 use crate::flow::{Flow, Outcome, Outcomes, Regime};
-use crate::server::{Places, Running, Server, Wish};
+use crate::server::{Bridge, Places, Running, Server, Wish};
 
 /// Run-queue waiting above which latencies say more about the neighbours than about the server.
 const QUIET: f64 = 0.02;
@@ -26,6 +26,8 @@ enum Kind {
     Flow(Flow),
     /// The same with Viaduct on one and on two workers.
     Workers(Flow),
+    /// Through two brokers beside the same within one.
+    Bridged(Flow),
     /// Memory per connection.
     Memory(Crowd),
     /// CPU per connection and subscription.
@@ -114,6 +116,12 @@ pub(crate) fn all() -> Vec<Scenario> {
             "Ten to ten, dense, QoS 0, 16 bytes, on one and on two workers",
             Kind::Workers(pairs(10, 16, 0)),
         ),
+        row("bridge-qos0", "One to one across a bridge, dense, QoS 0, 16 bytes", Kind::Bridged(pairs(1, 16, 0))),
+        row(
+            "bridge-qos1",
+            "One to one across a bridge, dense, QoS 1, 64 bytes, 100 in flight on each way",
+            Kind::Bridged(pairs(1, 64, 1)),
+        ),
         flow(
             "slow-subscriber",
             "One to a hundred, dense, QoS 0, 1 KiB; one of the hundred stops reading by turns, the figures are of the others",
@@ -126,7 +134,7 @@ impl Scenario {
     /// What a cost is counted in.
     pub(crate) fn unit(&self) -> &'static str {
         match self.kind {
-            Kind::Flow(_) | Kind::Workers(_) => "CPU µs per delivery",
+            Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_) => "CPU µs per delivery",
             Kind::Memory(_) => "bytes per connection",
             Kind::Arrival(_) => "CPU µs per connection",
         }
@@ -135,14 +143,14 @@ impl Scenario {
     /// What comes so often a second.
     pub(crate) fn rate_unit(&self) -> &'static str {
         match self.kind {
-            Kind::Flow(_) | Kind::Workers(_) => "deliveries/s",
+            Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_) => "deliveries/s",
             Kind::Memory(_) | Kind::Arrival(_) => "connections/s",
         }
     }
 
     /// Whether messages are counted.
     pub(crate) fn has_messages(&self) -> bool {
-        matches!(self.kind, Kind::Flow(_) | Kind::Workers(_))
+        matches!(self.kind, Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_))
     }
 
     /// Whether latency is claimed, which only an open loop allows.
@@ -153,6 +161,11 @@ impl Scenario {
     /// Whether a subscriber stops.
     pub(crate) fn has_burden(&self) -> bool {
         matches!(self.kind, Kind::Flow(Flow { one_stops: true, .. }))
+    }
+
+    /// Whether one server is compared with another of its kind.
+    pub(crate) fn has_base(&self) -> bool {
+        matches!(self.kind, Kind::Bridged(_))
     }
 
     /// Who takes part: everyone who can.
@@ -171,6 +184,9 @@ impl Scenario {
                 if let Some(place) = after {
                     contestants.insert(place + 1, Server::Viaduct { workers: 2 });
                 }
+            }
+            Kind::Bridged(_) => {
+                contestants = servers.iter().flat_map(|server| with_bridges(server)).collect();
             }
             Kind::Memory(crowd) | Kind::Arrival(crowd) => {
                 contestants.retain(|each| *each != Server::Copy && (!crowd.tls || each.speaks_tls()));
@@ -205,7 +221,7 @@ impl Scenario {
         let tls = matches!(self.kind, Kind::Memory(Crowd { tls: true, .. }) | Kind::Arrival(Crowd { tls: true, .. }));
         let running = server.start(places, Wish { cores: &server_cores(server, cores), tls })?;
         let sample = match self.kind {
-            Kind::Flow(flow) | Kind::Workers(flow) => {
+            Kind::Flow(flow) | Kind::Workers(flow) | Kind::Bridged(flow) => {
                 flow.run(&running, effort.warm_up, effort.time).map(|outcomes| of_flow(&outcomes))
             }
             Kind::Memory(crowd) | Kind::Arrival(crowd) => self.of_crowd(crowd, &running, places, effort),
@@ -230,6 +246,17 @@ impl Scenario {
             burden: None,
         })
     }
+}
+
+/// A server and the bridges between two of it.
+fn with_bridges(server: &Server) -> Vec<Server> {
+    let bridges = match server {
+        Server::Parse => &[][..],
+        Server::Viaduct { .. } => &[Bridge::Viaduct { level: 5 }, Bridge::Viaduct { level: 4 }],
+        Server::Mosquitto => &[Bridge::Mosquitto],
+        _ => return Vec::new(),
+    };
+    std::iter::once(server.clone()).chain(bridges.iter().copied().map(Server::Bridge)).collect()
 }
 
 /// The generator has the last core; the server has the first ones, one for each worker, if there are as many.

@@ -12,12 +12,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::link::Link;
+use crate::frame;
+use crate::link::{Link, Scratch};
 use crate::machine::Usage;
 use crate::tls::Identity;
 
 /// The longest that a server may take until it answers a CONNECT.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a bridge is tried with: among the topics that it carries, and none of a flow's.
+const PROBE: &str = "b/probe";
 
 /// Something that forwards messages.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,6 +39,8 @@ pub(crate) enum Server {
     Mosquitto,
     /// From crates.io, under `target/bench-peers`.
     Rumqttd,
+    /// Two of one kind: what is published at the first is heard at the second.
+    Bridge(Bridge),
     /// Any other: a command for the shell and the port it will listen on.
     Peer {
         /// In the table.
@@ -44,6 +50,18 @@ pub(crate) enum Server {
         /// What starts it in the foreground.
         command: String,
     },
+}
+
+/// A pair of brokers. Both use one core, so that a message costs what both of them spent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Bridge {
+    /// Two of the binary of this repository.
+    Viaduct {
+        /// MQTT version of the link: 4 or 5.
+        level: u8,
+    },
+    /// Two of Debian's, over 3.1.1.
+    Mosquitto,
 }
 
 /// Where things are.
@@ -73,6 +91,10 @@ impl Server {
             Self::Viaduct { workers } => format!("Viaduct, {workers} workers"),
             Self::Mosquitto => "mosquitto".to_owned(),
             Self::Rumqttd => "rumqttd".to_owned(),
+            // The name of what it is measured by stands before the comma.
+            Self::Bridge(Bridge::Viaduct { level: 5 }) => "Viaduct, bridge 5.0".to_owned(),
+            Self::Bridge(Bridge::Viaduct { .. }) => "Viaduct, bridge 3.1.1".to_owned(),
+            Self::Bridge(Bridge::Mosquitto) => "mosquitto, bridge 3.1.1".to_owned(),
             Self::Peer { name, .. } => name.clone(),
         }
     }
@@ -88,19 +110,30 @@ impl Server {
                 places.rumqttd().exists().then_some(())?;
                 Some(crates.lines().find_map(|line| line.strip_prefix("\"rumqttd "))?.split(' ').next()?.to_owned())
             }
+            Self::Bridge(bridge) => bridge.broker().version(places),
             Self::Peer { command, .. } => Some(format!("`{command}`")),
         }
     }
 
-    /// Starts it and waits until it answers.
+    /// Starts it and waits until it answers and, being a bridge, carries messages.
     pub(crate) fn start(&self, places: &Places, wish: Wish<'_>) -> io::Result<Running> {
+        let Self::Bridge(bridge) = self else { return self.start_one(places, wish, "") };
+        let broker = bridge.broker();
+        let far = broker.start_one(places, wish, "")?;
+        let mut near = broker.start_one(places, wish, &bridge.config(far.address))?;
+        near.far = Some(Box::new(far));
+        near.wait_for_bridge().map(|()| near)
+    }
+
+    /// One process; `more` goes to the end of its configuration.
+    fn start_one(&self, places: &Places, wish: Wish<'_>, more: &str) -> io::Result<Running> {
         let folder = tempfile::Builder::new().prefix("viaduct-bench").tempdir()?;
         let port = match self {
             Self::Peer { port, .. } => *port,
             _ => free_port()?,
         };
         let tls_port = if wish.tls { Some(free_port()?) } else { None };
-        let words = self.command(places, folder.path(), port, tls_port)?;
+        let words = self.command(places, folder.path(), port, tls_port, more)?;
         let log = fs::File::create(folder.path().join("log"))?;
         let cores: Vec<String> = wish.cores.iter().map(ToString::to_string).collect();
         let child = Command::new(&places.own)
@@ -113,11 +146,18 @@ impl Server {
             .stderr(log)
             .spawn()?;
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let running = Running { child, address: at(port), tls_address: tls_port.map(at), folder };
+        let running = Running { child, address: at(port), tls_address: tls_port.map(at), folder, far: None };
         running.wait().map(|()| running)
     }
 
-    fn command(&self, places: &Places, folder: &Path, port: u16, tls: Option<u16>) -> io::Result<Vec<String>> {
+    fn command(
+        &self,
+        places: &Places,
+        folder: &Path,
+        port: u16,
+        tls: Option<u16>,
+        more: &str,
+    ) -> io::Result<Vec<String>> {
         let path = |path: &Path| path.display().to_string();
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let config = folder.join("config");
@@ -125,11 +165,11 @@ impl Server {
             Self::Copy => words(&[&path(&places.own), "relay", "copy", &port.to_string()]),
             Self::Parse => words(&[&path(&places.own), "relay", "parse", &port.to_string()]),
             Self::Viaduct { workers } => {
-                fs::write(&config, viaduct_config(*workers, port, tls, places))?;
+                fs::write(&config, viaduct_config(*workers, port, tls, places) + more)?;
                 words(&[&path(&places.viaduct()), "run", "--config", &path(&config)])
             }
             Self::Mosquitto => {
-                fs::write(&config, mosquitto_config(port, tls, places))?;
+                fs::write(&config, mosquitto_config(port, tls, places) + more)?;
                 words(&[mosquitto(), "-c", &path(&config)])
             }
             Self::Rumqttd => {
@@ -137,6 +177,7 @@ impl Server {
                 fs::write(&file, rumqttd_config(port))?;
                 words(&[&path(&places.rumqttd()), "--config", &path(&file), "--quiet"])
             }
+            Self::Bridge(bridge) => bridge.broker().command(places, folder, port, tls, more)?,
             Self::Peer { command, .. } => words(&["sh", "-c", &format!("exec {command}")]),
         })
     }
@@ -144,6 +185,31 @@ impl Server {
     /// Whether it has a TLS listener here.
     pub(crate) fn speaks_tls(&self) -> bool {
         matches!(self, Self::Viaduct { .. } | Self::Mosquitto)
+    }
+}
+
+impl Bridge {
+    /// What both ends are.
+    fn broker(self) -> Server {
+        match self {
+            Self::Viaduct { .. } => Server::Viaduct { workers: 1 },
+            Self::Mosquitto => Server::Mosquitto,
+        }
+    }
+
+    /// What makes the near end carry the benchmark's topics to `far`. As many in flight as the generator has, which is
+    /// also what Viaduct announces; mosquitto counts those of its bridges with all others and has no limit here.
+    fn config(self, far: SocketAddr) -> String {
+        match self {
+            Self::Viaduct { level } => format!(
+                "[[bridge]]\nname = \"far\"\nurl = \"mqtt://{far}\"\nprotocol_version = {level}\n\
+                 max_inflight = 100\nnotifications = false\n[[bridge.topic]]\nfilter = \"b/#\"\nqos = 1\n"
+            ),
+            Self::Mosquitto => format!(
+                "connection far\naddress {far}\nbridge_protocol_version mqttv311\nnotifications false\n\
+                 topic b/# out 1\n"
+            ),
+        }
     }
 }
 
@@ -223,6 +289,8 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) tls_address: Option<SocketAddr>,
     folder: TempDir,
+    /// The other end of a bridge, where subscribers are.
+    far: Option<Box<Running>>,
 }
 
 impl Running {
@@ -230,8 +298,15 @@ impl Running {
         self.child.id()
     }
 
+    /// Of both ends of a bridge.
     pub(crate) fn usage(&self) -> io::Result<Usage> {
-        Usage::of(self.pid())
+        let own = Usage::of(self.pid())?;
+        self.far.as_ref().map_or(Ok(own), |far| Ok(own.and(far.usage()?)))
+    }
+
+    /// Where what is published at `address` is heard.
+    pub(crate) fn subscriber_address(&self) -> SocketAddr {
+        self.far.as_ref().map_or(self.address, |far| far.address)
     }
 
     /// The end of what it wrote, to say why something failed.
@@ -250,6 +325,29 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+impl Running {
+    /// Publishes here until the far end has heard it.
+    fn wait_for_bridge(&self) -> io::Result<()> {
+        let begin = Instant::now();
+        let mut subscriber = Link::connect(self.subscriber_address(), "viaduct-bench-ear", Some((PROBE, 0)))?;
+        let mut publisher = Link::connect(self.address, "viaduct-bench-mouth", None)?;
+        let (mut scratch, mut is_heard) = (Scratch::new(), false);
+        while !is_heard {
+            if begin.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!("the bridge carries nothing; {}", self.last_words())));
+            }
+            publisher.queue().extend(frame::publish(PROBE, 0, 0));
+            publisher.flush()?;
+            std::thread::sleep(Duration::from_millis(5));
+            subscriber.read(&mut scratch, |frame, _| {
+                is_heard |= frame.kind() == frame::PUBLISH;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 }
 
