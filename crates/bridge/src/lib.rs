@@ -13,6 +13,7 @@ mod backoff;
 mod bridge;
 mod error;
 mod event;
+mod express;
 mod flow;
 pub mod limits;
 mod link;

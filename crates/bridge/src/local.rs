@@ -84,6 +84,10 @@ impl Bridge {
                 return used;
             }
             let rest = bytes.get(used..).unwrap_or_default();
+            if let Some(length) = self.express_out(now, rest) {
+                used += length;
+                continue;
+            }
             let packet = match Frame::split(rest, u32::MAX) {
                 Ok(None) => return used,
                 Ok(Some(frame)) => {

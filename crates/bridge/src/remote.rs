@@ -58,6 +58,10 @@ impl Bridge {
                 self.end_attempt(now, fault, None, false);
                 break;
             }
+            if let Some(length) = self.express_in(now, rest) {
+                used += length;
+                continue;
+            }
             let version = self.link.level().version();
             let packet = match Frame::split(rest, self.settings.max_packet_size) {
                 Ok(None) => return used,
@@ -421,7 +425,7 @@ impl Bridge {
     }
 
     /// Whether the remote sends us what we publish, for want of a way to say that it should not.
-    fn echoes_come_back(&self) -> bool {
+    pub(crate) fn echoes_come_back(&self) -> bool {
         let level = self.link.level();
         !level.version().is_v5() && !level.is_bridge() && self.rules.carries_both_ways()
     }

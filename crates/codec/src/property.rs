@@ -401,6 +401,11 @@ impl<'a> UserProperties<'a> {
         })
     }
 
+    /// Whether there is nothing else in the bytes that it was made of.
+    pub(crate) fn is_all_of_it(self) -> bool {
+        self.section.is_empty() || self.entries().map(|(_, encoded)| encoded.len()).sum::<usize>() == self.section.len()
+    }
+
     /// Only the User Properties, encoded, as [`UserProperties::from_encoded`] takes them.
     #[must_use]
     pub fn to_encoded(self) -> Vec<u8> {

@@ -1,16 +1,17 @@
-//! Runs: PUBLISH packets behind each other that say nothing but one topic and their payloads.
+//! Runs: PUBLISH packets behind each other that say nothing but one topic, the same User Properties, and their payloads.
 //!
-//! In: bytes that came. Out: how far such a run goes, so that it can be passed on as one stretch of bytes, as it is or with
-//! the property length put in or taken out for the other layout. A message that needs a second look (QoS 1 or 2, RETAIN,
-//! DUP, any property, another topic) ends the run and is read as any other packet.
+//! In: bytes that came. Out: how far such a run goes, so that it can be passed on as one stretch of bytes, as it is or
+//! with another head for the other layout or another topic. A message that needs a second look (QoS 1 or 2, RETAIN, DUP,
+//! any other property, another topic) ends the run and is read as any other packet. User Properties are in because a
+//! bridge puts one on every message that crosses it.
 
 use crate::writer::Out;
-use crate::{TopicRef, VarInt, Version};
+use crate::{TopicRef, UserProperties, VarInt, Version};
 
 /// PUBLISH with QoS 0 and neither DUP nor RETAIN.
 const PLAIN: u8 = 0x30;
 
-/// Consecutive plain packets of one topic. In 5.0 their property length is zero.
+/// Consecutive plain packets of one topic. In 5.0 they have the same User Properties, mostly none.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     /// All of them, as they came.
@@ -23,8 +24,10 @@ pub struct Run<'a> {
     pub largest: usize,
     /// Bytes of all payloads together.
     pub payload: usize,
+    /// Encoded, as [`UserProperties::from_encoded`] takes them: the same in each.
+    pub user_properties: &'a [u8],
     is_v5: bool,
-    /// Topic with its length, and in 5.0 the property length: the same in each.
+    /// Topic with its length, and in 5.0 the property section: the same in each.
     head: &'a [u8],
 }
 
@@ -41,12 +44,20 @@ impl<'a> Run<'a> {
         let length = usize::from(u16::from_be_bytes(*length));
         let topic = std::str::from_utf8(rest.get(..length)?).ok().and_then(|text| TopicRef::new(text).ok())?;
         let is_v5 = version.is_v5();
-        if is_v5 && *rest.get(length)? != 0 {
-            return None;
+        let (mut head_length, mut user_properties) = (2 + length, &[][..]);
+        if is_v5 {
+            let section = rest.get(length..)?;
+            let (properties, own) = VarInt::split(section).ok()??;
+            let end = own + properties.get() as usize;
+            user_properties = section.get(own..end)?;
+            head_length += end;
+            if !UserProperties::from_encoded(user_properties).is_all_of_it() {
+                return None;
+            }
         }
-        let head = body.get(..2 + length + usize::from(is_v5))?;
+        let head = body.get(..head_length)?;
         let payload = body.len() - head.len();
-        Some(Self { bytes: buffer.get(..size)?, count: 1, topic, largest: size, payload, is_v5, head })
+        Some(Self { bytes: buffer.get(..size)?, count: 1, topic, largest: size, payload, user_properties, is_v5, head })
     }
 
     /// The same run with as many of the packets behind it in `buffer`, of which it is the beginning, as belong to it and
@@ -91,22 +102,47 @@ impl<'a> Run<'a> {
         self.largest + 2
     }
 
-    /// Appends the packets in the other layout: that of 5.0 for a run of 3.x, and the other way round.
+    /// Appends the packets in the other layout: that of 5.0 for a run of 3.x, and the other way round, in which there are
+    /// no properties.
     pub fn convert(&self, out: &mut Vec<u8>) {
-        let topic = self.topic.as_str().as_bytes();
-        out.reserve(self.bytes.len() + 2 * self.count as usize);
+        let version = if self.is_v5 { Version::V311 } else { Version::V5 };
+        self.write_as(self.topic, version, &[], out);
+    }
+
+    /// Bytes that the largest packet has when [`Run::write_as`] writes it, at most.
+    #[must_use]
+    pub fn largest_as(&self, topic: TopicRef<'_>, user_properties: &[u8]) -> usize {
+        // Both lengths of up to four bytes, and the first byte; what the old head had is not taken off.
+        self.largest + 9 + topic.as_str().len() + user_properties.len()
+    }
+
+    /// Appends the packets under another topic, in the layout of `version` and there with these User Properties, encoded.
+    pub fn write_as(&self, topic: TopicRef<'_>, version: Version, user_properties: &[u8], out: &mut Vec<u8>) {
+        let mut head = Vec::with_capacity(6 + topic.as_str().len() + user_properties.len());
+        head.extend_from_slice(&(topic.as_str().len() as u16).to_be_bytes());
+        head.extend_from_slice(topic.as_str().as_bytes());
+        if version.is_v5() {
+            // More than the wire can say was never read from it.
+            let Some(length) = u32::try_from(user_properties.len()).ok().and_then(VarInt::new) else { return };
+            head.var_int(length);
+            head.extend_from_slice(user_properties);
+        }
+        out.reserve(self.payload + (5 + head.len()) * self.count as usize);
+        // Everything before the payload, which is the same for payloads of one size, and these are mostly of one.
+        let (mut front, mut size) = (Vec::with_capacity(5 + head.len()), None);
         for payload in self.payloads() {
-            let remaining = 2 + topic.len() + usize::from(!self.is_v5) + payload.len();
-            // It came in a packet of nearly that length, so it has one that the wire can say; if it were not so, the
-            // packet would be left out.
-            let Some(length) = u32::try_from(remaining).ok().and_then(VarInt::new) else { continue };
-            out.push(PLAIN);
-            out.var_int(length);
-            out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-            out.extend_from_slice(topic);
-            if !self.is_v5 {
-                out.push(0);
+            if size != Some(payload.len()) {
+                // It came in a packet of nearly that length, so it has one that the wire can say; if it were not so, the
+                // packet would be left out.
+                let remaining = u32::try_from(head.len() + payload.len()).ok().and_then(VarInt::new);
+                let Some(remaining) = remaining else { continue };
+                front.clear();
+                front.push(PLAIN);
+                front.var_int(remaining);
+                front.extend_from_slice(&head);
+                size = Some(payload.len());
             }
+            out.extend_from_slice(&front);
             out.extend_from_slice(payload);
         }
     }
@@ -174,10 +210,27 @@ mod tests {
         }
         assert!(whole(&v311[..5], Version::V311).is_none());
         assert!(Run::first(&v311, Version::V311, 5).is_none());
-        // A property, and an empty topic with an alias.
+        // A property that is no User Property, alone and behind one, one cut short, and an empty topic with an alias.
         assert!(whole(b"\x30\x06\0\x01t\x02\x01\0", Version::V5).is_none());
+        assert!(whole(b"\x30\x0d\0\x01t\x09\x26\0\x01k\0\x01v\x01\0", Version::V5).is_none());
+        assert!(whole(b"\x30\x0a\0\x01t\x06\x26\0\x01k\0\x01", Version::V5).is_none());
         assert!(whole(b"\x30\x06\0\0\x03\x23\0\x01", Version::V5).is_none());
         assert!(whole(b"\x30\x02\0\0", Version::V311).is_none());
+    }
+
+    #[test]
+    fn user_properties_belong_to_a_run_and_can_be_exchanged() {
+        let bytes = b"\x30\x0c\0\x01t\x07\x26\0\x01k\0\x01v1".repeat(2);
+        let all = [&bytes[..], b"\x30\x0c\0\x01t\x07\x26\0\x01k\0\x01w1"].concat();
+        let run = whole(&all, Version::V5).unwrap();
+        assert_eq!((run.count, run.payload, run.user_properties), (2, 2, &b"\x26\0\x01k\0\x01v"[..]));
+        let mut out = Vec::new();
+        run.convert(&mut out);
+        assert_eq!(out, b"\x30\x04\0\x01t1".repeat(2));
+        out.clear();
+        run.write_as(TopicRef::new("a/t").unwrap(), Version::V5, b"\x26\0\0\0\x01x", &mut out);
+        assert_eq!(out, b"\x30\x0d\0\x03a/t\x06\x26\0\0\0\x01x1".repeat(2));
+        assert!(run.largest_as(TopicRef::new("a/t").unwrap(), b"\x26\0\0\0\x01x") >= out.len() / 2);
     }
 
     #[test]

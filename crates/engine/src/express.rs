@@ -1,6 +1,6 @@
 //! The short way of plain QoS 0 messages: a run of packets on one topic is looked at once and passed on as bytes.
 //!
-//! Most of what a broker carries says nothing but topic and payload. For such a run (`viaduct_codec::Run`) the topic is
+//! Most of what a broker carries says nothing but topic and payload, and what came over a bridge its way. For such a run (`viaduct_codec::Run`) the topic is
 //! checked, authorized and looked up once, and whoever has the same wire layout, no rule to be asked and nothing waiting
 //! gets the bytes as they came, in one copy; the other layout is made once for all who need it. Everybody else gets
 //! ordinary messages. What is not plain never comes here.
@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{Message, QoS, Run, Time, TopicName, Version};
+use viaduct_codec::{Message, MessageProperties, QoS, Run, Time, TopicName, Version};
 use viaduct_router::RouteSet;
 
 use crate::Engine;
@@ -55,6 +55,10 @@ impl<'a> Forms<'a> {
 
     fn messages(&mut self, now: Time, topic: &TopicName) -> &[Arc<Message>] {
         if self.messages.is_empty() {
+            let properties = (!self.run.user_properties.is_empty()).then(|| {
+                let user_properties = Bytes::copy_from_slice(self.run.user_properties);
+                Box::new(MessageProperties { user_properties, ..MessageProperties::default() })
+            });
             let message = |payload: &[u8]| {
                 Arc::new(Message {
                     topic: topic.clone(),
@@ -63,7 +67,7 @@ impl<'a> Forms<'a> {
                     retain: false,
                     received: now,
                     expires: None,
-                    properties: None,
+                    properties: properties.clone(),
                 })
             };
             self.messages = self.run.payloads().map(message).collect();

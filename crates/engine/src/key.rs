@@ -21,6 +21,14 @@ pub struct SessionKey {
     pub(crate) generation: u32,
 }
 
+impl SessionKey {
+    /// The session at a place of a worker. The engine makes its own; this is for whoever keeps routes without one.
+    #[must_use]
+    pub const fn new(worker: WorkerId, index: u32, generation: u32) -> Self {
+        Self { worker: worker.0, index, generation }
+    }
+}
+
 /// The worker that the session of `client_id` lives on, of `workers`.
 #[must_use]
 pub fn worker_of(client_id: &str, workers: u16) -> WorkerId {

@@ -52,6 +52,7 @@ pub use limits::DEFAULT_TOPIC_LEVELS;
 pub use mail::Mail;
 pub use reauth::{AuthStep, Reauthenticate};
 pub use registry::Identity;
+pub use routes::{RouteCache, Routes};
 pub use settings::{OnDuplicate, RetainedSettings, Settings};
 pub use shared::Shared;
 pub use stats::{Counter, Dropped, Stats, Takeover};
@@ -64,7 +65,6 @@ use due::{Due, Timer};
 use log_budget::LogBudget;
 use mail::{Item, Outbox};
 use registry::Registry;
-use routes::RouteCache;
 use storm::Storms;
 
 /// One worker's broker.

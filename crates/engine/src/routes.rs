@@ -18,7 +18,7 @@ use crate::limits::{CACHED_ROUTES, SEGMENTS};
 
 /// The subscriptions of the whole broker.
 #[derive(Debug)]
-pub(crate) struct Routes {
+pub struct Routes {
     /// Filters with a literal first level, by that level.
     literal: Box<[Segment]>,
     /// Filters that begin with `+` or `#`.
@@ -55,8 +55,22 @@ pub(crate) fn begins_with_wildcard(filter: FilterRef<'_>) -> bool {
     behind_share(filter).as_str().starts_with(['+', '#'])
 }
 
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Default for RouteCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Routes {
-    pub(crate) fn new() -> Self {
+    /// Nobody hears anything.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             literal: (0..SEGMENTS).map(|_| Segment::default()).collect(),
             wildcard: Segment::default(),
@@ -65,7 +79,7 @@ impl Routes {
     }
 
     /// Adds or replaces a subscription; `true` when the session did not have it.
-    pub(crate) fn subscribe(&self, filter: FilterRef<'_>, key: SessionKey, subscription: Subscription) -> bool {
+    pub fn subscribe(&self, filter: FilterRef<'_>, key: SessionKey, subscription: Subscription) -> bool {
         let new = self.change(filter, |trie| trie.subscribe(filter, key, subscription));
         if new {
             self.total.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +137,7 @@ impl Routes {
 
 /// What one worker remembers of who hears a topic.
 #[derive(Debug)]
-pub(crate) struct RouteCache {
+pub struct RouteCache {
     entries: HashMap<TopicName, Cached, foldhash::fast::RandomState>,
     /// The topics of `entries` in the order of their coming; the next to go is at `oldest`.
     ring: Vec<TopicName>,
@@ -133,40 +147,52 @@ pub(crate) struct RouteCache {
 
 #[derive(Debug)]
 struct Cached {
-    name: TopicName,
     segment: usize,
     stamp: Stamp,
     routes: Arc<RouteSet<SessionKey>>,
 }
 
+impl Cached {
+    /// The routes, matched again if a segment of the topic has changed.
+    fn fresh(
+        &mut self,
+        routes: &Routes,
+        topic: TopicRef<'_>,
+        scratch: &mut Matches<SessionKey>,
+    ) -> Arc<RouteSet<SessionKey>> {
+        let stamp = routes.stamp(self.segment);
+        if stamp != self.stamp {
+            self.routes = Arc::new(routes.resolve(topic, self.segment, scratch));
+            self.stamp = stamp;
+        }
+        Arc::clone(&self.routes)
+    }
+}
+
 impl RouteCache {
-    pub(crate) fn new() -> Self {
+    /// Nothing is remembered.
+    #[must_use]
+    pub fn new() -> Self {
         Self { entries: HashMap::default(), ring: Vec::new(), oldest: 0, scratch: Matches::default() }
     }
 
     /// Who hears `topic` now.
     pub(crate) fn look_up(&mut self, routes: &Routes, topic: &TopicName) -> Arc<RouteSet<SessionKey>> {
-        self.find(routes, topic.by_ref()).1
+        match self.entries.get_mut(topic.as_str()) {
+            Some(cached) => cached.fresh(routes, topic.by_ref(), &mut self.scratch),
+            None => self.resolve(routes, topic.clone()),
+        }
     }
 
-    /// The same for a topic that is not owned yet, with its own text.
-    pub(crate) fn find(&mut self, routes: &Routes, topic: TopicRef<'_>) -> (TopicName, Arc<RouteSet<SessionKey>>) {
-        if let Some(found) = self.cached(routes, topic) {
-            return found;
+    /// The same for a topic that is not owned yet, with its own text. One look into the table: what is remembered lends
+    /// its name, too.
+    pub fn find(&mut self, routes: &Routes, topic: TopicRef<'_>) -> (TopicName, Arc<RouteSet<SessionKey>>) {
+        if let Some((name, cached)) = self.entries.get_key_value_mut(topic.as_str()) {
+            return (name.clone(), cached.fresh(routes, topic, &mut self.scratch));
         }
         let name = topic.to_owned();
         let found = self.resolve(routes, name.clone());
         (name, found)
-    }
-
-    fn cached(&mut self, routes: &Routes, topic: TopicRef<'_>) -> Option<(TopicName, Arc<RouteSet<SessionKey>>)> {
-        let cached = self.entries.get_mut(topic.as_str())?;
-        let stamp = routes.stamp(cached.segment);
-        if stamp != cached.stamp {
-            cached.routes = Arc::new(routes.resolve(topic, cached.segment, &mut self.scratch));
-            cached.stamp = stamp;
-        }
-        Some((cached.name.clone(), Arc::clone(&cached.routes)))
     }
 
     fn resolve(&mut self, routes: &Routes, topic: TopicName) -> Arc<RouteSet<SessionKey>> {
@@ -175,7 +201,7 @@ impl RouteCache {
         let stamp = routes.stamp(segment);
         let found = Arc::new(routes.resolve(topic.by_ref(), segment, &mut self.scratch));
         self.remember(topic.clone());
-        self.entries.insert(topic.clone(), Cached { name: topic, segment, stamp, routes: Arc::clone(&found) });
+        self.entries.insert(topic, Cached { segment, stamp, routes: Arc::clone(&found) });
         found
     }
 

@@ -307,6 +307,20 @@ impl Client {
         self.flow.send(now, delivery.clone(), token, out).map_err(|flow::TooLarge| PublishError::TooLarge)
     }
 
+    /// Whether QoS 0 packets of at most `largest` bytes may be written behind this client's own as they are.
+    #[must_use]
+    pub fn takes_bytes(&self, largest: usize) -> bool {
+        let takes = |terms: &flow::Terms| largest <= terms.maximum_packet_size as usize;
+        self.is_connected() && !self.lost && self.flow.terms().is_some_and(takes)
+    }
+
+    /// QoS 0 messages came that the owner has read itself: the server lives.
+    pub fn heard_bytes(&mut self, now: Time) {
+        if let Some(due) = self.link.as_mut().and_then(|link| link.pingresp_due.as_mut()) {
+            *due = now.after_secs(PINGRESP_SECONDS);
+        }
+    }
+
     /// Answers a message of QoS 1 or 2 (PUBACK, PUBREC). Nothing happens when it came by an earlier connection.
     pub fn acknowledge(&mut self, id: PacketId, qos: QoS, reason: ReasonCode, out: &mut Output) {
         self.flow.acknowledge(id, qos, reason, None, out);
