@@ -1,34 +1,32 @@
-//! Benchmarks, each beside something else in the same run, so that what is reported is a ratio and not the machine.
+//! Benchmarks of single rooms. Where another library does the same, both are timed in turn in the same run, so that what
+//! is reported is a ratio and not the machine.
 //!
 //! `cargo bench --package viaduct-benches` runs them all.
 
 use std::time::{Duration, Instant};
 
-/// What several interleaved rounds of two things took, per operation.
-#[derive(Clone, Copy, Debug)]
-pub struct Pair {
-    /// Median of the first, nanoseconds.
-    pub ours: f64,
-    /// Median of the second, nanoseconds.
-    pub theirs: f64,
-}
-
-/// Runs `ours` and `theirs` in turn, `rounds` times `operations` each, and takes the median of each.
-pub fn side_by_side(rounds: usize, operations: u32, mut ours: impl FnMut(), mut theirs: impl FnMut()) -> Pair {
-    let mut times = [Vec::new(), Vec::new()];
+/// Runs each of `acts` in turn, `rounds` times `operations` each, and gives the median of each, nanoseconds for one
+/// operation.
+pub fn in_turn<const N: usize>(rounds: usize, operations: u32, mut acts: [&mut dyn FnMut(); N]) -> [f64; N] {
+    let mut times = [const { Vec::new() }; N];
     for _ in 0..rounds.max(1) {
-        let [first, second] = &mut times;
-        first.push(time(operations, &mut ours));
-        second.push(time(operations, &mut theirs));
+        for (times, act) in times.iter_mut().zip(&mut acts) {
+            times.push(time(operations, act));
+        }
     }
-    let [ours, theirs] = times.map(|mut times| {
+    times.map(|mut times| {
         times.sort();
         times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e9 / f64::from(operations.max(1)))
-    });
-    Pair { ours, theirs }
+    })
 }
 
-fn time(operations: u32, act: &mut impl FnMut()) -> Duration {
+/// The same for something alone.
+pub fn alone(rounds: usize, operations: u32, mut act: impl FnMut()) -> f64 {
+    let [time] = in_turn(rounds, operations, [&mut act]);
+    time
+}
+
+fn time(operations: u32, act: &mut dyn FnMut()) -> Duration {
     let begin = Instant::now();
     for _ in 0..operations {
         act();

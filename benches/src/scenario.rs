@@ -186,7 +186,7 @@ impl Scenario {
                 }
             }
             Kind::Bridged(_) => {
-                contestants = servers.iter().flat_map(|server| with_bridges(server)).collect();
+                contestants = servers.iter().flat_map(with_bridges).collect();
             }
             Kind::Memory(crowd) | Kind::Arrival(crowd) => {
                 contestants.retain(|each| *each != Server::Copy && (!crowd.tls || each.speaks_tls()));

@@ -290,7 +290,7 @@ pub(crate) struct Running {
     pub(crate) tls_address: Option<SocketAddr>,
     folder: TempDir,
     /// The other end of a bridge, where subscribers are.
-    far: Option<Box<Running>>,
+    far: Option<Box<Self>>,
 }
 
 impl Running {
