@@ -12,7 +12,8 @@ use viaduct_session::client::Client;
 use crate::flow::Flow;
 use crate::link::{Ending, Link};
 use crate::local::LocalState;
-use crate::loop_guard::EchoGuard;
+use crate::loop_guard::{EchoGuard, Hops};
+use crate::names::Names;
 use crate::negotiate::Wishes;
 use crate::notify::Notices;
 use crate::{Action, DialError, Error, Event, RuleError, Rules, Settings, Stats, limits};
@@ -41,6 +42,9 @@ pub struct Bridge {
     pub(crate) outward: Flow,
     /// From the remote to here.
     pub(crate) inward: Flow,
+    pub(crate) hops: Hops,
+    /// The names that the last message had here and there.
+    pub(crate) names: Names,
     pub(crate) echoes: EchoGuard,
     pub(crate) notices: Notices,
     /// What the remote takes, on the present link.
@@ -115,6 +119,8 @@ impl Bridge {
             local_state: LocalState::Closed { retry: None },
             outward: Flow::default(),
             inward: Flow::default(),
+            hops: Hops::new(&settings.node),
+            names: Names::default(),
             echoes: EchoGuard::new(seed),
             notices: Notices::new(topic),
             offer: Offer::ALL,

@@ -6,12 +6,13 @@
 //! What the long way would not simply pass on never goes this way: it decides and counts.
 
 use bytes::Bytes;
-use viaduct_codec::{Message, MessageProperties, QoS, Run, Time, TopicName, Version};
+use viaduct_codec::{Message, MessageProperties, QoS, Run, Time, Version};
 
 use crate::bridge::Bridge;
 use crate::limits;
-use crate::local::{LocalState, carried};
-use crate::loop_guard::Hop;
+use crate::local::LocalState;
+use crate::loop_guard::{Hop, Hops};
+use crate::names::Train;
 
 impl Bridge {
     /// Carries the run at the beginning of `rest`, which this broker sent, to the remote. The bytes of it; `None` when
@@ -22,9 +23,8 @@ impl Bridge {
             return None;
         }
         let run = Run::first(rest, Version::V5, u32::MAX)?.extend(rest, room, u32::MAX);
-        let (rule, topic) = self.rules.to_remote(run.topic).ok().flatten()?;
-        let response = |response: viaduct_codec::TopicRef<'_>| response.to_owned();
-        let sample = carried(sample(&run, topic, now), rule, response, &self.settings.node, Hop::Out).ok()?.message;
+        let train = self.names.outward(&self.rules, run.topic).ok()?;
+        let sample = sample(&run, train, now, &self.hops, Hop::Out)?;
         let (topic, properties) = (sample.topic.by_ref(), user_properties(&sample));
         if !self.remote.takes_bytes(run.largest_as(topic, properties)) {
             return None;
@@ -43,9 +43,8 @@ impl Bridge {
         }
         let most = self.settings.max_packet_size;
         let run = Run::first(rest, self.link.level().version(), most)?.extend(rest, room, most);
-        let (rule, topic) = self.rules.to_local(run.topic).ok().flatten()?;
-        let response = |response: viaduct_codec::TopicRef<'_>| response.to_owned();
-        let sample = carried(sample(&run, topic, now), rule, response, &self.settings.node, Hop::In).ok()?.message;
+        let train = self.names.inward(&self.rules, run.topic).ok()?;
+        let sample = sample(&run, train, now, &self.hops, Hop::In)?;
         let (topic, properties) = (sample.topic.by_ref(), user_properties(&sample));
         if !self.local.takes_bytes(run.largest_as(topic, properties)) {
             return None;
@@ -57,21 +56,23 @@ impl Bridge {
     }
 }
 
-/// What all messages of a run have in common.
-fn sample(run: &Run<'_>, topic: TopicName, now: Time) -> Message {
+/// What all messages of a run have in common on the other side; `None` when they go in a circle.
+fn sample(run: &Run<'_>, train: &Train, now: Time, hops: &Hops, hop: Hop) -> Option<Message> {
     let properties = (!run.user_properties.is_empty()).then(|| {
         let user_properties = Bytes::copy_from_slice(run.user_properties);
         Box::new(MessageProperties { user_properties, ..MessageProperties::default() })
     });
-    Message {
-        topic,
+    let mut message = Message {
+        topic: train.to.clone(),
         payload: Bytes::new(),
         qos: QoS::AtMostOnce,
         retain: false,
         received: now,
         expires: None,
         properties,
-    }
+    };
+    hops.stamp(&mut message, hop).ok()?;
+    Some(message)
 }
 
 fn user_properties(message: &Message) -> &[u8] {

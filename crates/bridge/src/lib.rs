@@ -19,6 +19,7 @@ pub mod limits;
 mod link;
 mod local;
 pub mod loop_guard;
+mod names;
 pub mod negotiate;
 mod notify;
 mod remote;

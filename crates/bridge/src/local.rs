@@ -14,11 +14,11 @@ use viaduct_session::{Delivery, Incoming, Output};
 
 use crate::bridge::Bridge;
 use crate::flow::Handed;
-use crate::loop_guard::{Hop, stamp};
+use crate::loop_guard::{Hop, Hops};
+use crate::names::Train;
 use crate::negotiate::Wishes;
 use crate::remote::hand;
-use crate::rules::Rule;
-use crate::{Action, Drop, Event, Rules, limits, subscribe};
+use crate::{Action, Drop, Event, limits, subscribe};
 
 /// Where the local connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,7 +261,7 @@ impl Bridge {
         {
             return self.answer_local();
         }
-        match outgoing(now, incoming, &self.rules, &self.settings.node) {
+        match self.outgoing(now, incoming) {
             Ok(delivery) => match publish.packet_id {
                 Some(id) => self.outward.take(id, publish.qos, delivery),
                 None => self.send_once(now, incoming.topic(), &delivery),
@@ -276,6 +276,13 @@ impl Bridge {
         if publish.packet_id.is_some() {
             self.pump_outward(now);
         }
+    }
+
+    /// The message as the remote gets it.
+    fn outgoing(&mut self, now: Time, incoming: &Incoming<'_>) -> Result<Delivery, Drop> {
+        let train = self.names.outward(&self.rules, incoming.topic())?;
+        let message = Message::from_publish(&incoming.publish, train.to.clone(), now);
+        carried(message, train, |response| self.rules.response_to_remote(response), &self.hops, Hop::Out)
     }
 
     /// QoS 0: now or never. What was retained is fetched again when the link is back.
@@ -335,27 +342,20 @@ impl Bridge {
 /// The token of state messages, which no flow gives.
 pub(crate) const NOTICE: u64 = 0;
 
-/// The message as the remote gets it.
-fn outgoing(now: Time, incoming: &Incoming<'_>, rules: &Rules, node: &str) -> Result<Delivery, Drop> {
-    let (rule, topic) = rules.to_remote(incoming.topic()).map_err(|_| Drop::BadTopic)?.ok_or(Drop::Unmatched)?;
-    let message = Message::from_publish(&incoming.publish, topic, now);
-    carried(message, rule, |response| rules.response_to_remote(response), node, Hop::Out)
-}
-
-/// A message that has its name on the other side already, by its rule.
+/// A message that has its name on the other side already, as its rule has it.
 pub(crate) fn carried(
     mut message: Message,
-    rule: &Rule,
+    train: &Train,
     response: impl Fn(TopicRef<'_>) -> TopicName,
-    node: &str,
+    hops: &Hops,
     hop: Hop,
 ) -> Result<Delivery, Drop> {
-    message.qos = message.qos.min(rule.qos);
-    message.retain &= rule.retain;
+    message.qos = message.qos.min(train.qos);
+    message.retain &= train.retain;
     if let Some(to) = message.properties.as_mut().and_then(|own| own.response_topic.as_mut()) {
         *to = response(to.by_ref());
     }
-    stamp(&mut message, node, hop).map_err(|_| Drop::Loop)?;
+    hops.stamp(&mut message, hop).map_err(|_| Drop::Loop)?;
     let (qos, retain) = (message.qos, message.retain);
     Ok(Delivery { message: Arc::new(message), qos, retain, ids: Default::default(), group: None })
 }

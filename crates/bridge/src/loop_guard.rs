@@ -57,6 +57,44 @@ pub fn stamp(message: &mut Message, node: &str, hop: Hop) -> Result<(), Looped> 
     Ok(())
 }
 
+/// This broker's hops, of which the first of a message is the same each time and made once: most messages that cross a
+/// bridge have no User Properties before.
+#[derive(Clone, Debug)]
+pub struct Hops {
+    node: String,
+    /// Encoded, for a message without any.
+    inward: Bytes,
+    outward: Bytes,
+}
+
+impl Hops {
+    /// Those of the broker `node`. A name that is too long for the wire is found when a message is stamped.
+    #[must_use]
+    pub fn new(node: &str) -> Self {
+        let first = |mark: char| {
+            let mut encoded = Vec::new();
+            _ = UserProperties::push(&mut encoded, HOPS_PROPERTY, &format!("{node}{mark}"));
+            Bytes::from(encoded)
+        };
+        Self { node: node.to_owned(), inward: first('<'), outward: first('>') }
+    }
+
+    /// As [`stamp`].
+    ///
+    /// # Errors
+    /// As [`stamp`].
+    pub fn stamp(&self, message: &mut Message, hop: Hop) -> Result<(), Looped> {
+        let first = if hop == Hop::In { &self.inward } else { &self.outward };
+        let has_none = message.properties.as_ref().is_none_or(|own| own.user_properties.is_empty());
+        if !has_none || first.is_empty() {
+            return stamp(message, &self.node, hop);
+        }
+        message.properties.get_or_insert_with(|| Box::new(MessageProperties::default())).user_properties =
+            first.clone();
+        Ok(())
+    }
+}
+
 fn came_back(so_far: &str, hops: usize, node: &str, hop: Hop) -> bool {
     if node.is_empty() {
         return false; // nothing to recognise; the count ends the ring
@@ -165,6 +203,20 @@ mod tests {
     fn pairs(message: &Message) -> Vec<(String, String)> {
         let own = message.properties.as_ref().unwrap();
         UserProperties::from_encoded(&own.user_properties).iter().map(|(n, v)| (n.into(), v.into())).collect()
+    }
+
+    #[test]
+    fn the_first_hop_is_the_one_that_stamping_makes() {
+        for (hops, hop) in [(None, Hop::In), (None, Hop::Out), (Some("a>"), Hop::In)] {
+            let (mut long, mut short, mut bare) = (message(hops), message(hops), message(hops));
+            bare.properties = None;
+            let mut bare_too = bare.clone();
+            assert!(stamp(&mut long, "b", hop).is_ok() && stamp(&mut bare, "b", hop).is_ok());
+            let own = Hops::new("b");
+            assert!(own.stamp(&mut short, hop).is_ok() && own.stamp(&mut bare_too, hop).is_ok());
+            assert_eq!((short, bare_too), (long, bare));
+        }
+        assert!(Hops::new("b").stamp(&mut message(Some("b>")), Hop::In).is_err());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! In: bytes from the remote. Out: bytes for the remote, and messages for the inward flow. Never panics and never ends
 //! more than the present attempt.
 
+use std::borrow::Cow;
+
 use viaduct_codec::{
     Connack, Disconnect, FilterRef, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode,
-    RetainHandling, Suback, Time, TopicFilter, TopicName, TopicRef, Version,
+    RetainHandling, Suback, Time, TopicFilter, TopicName, Version,
 };
 use viaduct_session::client::{Client, Event as Heard, Hello, PublishError};
 use viaduct_session::{Delivery, Incoming, Output, Violation};
@@ -16,7 +18,7 @@ use crate::link::Ending;
 use crate::local::{NOTICE, carried};
 use crate::loop_guard::Hop;
 use crate::negotiate::Wishes;
-use crate::{Action, Drop, Error, Event, Rules, Stats, StepDown, limits, subscribe};
+use crate::{Action, Drop, Error, Event, Stats, StepDown, limits, subscribe};
 
 impl Bridge {
     /// The connection stands: CONNECT.
@@ -387,7 +389,7 @@ impl Bridge {
             return self.pump_inward(now);
         }
         let echo = self.echoes_come_back() && self.echoes.is_echo(now, incoming.topic(), publish.payload);
-        let delivery = if echo { Err(Drop::Echo) } else { arriving(now, incoming, &self.rules, &self.settings.node) };
+        let delivery = if echo { Err(Drop::Echo) } else { self.arriving(now, incoming) };
         match (delivery, publish.packet_id) {
             (Ok(delivery), Some(id)) => self.inward.take(id, publish.qos, delivery),
             (Ok(delivery), None) => {
@@ -408,6 +410,13 @@ impl Bridge {
         if publish.packet_id.is_some() {
             self.pump_inward(now);
         }
+    }
+
+    /// The message as this broker gets it.
+    fn arriving(&mut self, now: Time, incoming: &Incoming<'_>) -> Result<Delivery, Drop> {
+        let train = self.names.inward(&self.rules, incoming.topic())?;
+        let message = Message::from_publish(&incoming.publish, train.to.clone(), now);
+        carried(message, train, |response| self.rules.response_to_local(response), &self.hops, Hop::In)
     }
 
     /// The remote answered for a message of this broker.
@@ -501,18 +510,15 @@ fn count_sent(stats: &mut Stats, wanted: &Delivery, sent: &Delivery) {
 }
 
 /// A message with what its receiver takes.
-fn lowered(delivery: &Delivery, wishes: Wishes) -> Delivery {
-    let mut lowered = delivery.clone();
-    lowered.qos = lowered.qos.min(wishes.qos);
-    lowered.retain &= wishes.retain;
+fn lowered(delivery: &Delivery, wishes: Wishes) -> Cow<'_, Delivery> {
+    let mut lowered = Cow::Borrowed(delivery);
+    if delivery.qos > wishes.qos {
+        lowered.to_mut().qos = wishes.qos;
+    }
+    if delivery.retain && !wishes.retain {
+        lowered.to_mut().retain = false;
+    }
     lowered
-}
-
-/// The message as this broker gets it.
-fn arriving(now: Time, incoming: &Incoming<'_>, rules: &Rules, node: &str) -> Result<Delivery, Drop> {
-    let (rule, topic) = rules.to_local(incoming.topic()).map_err(|_| Drop::BadTopic)?.ok_or(Drop::Unmatched)?;
-    let message = Message::from_publish(&incoming.publish, topic, now);
-    carried(message, rule, |response: TopicRef<'_>| rules.response_to_local(response), node, Hop::In)
 }
 
 fn offer(connack: &Connack<'_>, wishes: Wishes) -> Offer {

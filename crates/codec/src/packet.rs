@@ -117,6 +117,22 @@ impl<'a> Packet<'a> {
         Ok(1 + remaining.size() + remaining.get() as usize)
     }
 
+    /// A number of bytes that [`Packet::encoded_len`] does not exceed, found without walking through the packet; `None` where
+    /// there is no such short cut. Most packets are far below what their receiver takes, and need no exact count.
+    #[must_use]
+    pub fn len_bound(&self) -> Option<usize> {
+        match self {
+            Self::Publish(publish) => Some(publish.len_bound()),
+            // First byte, length, identifier, reason, and the length of no properties.
+            Self::Puback(ack) | Self::Pubrec(ack) | Self::Pubrel(ack) | Self::Pubcomp(ack)
+                if ack.reason_string.is_none() && ack.user_properties.is_empty() =>
+            {
+                Some(6)
+            }
+            _ => None,
+        }
+    }
+
     /// Which packet it is.
     #[must_use]
     pub const fn kind(&self) -> PacketType {

@@ -401,6 +401,11 @@ impl<'a> UserProperties<'a> {
         })
     }
 
+    /// Bytes that they take on the wire, at most.
+    pub(crate) const fn len_bound(self) -> usize {
+        self.section.len()
+    }
+
     /// Whether there is nothing else in the bytes that it was made of.
     pub(crate) fn is_all_of_it(self) -> bool {
         self.section.is_empty() || self.entries().map(|(_, encoded)| encoded.len()).sum::<usize>() == self.section.len()

@@ -91,6 +91,22 @@ impl<'a> Publish<'a> {
         })
     }
 
+    /// As [`crate::Packet::len_bound`].
+    pub(crate) fn len_bound(&self) -> usize {
+        let properties = &self.properties;
+        let text = |text: Option<&str>| text.map_or(0, |text| 3 + text.len());
+        // First byte, lengths of packet, topic and properties, identifier; format, expiry and alias.
+        (1 + 4 + 2 + 4 + 2)
+            + (2 + 5 + 3)
+            + self.topic.map_or(0, |topic| topic.as_str().len())
+            + text(properties.response_topic.map(TopicRef::as_str))
+            + text(properties.content_type)
+            + properties.correlation_data.map_or(0, |data| 3 + data.len())
+            + properties.user_properties.len_bound()
+            + 5 * properties.subscription_ids.len()
+            + self.payload.len()
+    }
+
     /// The fixed-header flags. DUP at QoS 0 says nothing and is not written (MQTT-3.3.1-2, MQTT-4.3.1-1,
     /// MQTT-4.3.1-1 of 3.1.1).
     pub(crate) const fn flags(&self) -> u8 {

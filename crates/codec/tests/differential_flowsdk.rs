@@ -54,6 +54,7 @@ proptest! {
     fn ours_read_and_written_by_flowsdk_is_ours((version, packet) in versioned_packet()) {
         let mut bytes = Vec::new();
         packet.encode(version, &mut bytes).unwrap();
+        prop_assert!(packet.len_bound().is_none_or(|bound| bound >= bytes.len()));
         match through_flowsdk(&bytes, version) {
             Ok(theirs) => {
                 let frame = Frame::split(&theirs, u32::MAX).unwrap().unwrap();

@@ -72,8 +72,10 @@ pub(crate) struct Terms {
 impl Terms {
     /// Whether the peer takes a packet that large: the whole of it counts, and the limit may be reached (MQTT-3.1.2-24).
     fn takes(&self, packet: &Packet<'_>) -> bool {
+        let is_within = |size: usize| size <= self.maximum_packet_size as usize;
         self.maximum_packet_size == u32::MAX
-            || packet.encoded_len(self.version).is_ok_and(|size| size <= self.maximum_packet_size as usize)
+            || packet.len_bound().is_some_and(is_within)
+            || packet.encoded_len(self.version).is_ok_and(is_within)
     }
 }
 
