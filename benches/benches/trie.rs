@@ -50,7 +50,7 @@ fn uncached(topics: &[TopicName]) {
     let mut all = Subscriptions::new();
     for number in 0..SUBSCRIPTIONS {
         let text = filter(number);
-        all.subscribe(FilterRef::new(&text).unwrap(), number, Subscription::default());
+        all.subscribe(FilterRef::new(&text).unwrap(), key(number), Subscription::default());
     }
     println!("{} subscriptions: {} bytes each, {} nodes", all.len(), all.memory() / all.len(), all.nodes());
     let (mut matches, mut at, mut found) = (Matches::default(), 0_usize, 0_usize);
@@ -67,8 +67,7 @@ fn cached(topics: &[TopicName]) {
     let routes = Routes::new();
     for number in 0..SUBSCRIPTIONS {
         let text = filter(number);
-        let key = SessionKey::new(WorkerId(0), number, 0);
-        routes.subscribe(FilterRef::new(&text).unwrap(), key, Subscription::default());
+        routes.subscribe(FilterRef::new(&text).unwrap(), key(number), Subscription::default());
     }
     let mut cache = RouteCache::new();
     let mut at = 0_usize;
@@ -97,6 +96,10 @@ fn adversarial() {
         black_box(matches.freeze());
     });
     println!("match, every level forks, 16 hear it: {time:.0} ns");
+}
+
+fn key(number: u32) -> SessionKey {
+    SessionKey::new(WorkerId(0), number, 0)
 }
 
 fn name(text: &str) -> TopicName {

@@ -6,6 +6,7 @@
 //! Dense flows keep fewer bytes under way than any known broker's limit, so that a loss is the broker's.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::frame::{self, Publish};
@@ -28,6 +29,11 @@ const STALL: Duration = Duration::from_secs(1);
 const DEAD: Duration = Duration::from_secs(10);
 /// How often a subscriber stops and resumes, so that what else happens on the machine meets both times alike.
 const STOPS: u32 = 5;
+/// Connections that hear nothing of a flow with churn, and how many of them are made anew each second.
+const BYSTANDERS: usize = 1_000;
+const CHURN: f64 = 10.0;
+/// How often churn begins and ends: seldom, so that each time has some of it.
+const CHURNS: u32 = 2;
 /// Receive buffer of a subscriber that will stop reading.
 const SMALL_BUFFER: usize = 8 * 1024;
 
@@ -55,6 +61,8 @@ pub(crate) struct Flow {
     pub(crate) regime: Regime,
     /// The first subscriber stops reading and resumes, by turns; nobody waits for it or counts what it loses.
     pub(crate) one_stops: bool,
+    /// By turns bystanders, who hear nothing, connect and subscribe anew: [`CHURN`] of [`BYSTANDERS`] a second.
+    pub(crate) has_churn: bool,
 }
 
 /// What a measured time brought.
@@ -74,12 +82,12 @@ pub(crate) struct Outcome {
     pub(crate) latency: Option<Histogram>,
 }
 
-/// What a flow brought: one outcome, or with `one_stops` those from before and after by turns.
+/// What a flow brought: one outcome, or with `one_stops` or `has_churn` those from before and after by turns.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcomes {
     /// With all reading.
     pub(crate) all: Vec<Outcome>,
-    /// While the first subscriber did not read; empty without `one_stops`.
+    /// While the first subscriber did not read, or bystanders came and went; empty without either.
     pub(crate) others: Vec<Outcome>,
 }
 
@@ -90,6 +98,15 @@ impl Flow {
         field.drive(warm_up)?;
         field.drain()?;
         let mut outcomes = Outcomes { all: Vec::new(), others: Vec::new() };
+        if self.has_churn {
+            for _ in 0..CHURNS {
+                outcomes.all.push(field.measure(server, time)?);
+                field.is_churning = true;
+                outcomes.others.push(field.measure(server, time)?);
+                field.is_churning = false;
+            }
+            return Ok(outcomes);
+        }
         if !self.one_stops {
             outcomes.all.push(field.measure(server, time)?);
             return Ok(outcomes);
@@ -140,6 +157,10 @@ struct Field {
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
     topics: Vec<Topic>,
+    /// With churn only.
+    bystanders: Vec<Link>,
+    is_churning: bool,
+    address: SocketAddr,
     frame_length: usize,
     payload_at: usize,
     /// Messages of one write and messages under way per topic, at most.
@@ -191,8 +212,13 @@ impl Field {
             let frames = frame::publish(&topic_name(topic), flow.qos, flow.payload).repeat(batch);
             publishers.push(Publisher { link, topic, frames, sent: 0, open: 0 });
         }
+        let count = if flow.has_churn { BYSTANDERS } else { 0 };
+        let bystanders = (0..count).map(|number| bystander(server.address, number)).collect::<io::Result<_>>()?;
         let now = Instant::now();
         Ok(Self {
+            bystanders,
+            is_churning: false,
+            address: server.address,
             publishers,
             subscribers,
             topics: vec![Topic::default(); flow.topics],
@@ -244,11 +270,18 @@ impl Field {
         self.last_sign = self.begin;
         self.first = self.publishers.iter().map(|publisher| publisher.sent).collect();
         let end = self.begin + time;
-        let mut scheduled = 0_u64;
+        let (mut scheduled, mut renewed) = (0_u64, 0_u64);
         loop {
             let now = Instant::now();
             if now >= end {
                 return Ok(());
+            }
+            if self.is_churning && self.begin + due(renewed, CHURN) <= now {
+                let number = renewed as usize % BYSTANDERS;
+                if let Some(link) = self.bystanders.get_mut(number) {
+                    *link = bystander(self.address, number)?;
+                }
+                renewed += 1;
             }
             match self.flow.regime {
                 Regime::Sparse(rate) => {
@@ -444,6 +477,12 @@ impl Field {
     fn topic(&self, number: usize) -> Topic {
         self.topics.get(number).cloned().unwrap_or_default()
     }
+}
+
+/// Its filter lies beside the topics of the flow, so that what a server remembers of them is in doubt each time. It comes
+/// before the connection that it replaces goes: a takeover, as when a client has lost its link.
+fn bystander(address: SocketAddr, number: usize) -> io::Result<Link> {
+    Link::connect(address, &format!("by-{number}"), Some((&format!("b/by/{number}"), 0)))
 }
 
 /// Four digits for up to ten thousand topics, so that all frames of a flow are of one length.

@@ -93,9 +93,7 @@ impl Table {
         if scenario.has_latency() {
             columns.extend(["p50 µs", "p99 µs"].map(str::to_owned));
         }
-        if scenario.has_burden() {
-            columns.push("cost ÷ all reading".to_owned());
-        }
+        columns.extend(scenario.burden().map(str::to_owned));
         let mut rows = vec![columns];
         rows.extend(self.contestants.iter().map(|contestant| self.row(contestant)));
         let mut text = format!("\n### {}\n\n{}.\n\n{}", scenario.name, scenario.about, aligned(&rows));
@@ -142,7 +140,7 @@ impl Table {
                 cells.push(spread.map_or_else(|| "noisy".to_owned(), |spread| spread.text(significant)));
             }
         }
-        if self.scenario.has_burden() {
+        if self.scenario.burden().is_some() {
             let burdens = Spread::new(samples.iter().filter_map(|sample| sample.burden));
             cells.push(or_none(burdens.map(|burden| burden.text(|value| format!("{value:.2}")))));
         }

@@ -56,7 +56,7 @@ pub(crate) struct Sample {
     pub(crate) disturbed: f64,
     /// Median and 99th percentile, microseconds.
     pub(crate) latency: Option<(f64, f64)>,
-    /// What one that stopped reading did to the cost of the others: 1 is nothing.
+    /// What one that stopped reading, or churn, did to the cost of the others: 1 is nothing.
     pub(crate) burden: Option<f64>,
 }
 
@@ -77,6 +77,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         qos,
         regime: Regime::Dense,
         one_stops: false,
+        has_churn: false,
     };
     let pairs = |count, payload, qos| dense(count, count, count, payload, qos);
     let with = |flow, regime| Flow { regime, ..flow };
@@ -115,6 +116,11 @@ pub(crate) fn all() -> Vec<Scenario> {
             "two-workers",
             "Ten to ten, dense, QoS 0, 16 bytes, on one and on two workers",
             Kind::Workers(pairs(10, 16, 0)),
+        ),
+        flow(
+            "churn",
+            "Ten to ten, dense, QoS 0, 16 bytes; by turns 10 of 1,000 other clients a second connect and subscribe anew",
+            Flow { has_churn: true, ..pairs(10, 16, 0) },
         ),
         row("bridge-qos0", "One to one across a bridge, dense, QoS 0, 16 bytes", Kind::Bridged(pairs(1, 16, 0))),
         row(
@@ -158,9 +164,13 @@ impl Scenario {
         matches!(self.kind, Kind::Flow(Flow { regime: Regime::Sparse(_), .. }))
     }
 
-    /// Whether a subscriber stops.
-    pub(crate) fn has_burden(&self) -> bool {
-        matches!(self.kind, Kind::Flow(Flow { one_stops: true, .. }))
+    /// What a burden is relative to, if there is one.
+    pub(crate) fn burden(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Flow(Flow { one_stops: true, .. }) => Some("cost ÷ all reading"),
+            Kind::Flow(Flow { has_churn: true, .. }) => Some("cost ÷ without churn"),
+            _ => None,
+        }
     }
 
     /// Whether one server is compared with another of its kind.
@@ -174,7 +184,7 @@ impl Scenario {
         match self.kind {
             // Bytes can be copied blindly only where nothing is answered, two publishers never meet in one subscriber,
             // and nobody stops in the middle of a message.
-            Kind::Flow(flow) if flow.qos > 0 || flow.one_stops || flow.publishers > flow.topics => {
+            Kind::Flow(flow) if flow.qos > 0 || flow.one_stops || flow.has_churn || flow.publishers > flow.topics => {
                 contestants.retain(|each| *each != Server::Copy)
             }
             Kind::Flow(_) => {}
@@ -269,7 +279,7 @@ fn server_cores(server: &Server, cores: &[usize]) -> Vec<usize> {
     }
 }
 
-/// Of all outcomes, or of those while one had stopped.
+/// Of all outcomes, or of those under a burden.
 fn of_flow(outcomes: &Outcomes) -> Sample {
     let measured = if outcomes.others.is_empty() { &outcomes.all } else { &outcomes.others };
     let cost = |outcomes: &[Outcome]| {
