@@ -15,12 +15,13 @@ use crate::level::Level;
 /// The root's number. No node leads to the root, so as a child it means that there is none.
 pub(crate) const ROOT: u32 = 0;
 
-/// One level of one or more filters, with what ends there.
+/// One level of one or more filters, with what ends there. Begins where a cache line does: a match among a million
+/// filters finds each node in memory that nobody has looked at lately, and waits once for it instead of twice.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Node<V> {
     parent: u32,
-    /// How many literal levels lead on from here.
-    literals: u32,
+    literals: Literals,
     /// The child for `+`, or [`ROOT`].
     single: u32,
     /// The child for `#`, or [`ROOT`].
@@ -28,6 +29,34 @@ pub(crate) struct Node<V> {
     /// Its own level; empty for a wildcard, which its parent's field names.
     level: Level,
     pub(crate) value: V,
+}
+
+/// The literal levels that lead on from a node: how many, or the child itself while there has never been another. Most
+/// nodes have one child; to find it in the table takes two looks into memory that is mostly cold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Literals(u32);
+
+/// The bit that says that the others are the number of the only child.
+const ONLY: u32 = 1 << 31;
+
+impl Literals {
+    const NONE: Self = Self(0);
+
+    fn only(self) -> Option<u32> {
+        (self.0 & ONLY != 0).then_some(self.0 & !ONLY)
+    }
+
+    fn and(self, child: u32) -> Self {
+        match self {
+            Self::NONE => Self(ONLY | child),
+            _ if self.only().is_some() => Self(2),
+            Self(count) => Self(count + 1),
+        }
+    }
+
+    fn without_one(self) -> Self {
+        if self.only().is_some() { Self::NONE } else { Self(self.0.saturating_sub(1)) }
+    }
 }
 
 /// The arena.
@@ -73,12 +102,16 @@ impl<V: Default> Tree<V> {
 
     /// The child of `at` for a level of a topic, which is never a wildcard.
     pub(crate) fn literal(&self, at: u32, level: &str) -> Option<u32> {
-        if self.get(at)?.literals == 0 {
-            return None;
-        }
         let level = level.as_bytes();
         let is_it =
             |child: &u32| self.get(*child).is_some_and(|node| node.parent == at && node.level.as_bytes() == level);
+        let literals = self.get(at)?.literals;
+        if literals == Literals::NONE {
+            return None;
+        }
+        if let Some(child) = literals.only() {
+            return Some(child).filter(is_it);
+        }
         self.literals.find(hash(&self.hasher, at, level), is_it).copied()
     }
 
@@ -87,8 +120,8 @@ impl<V: Default> Tree<V> {
         text.split('/').try_fold(ROOT, |at, level| self.child(at, level))
     }
 
-    /// The node of the filter `text`, made where it is missing. `None` when there are 2^32 nodes already; they take
-    /// hundreds of gigabytes, so memory ends first.
+    /// The node of the filter `text`, made where it is missing. `None` when there are 2^31 nodes already; they take
+    /// more than a hundred gigabytes, so memory ends first.
     pub(crate) fn make(&mut self, text: &str) -> Option<u32> {
         text.split('/').try_fold(ROOT, |at, level| match self.child(at, level) {
             Some(child) => Some(child),
@@ -130,7 +163,7 @@ impl<V: Default> Tree<V> {
                 at
             }
             None => {
-                let at = u32::try_from(self.nodes.len()).ok()?;
+                let at = u32::try_from(self.nodes.len()).ok().filter(|at| *at < ONLY)?;
                 self.nodes.push(Node::new(parent, own));
                 at
             }
@@ -140,7 +173,7 @@ impl<V: Default> Tree<V> {
             "+" => above.single = at,
             "#" => above.multi = at,
             literal => {
-                above.literals += 1;
+                above.literals = above.literals.and(at);
                 let (nodes, hasher) = (&self.nodes, &self.hasher);
                 let again = |child: &u32| {
                     nodes.get(index(*child)).map_or(0, |node| hash(hasher, node.parent, node.level.as_bytes()))
@@ -165,7 +198,7 @@ impl<V: Default> Tree<V> {
                 entry.remove();
             }
             if let Some(above) = self.get_mut(parent) {
-                above.literals -= 1;
+                above.literals = above.literals.without_one();
             }
         }
     }
@@ -180,7 +213,7 @@ impl<V: Default> Tree<V> {
 
 impl<V: Default> Node<V> {
     fn new(parent: u32, level: Level) -> Self {
-        Self { parent, literals: 0, single: ROOT, multi: ROOT, level, value: V::default() }
+        Self { parent, literals: Literals::NONE, single: ROOT, multi: ROOT, level, value: V::default() }
     }
 }
 
@@ -196,7 +229,7 @@ impl<V> Node<V> {
     }
 
     fn leads_on(&self) -> bool {
-        self.literals != 0 || self.single != ROOT || self.multi != ROOT
+        self.literals != Literals::NONE || self.single != ROOT || self.multi != ROOT
     }
 }
 
@@ -244,6 +277,23 @@ mod tests {
             tree.prune(at, Option::is_none);
         }
         assert_eq!((tree.len(), tree.nodes.len()), (3, 6));
+    }
+
+    #[test]
+    fn children_are_found_while_others_come_and_go() {
+        let mut tree: Tree<Option<u8>> = Tree::new();
+        let make = |tree: &mut Tree<Option<u8>>, text| tree.make(text).unwrap();
+        let x = make(&mut tree, "a/x");
+        assert_eq!((tree.find("a/x"), tree.find("a/y")), (Some(x), None));
+        let y = make(&mut tree, "a/y");
+        assert_eq!((tree.find("a/x"), tree.find("a/y")), (Some(x), Some(y)));
+        tree.prune(x, Option::is_none);
+        assert_eq!((tree.find("a/x"), tree.find("a/y")), (None, Some(y)));
+        let z = make(&mut tree, "a/z");
+        tree.prune(y, Option::is_none);
+        assert_eq!((tree.find("a/y"), tree.find("a/z")), (None, Some(z)));
+        tree.prune(z, Option::is_none);
+        assert_eq!(tree.len(), 1);
     }
 
     #[test]
