@@ -81,9 +81,15 @@ impl<K: Copy + Ord> Matches<K> {
     pub fn freeze(&mut self) -> RouteSet<K> {
         // Stable, because what is found comes in sorted runs, which it merges.
         self.found.sort_by_key(|(key, _)| *key);
-        let routes = self.found.chunk_by(|(a, _), (b, _)| a == b).filter_map(Route::new).collect();
+        let subscribers = || self.found.chunk_by(|(a, _), (b, _)| a == b);
+        // Counted first: a list that grows would be copied into one of the right size in the end.
+        let mut routes = Vec::with_capacity(subscribers().count());
+        routes.extend(subscribers().filter_map(Route::new));
+        let routes = routes.into_boxed_slice();
         self.found.clear();
-        self.found.shrink_to(ROOM);
+        if self.found.capacity() > ROOM {
+            self.found.shrink_to(ROOM);
+        }
         RouteSet { routes, shared: std::mem::take(&mut self.groups).into() }
     }
 }
