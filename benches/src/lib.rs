@@ -36,6 +36,8 @@ fn time(operations: u32, act: &mut dyn FnMut()) -> Duration {
     processor_time().saturating_sub(begin)
 }
 
-fn processor_time() -> Duration {
+/// What this thread has used until now.
+#[must_use]
+pub fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }

@@ -50,6 +50,7 @@ pub(crate) struct Mailbox {
     letters: mpsc::UnboundedSender<Letter>,
     mail: mpsc::UnboundedSender<Mail>,
     bytes: Arc<AtomicUsize>,
+    full: Arc<AtomicUsize>,
 }
 
 /// The end that the worker has.
@@ -58,16 +59,19 @@ pub(crate) struct Inbox {
     letters: mpsc::UnboundedReceiver<Letter>,
     mail: mpsc::UnboundedReceiver<Mail>,
     bytes: Arc<AtomicUsize>,
+    full: Arc<AtomicUsize>,
 }
 
-pub(crate) fn mailbox() -> (Mailbox, Inbox) {
+/// A mailbox that counts itself among the `full` ones while so much mail waits that its writers should slow down. One
+/// number for all mailboxes: before each read a worker looks at it alone, however many workers there are.
+pub(crate) fn mailbox(full: &Arc<AtomicUsize>) -> (Mailbox, Inbox) {
     // Not bounded by count: mail is bounded by bytes ([`Mailbox::is_full`]), sockets by `HELLOS` and `max_connections`,
     // and the rest comes a few at a time from the main thread.
     let (letters, letters_in) = mpsc::unbounded_channel();
     let (mail, mail_in) = mpsc::unbounded_channel();
     let bytes = Arc::new(AtomicUsize::new(0));
-    let inbox = Inbox { letters: letters_in, mail: mail_in, bytes: Arc::clone(&bytes) };
-    (Mailbox { letters, mail, bytes }, inbox)
+    let inbox = Inbox { letters: letters_in, mail: mail_in, bytes: Arc::clone(&bytes), full: Arc::clone(full) };
+    (Mailbox { letters, mail, bytes, full: Arc::clone(full) }, inbox)
 }
 
 impl Mailbox {
@@ -78,13 +82,11 @@ impl Mailbox {
 
     /// Sends what another engine has to say; `false` when the worker has ended.
     pub(crate) fn send_mail(&self, mail: Mail) -> bool {
-        self.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
+        let before = self.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
+        if before <= MAILBOX_BYTES && before + mail.bytes() > MAILBOX_BYTES {
+            self.full.fetch_add(1, Ordering::Relaxed);
+        }
         self.mail.send(mail).is_ok()
-    }
-
-    /// Whether so much mail waits that its writers should slow down.
-    pub(crate) fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > MAILBOX_BYTES
     }
 }
 
@@ -111,7 +113,11 @@ impl Inbox {
     }
 
     fn opened(&self, mail: Mail) -> Mail {
-        self.bytes.fetch_sub(mail.bytes(), Ordering::Relaxed);
+        let before = self.bytes.fetch_sub(mail.bytes(), Ordering::Relaxed);
+        if before > MAILBOX_BYTES && before - mail.bytes() <= MAILBOX_BYTES {
+            // The writer that crossed the line may count it a moment later: until then the number wraps, and is not zero.
+            self.full.fetch_sub(1, Ordering::Relaxed);
+        }
         mail
     }
 }

@@ -4,7 +4,7 @@
 //! that can be found wrong is found before the first client is served; then nothing is left running.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -153,13 +153,15 @@ fn prepare(config: &Config) -> Result<Prepared, SetupError> {
         }
     };
     let count = workers(config);
-    let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox()).unzip();
+    let full_mailboxes: Arc<AtomicUsize> = Arc::default();
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox(&full_mailboxes)).unzip();
     let broker = Arc::new(Broker {
         clock: Clock::start(),
         engines: viaduct_engine::Shared::new(count, authorizer),
         users: Users::new(users),
         listeners,
         mailboxes,
+        full_mailboxes,
         numbers: ArcSwapOption::empty(),
         logins: Logins::default(),
         protocol_errors: ProtocolErrors::default(),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -31,6 +31,8 @@ pub(crate) struct Broker {
     pub(crate) listeners: Vec<Arc<ListenerState>>,
     /// By worker.
     pub(crate) mailboxes: Vec<Mailbox>,
+    /// How many of them hold so much mail that their writers should slow down.
+    pub(crate) full_mailboxes: Arc<AtomicUsize>,
     /// By worker; empty until all of them run.
     pub(crate) numbers: ArcSwapOption<Vec<WorkerNumbers>>,
     pub(crate) logins: Logins,

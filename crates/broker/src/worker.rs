@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
 use tokio::task::LocalSet;
@@ -122,7 +123,7 @@ impl Worker {
 
     /// Whether mail of this broker piles up somewhere, so that reading clients should wait.
     pub(crate) fn is_congested(&self) -> bool {
-        self.broker.mailboxes.len() > 1 && self.broker.mailboxes.iter().any(crate::mailbox::Mailbox::is_full)
+        self.broker.full_mailboxes.load(Ordering::Relaxed) != 0
     }
 }
 
