@@ -66,8 +66,8 @@ struct Peer {
 
 impl Peer {
     fn new(level: Level) -> Self {
-        let queue = QueueLimits { max_messages: QUEUE, ..QueueLimits::default() };
-        let terms = Terms { queue: queue.clone(), receive_maximum: 4, topic_alias_maximum: 2, ..Terms::default() };
+        let queue = Arc::new(QueueLimits { max_messages: QUEUE, ..QueueLimits::default() });
+        let terms = Terms { queue: Arc::clone(&queue), receive_maximum: 4, topic_alias_maximum: 2, ..Terms::default() };
         Self {
             session: Session::new(queue),
             level,

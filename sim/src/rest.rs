@@ -298,11 +298,9 @@ pub(crate) fn build(world: &mut World) {
             receive_maximum: world.rng.pick(&[3, 20, 100]),
             topic_alias_maximum: world.rng.pick(&[0, 3, 10]),
             max_inflight_v3: world.rng.pick(&[1, 5, 20]),
-            queue: plan.queue.map_or_else(QueueLimits::default, |(max_messages, on_full)| QueueLimits {
-                max_messages,
-                on_full,
-                ..QueueLimits::default()
-            }),
+            queue: std::sync::Arc::new(plan.queue.map_or_else(QueueLimits::default, |(max_messages, on_full)| {
+                QueueLimits { max_messages, on_full, ..QueueLimits::default() }
+            })),
             max_session_expiry: plan.caps.map(|(expiry, _)| expiry),
             max_keep_alive: plan.caps.map(|(_, keep_alive)| keep_alive),
             ..viaduct_session::server::Terms::default()
