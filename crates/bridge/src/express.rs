@@ -26,7 +26,9 @@ impl Bridge {
         let train = self.names.outward(&self.rules, run.topic).ok()?;
         let sample = sample(&run, train, now, &self.hops, Hop::Out)?;
         let (topic, properties) = (sample.topic.by_ref(), user_properties(&sample));
-        if !self.remote.takes_bytes(run.largest_as(topic, properties)) {
+        // A message that comes alone is made short with an alias; where many come together time is what is scarce.
+        let wants_alias = run.count == 1 && self.remote.uses_aliases();
+        if wants_alias || !self.remote.takes_bytes(run.largest_as(topic, properties)) {
             return None;
         }
         run.write_as(topic, self.link.level().version(), properties, self.remote_output.buffer());

@@ -251,7 +251,9 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
             }
             progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, tail));
             consume(tail, progress.consumed);
-            tokio::task::yield_now().await;
+            if progress.more {
+                tokio::task::yield_now().await;
+            }
         }
         match std::future::poll_fn(|cx| poll_event(worker, link, id, tail, cx)).await {
             Event::Read(read) => progress = read,

@@ -87,6 +87,9 @@ impl Engine {
         rest: &[u8],
         limit: usize,
     ) -> Option<(usize, u32)> {
+        if self.settings.message_rate.is_some() {
+            return None; // A run would be far over the rate before anybody counts.
+        }
         let max_packet_size = self.connections.get(connection)?.max_packet_size;
         let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none())?;
         let (key, version) = (slot.key, slot.session.version()?);

@@ -314,6 +314,12 @@ impl Client {
         self.is_connected() && !self.lost && self.flow.terms().is_some_and(takes)
     }
 
+    /// Whether the server takes topic aliases.
+    #[must_use]
+    pub fn uses_aliases(&self) -> bool {
+        self.flow.terms().is_some_and(|terms| terms.aliases_out > 0)
+    }
+
     /// QoS 0 messages came that the owner has read itself: the server lives.
     pub fn heard_bytes(&mut self, now: Time) {
         if let Some(due) = self.link.as_mut().and_then(|link| link.pingresp_due.as_mut()) {
