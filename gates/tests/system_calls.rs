@@ -36,7 +36,9 @@ impl Stage {
     /// `None` where there is no strace.
     fn set(subscribers: usize, qos: QoS) -> Option<Self> {
         check_tool("strace", tool("strace"))?;
-        let broker = Broker::start("[node]\nworkers = 1\n");
+        // Nobody is so slow that something is given up.
+        let queues = "[session]\nmax_queued_messages = 10000000\nmax_queued_bytes = \"1GiB\"\n";
+        let broker = Broker::start(&format!("[node]\nworkers = 1\n{queues}"));
         let subscribers = (0..subscribers).map(|number| {
             let mut client = Hello::v311(&format!("subscriber-{number}")).connect(broker.address());
             assert_eq!(client.subscribe(TOPIC, qos).0, qos as u8);

@@ -137,7 +137,7 @@ impl Engine {
             let Some(unmounted) = slot.unmounted(&delivery.message) else { return };
             delivery.message = unmounted;
         }
-        let waits = slot.connection.is_none() || slot.session.queued().0 > 0;
+        let waits = slot.connection().is_none() || slot.session.queued().0 > 0;
         if waits && self.is_memory_full() {
             self.note_drop(now, index, Dropped::Memory);
             return;
@@ -178,7 +178,7 @@ impl Engine {
         let slot = self.sessions.get_mut(index)?;
         let (messages, bytes) = slot.session.queued();
         let inflight = slot.session.inflight();
-        let result = match slot.connection.and_then(|c| Some((c, self.connections.writable(c)?))) {
+        let result = match slot.connection().and_then(|c| Some((c, self.connections.writable(c)?))) {
             Some((c, connection)) => {
                 let result = f(&mut slot.session, &mut connection.output);
                 self.connections.settle(c);

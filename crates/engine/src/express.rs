@@ -179,7 +179,7 @@ impl Engine {
         let Some(version) = slot.session.version() else { return false };
         let run = forms.run;
         let largest = if run.is_as_in(version) { run.largest } else { run.largest_converted() };
-        let Some((c, connection)) = slot.connection.and_then(|c| Some((c, self.connections.writable(c)?))) else {
+        let Some((c, connection)) = slot.connection().and_then(|c| Some((c, self.connections.writable(c)?))) else {
             return false;
         };
         let takes = slot.session.takes_bytes(largest, &connection.output);

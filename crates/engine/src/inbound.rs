@@ -279,7 +279,7 @@ impl Engine {
         if authorizer.is_open() {
             return true;
         }
-        if let Some((last, rules, verdict)) = &slot.last_publish
+        if let Some((last, rules, verdict)) = slot.last_publish.as_deref()
             && *rules == self.rules
             && last.as_str() == topic.as_str()
         {
@@ -287,7 +287,7 @@ impl Engine {
         }
         let who = Who { client_id: slot.client_id.as_str(), username: slot.identity.username.as_deref() };
         let verdict = authorizer.publish(&who, topic.as_str());
-        slot.last_publish = Some((topic.to_owned(), self.rules, verdict));
+        slot.last_publish = Some(Box::new((topic.to_owned(), self.rules, verdict)));
         verdict
     }
 

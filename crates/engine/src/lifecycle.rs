@@ -65,7 +65,7 @@ impl Engine {
             resumed.unwrap_or_else(|| self.sessions.insert(client_id.clone(), identity.clone(), Arc::clone(&terms)));
         let connection = self.connections.insert(id, peer.clone(), listener.clone(), terms.maximum_packet_size, now);
         let Some(slot) = self.sessions.get_mut(index) else { return };
-        slot.connection = Some(connection);
+        slot.set_connection(Some(connection));
         slot.will = admission.will.clone().map(Box::new); // MQTT-3.1.2-7; without one none is ever published: MQTT-3.1.2-12 of 3.1.1
         slot.delayed_will = None; // The session goes on in time: a will that waited is not published (MQTT-3.1.3-9).
         slot.expires = None;
@@ -119,7 +119,7 @@ impl Engine {
         why: CloseReason,
         ending: Ending,
     ) {
-        let Some(connection) = self.sessions.get(index).and_then(|slot| slot.connection) else { return };
+        let Some(connection) = self.sessions.get(index).and_then(|slot| slot.connection()) else { return };
         if let Some(reason) = reason {
             let text = match &why {
                 CloseReason::Violation(_, what) => Some(what.clone()),
@@ -137,7 +137,8 @@ impl Engine {
     /// The session at `index` has no connection any more.
     fn detach(&mut self, now: Time, index: usize, ending: Ending) {
         let Some(slot) = self.sessions.get_mut(index) else { return };
-        let Some(connection) = slot.connection.take() else { return };
+        let Some(connection) = slot.connection() else { return };
+        slot.set_connection(None);
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.session = None;
         }
@@ -253,7 +254,7 @@ impl Engine {
     pub fn kick(&mut self, now: Time, client_id: &str) -> bool {
         self.notice_new_rules(now);
         let Some(index) = self.sessions.by_client(client_id) else { return false };
-        let connected = self.sessions.get(index).is_some_and(|slot| slot.connection.is_some());
+        let connected = self.sessions.get(index).is_some_and(|slot| slot.connection().is_some());
         if connected {
             let reason = Some(ReasonCode::ADMINISTRATIVE_ACTION);
             self.end_connection(now, index, reason, CloseReason::Administrative, Ending::Lost);
@@ -265,7 +266,7 @@ impl Engine {
     pub fn handle_users(&mut self, now: Time, holds: impl Fn(&str, u64) -> bool) {
         self.notice_new_rules(now);
         for index in self.sessions.indices() {
-            let Some(slot) = self.sessions.get(index).filter(|slot| slot.connection.is_some()) else { continue };
+            let Some(slot) = self.sessions.get(index).filter(|slot| slot.connection().is_some()) else { continue };
             if let (Some(username), Some(credential)) = (&slot.identity.username, slot.credential)
                 && !holds(username, credential)
             {

@@ -33,8 +33,8 @@ pub(crate) struct Slot {
     /// Put before every topic of the client and taken off again on delivery; from the listener.
     pub(crate) mountpoint: Option<Arc<str>>,
     pub(crate) terms: Arc<Terms>,
-    /// The index of its connection, while it has one.
-    pub(crate) connection: Option<usize>,
+    /// The index of its connection, while it has one; there are never as many as 32 bits can count.
+    connection: Option<u32>,
     /// The filters as they are in the trie (mountpoint included).
     pub(crate) subscriptions: Holdings,
     /// Of the connection: published when it ends badly.
@@ -48,7 +48,7 @@ pub(crate) struct Slot {
     /// Retained messages still to be handed to it.
     pub(crate) replays: Vec<Replay>,
     /// What the rules said last, and under which rules: most clients publish to one topic over and over.
-    pub(crate) last_publish: Option<(TopicName, u64, bool)>,
+    pub(crate) last_publish: Option<Box<(TopicName, u64, bool)>>,
     /// Made when the first thing goes wrong.
     pub(crate) trouble: Option<Box<Trouble>>,
 }
@@ -65,6 +65,15 @@ pub(crate) struct Trouble {
 }
 
 impl Slot {
+    /// The index of its connection, while it has one.
+    pub(crate) fn connection(&self) -> Option<usize> {
+        self.connection.map(|index| index as usize)
+    }
+
+    pub(crate) fn set_connection(&mut self, index: Option<usize>) {
+        self.connection = index.and_then(|index| u32::try_from(index).ok());
+    }
+
     /// Messages for it that were given up.
     pub(crate) fn dropped(&self) -> u64 {
         self.trouble.as_ref().map_or(0, |trouble| trouble.dropped)
@@ -165,5 +174,14 @@ impl Registry {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().map(|(_, slot)| slot.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// 512 bytes are a size in which allocators give memory; one more would cost a million sessions 128 MB.
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<super::Slot>() <= 512, "{} bytes", size_of::<super::Slot>());
     }
 }

@@ -51,7 +51,8 @@ impl Engine {
             // A queue that is shorter than the pause allows for must not overflow either.
             let most = REPLAY_QUEUE.min(slot.terms.queue.max_messages.max(1));
             let room = most.saturating_sub(slot.session.queued().0);
-            let Some(replay) = slot.replays.first_mut().filter(|_| room > 0 && slot.connection.is_some()) else {
+            let may_go = room > 0 && slot.connection().is_some();
+            let Some(replay) = slot.replays.first_mut().filter(|_| may_go) else {
                 return;
             };
             let mut found: Vec<Arc<Message>> = Vec::new();

@@ -123,7 +123,7 @@ impl Engine {
 
     /// The peer of the connection that holds the session at `index`.
     pub(crate) fn peer(&self, index: usize) -> Option<std::sync::Arc<str>> {
-        let connection = self.sessions.get(index)?.connection?;
+        let connection = self.sessions.get(index)?.connection()?;
         self.connections.get(connection).map(|connection| connection.peer.clone())
     }
 }

@@ -47,7 +47,7 @@ impl Engine {
     }
 
     fn view(&self, slot: &Slot) -> ClientView {
-        let connection = slot.connection.and_then(|index| self.connections.get(index));
+        let connection = slot.connection().and_then(|index| self.connections.get(index));
         let (queued_messages, queued_bytes) = slot.session.queued();
         ClientView {
             client_id: slot.client_id.clone(),

@@ -23,7 +23,7 @@ pub(crate) struct Inbound {
     /// QoS 2 messages until PUBREL.
     qos2: HashMap<PacketId, Received>,
     /// Of `qos2`, those that count on this connection.
-    qos2_here: usize,
+    qos2_here: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,7 @@ impl Inbound {
         let forgot = self.is_mute && !dup;
         let arrived = match self.qos2.get_mut(&id).filter(|received| received.here || !forgot) {
             Some(received) => {
-                self.qos2_here += usize::from(!std::mem::replace(&mut received.here, true));
+                self.qos2_here += u32::from(!std::mem::replace(&mut received.here, true));
                 if received.acknowledged { Arrived::Again } else { Arrived::Pending }
             }
             None => {
@@ -125,7 +125,7 @@ impl Inbound {
     /// (MQTT-4.3.3-12); `false` when it was not in use.
     pub(crate) fn release(&mut self, id: PacketId) -> bool {
         let Some(received) = self.qos2.remove(&id) else { return false };
-        self.qos2_here -= usize::from(received.here);
+        self.qos2_here -= u32::from(received.here);
         if self.qos2.is_empty() && self.qos2.capacity() > IDLE_CAPACITY {
             self.qos2 = HashMap::new();
         }
@@ -133,7 +133,7 @@ impl Inbound {
     }
 
     fn check(&self) -> Result<(), Violation> {
-        let open = self.qos1.len() + self.qos2_here;
+        let open = self.qos1.len() + self.qos2_here as usize;
         if self.maximum > 0 && open > usize::from(self.maximum) {
             return Err(Violation::ReceiveMaximumExceeded { granted: self.maximum });
         }

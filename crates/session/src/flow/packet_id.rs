@@ -13,7 +13,7 @@ pub(crate) struct PacketIds {
     few: SmallVec<[u16; 4]>,
     /// One bit per identifier, while more than [`FEW_IDS`] are in use.
     many: Option<Box<[u64; 1024]>>,
-    used: usize,
+    used: u32,
 }
 
 impl PacketIds {
@@ -38,7 +38,7 @@ impl PacketIds {
 
     /// Whether [`PacketIds::take`] would find one.
     pub(crate) fn has_free(&self) -> bool {
-        self.used < usize::from(u16::MAX)
+        self.used < u32::from(u16::MAX)
     }
 
     /// Gives an identifier back.
