@@ -69,12 +69,13 @@ fn an_idle_connection_holds_the_bytes_of_the_whole_broker_that_are_recorded() {
     let _turn = TURN.lock();
     allow_files(4 * u64::from(FEW) + 500);
     let folder = tempfile::tempdir().unwrap();
-    let port = Port::take();
+    let (port, admin) = (Port::take(), Port::take());
     let text = |name: &str, value: &str| format!("{name}={value}");
     let overrides = vec![
         text("node.workers", "1"),
         text("node.data_dir", folder.path().to_str().unwrap()),
         text("listener.0.bind", &port.address().to_string()),
+        text("admin.bind", &admin.address().to_string()),
     ];
     let load = move || -> Result<Loaded, String> {
         let source =

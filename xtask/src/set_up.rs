@@ -1,4 +1,4 @@
-//! What the tests need beyond Rust: mosquitto, paho-mqtt and MQTT.js, installed where they are missing.
+//! What the tests need beyond Rust: mosquitto, paho-mqtt, MQTT.js, strace and valgrind, installed where they are missing.
 //!
 //! Out: what could not be had, and why, so that the caller can say what is skipped.
 
@@ -23,6 +23,7 @@ pub(crate) fn run(folder: &Path) -> Vec<Missing> {
         }
     };
     need("mosquitto and its clients", mosquitto());
+    need("strace and valgrind", counters());
     need("paho-mqtt", paho(folder));
     need("MQTT.js", mqtt_js(folder));
     missing
@@ -37,6 +38,11 @@ fn mosquitto() -> Result<(), String> {
     // nothing to stop.
     let _ = quiet(Command::new("service").args(["mosquitto", "stop"]));
     Ok(())
+}
+
+/// What the gates count system calls and instructions with.
+fn counters() -> Result<(), String> {
+    if ["strace", "valgrind"].iter().all(|name| find(name).is_some()) { Ok(()) } else { apt(&["strace", "valgrind"]) }
 }
 
 fn paho(folder: &Path) -> Result<(), String> {
