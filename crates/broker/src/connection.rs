@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::{Instant, sleep_until, timeout};
@@ -34,7 +33,6 @@ pub(crate) struct Newcomer {
 /// A connection as its task and the flusher share it.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) peer: Arc<str>,
     pub(crate) transport: RefCell<Transport>,
     /// Since when the socket takes nothing; `None` while it does.
     blocked: Cell<Option<Time>>,
@@ -67,9 +65,8 @@ enum Event {
 }
 
 impl Link {
-    fn new(peer: Arc<str>, transport: Transport) -> Self {
+    fn new(transport: Transport) -> Self {
         Self {
-            peer,
             transport: RefCell::new(transport),
             blocked: Cell::new(None),
             ended: Cell::new(None),
@@ -134,7 +131,7 @@ pub(crate) fn take_in(worker: &Rc<Worker>, newcomer: Newcomer) {
 
 /// Starts the task of a connection whose session is to live on this worker; `rest` came behind CONNECT.
 pub(crate) fn start(worker: &Rc<Worker>, transport: Transport, arrival: Box<Arrival>, rest: Vec<u8>, place: Place) {
-    let link = Rc::new(Link::new(Arc::clone(&arrival.peer), transport));
+    let link = Rc::new(Link::new(transport));
     tokio::task::spawn_local(settle(Rc::clone(worker), link, arrival, rest, place));
 }
 
@@ -367,5 +364,5 @@ async fn linger(worker: &Worker, link: &Link) {
 pub(crate) async fn linger_alone(worker: &Worker, transport: Transport) {
     let mut transport = transport;
     transport.shut_down();
-    linger(worker, &Link::new("".into(), transport)).await;
+    linger(worker, &Link::new(transport)).await;
 }

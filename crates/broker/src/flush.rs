@@ -153,13 +153,13 @@ pub(crate) async fn sweep(worker: Rc<Worker>) {
                 .filter_map(|(id, link)| {
                     let since = now.since(link.blocked_since()?);
                     let limit = if engine.closing(id).is_some() { CLOSE_GRACE } else { WRITE_STALL };
-                    (since >= limit).then(|| (id, Rc::clone(link)))
+                    (since >= limit).then(|| (id, Rc::clone(link), engine.peer_of(id).unwrap_or_default()))
                 })
                 .collect()
         };
-        for (id, link) in stuck {
+        for (id, link, peer) in stuck {
             worker.traffic.stalled.add(1);
-            tracing::info!(peer = %link.peer, "closed: it took nothing of what waits for it for too long");
+            tracing::info!(%peer, "closed: it took nothing of what waits for it for too long");
             worker.closed(id, "it took nothing of what waits for it for too long");
             link.end(End::Now);
         }

@@ -1,5 +1,6 @@
 //! The connections of one worker: what is on its way to each peer, and which have something to write or are to end.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,15 +63,29 @@ pub(crate) struct Connection {
     /// Set once; from then on nothing is read and what is in `output` is the last.
     pub(crate) closing: Option<Box<CloseReason>>,
     /// The slot of its session, while it has one.
-    pub(crate) session: Option<usize>,
+    session: Option<u32>,
     /// The largest packet that it may send, bytes.
     pub(crate) max_packet_size: u32,
     /// PUBLISH packets since `rate_since`, for the message rate.
     pub(crate) rate_count: u32,
     pub(crate) rate_since: Time,
     /// Its method, if it came in by enhanced authentication.
-    pub(crate) reauthentication: Option<Reauthentication>,
+    pub(crate) reauthentication: Option<Box<Reauthentication>>,
     dirty: bool,
+    /// Whether its session may go on once the socket has taken everything. A session that only handed bytes through does not.
+    waits: bool,
+}
+
+impl Connection {
+    /// The slot of its session, while it has one.
+    pub(crate) fn session(&self) -> Option<usize> {
+        self.session.map(|index| index as usize)
+    }
+
+    /// There are never as many sessions as 32 bits can count.
+    pub(crate) fn set_session(&mut self, index: Option<usize>) {
+        self.session = index.and_then(|index| u32::try_from(index).ok());
+    }
 }
 
 /// All of them.
@@ -79,7 +94,7 @@ pub(crate) struct Connections {
     /// Each on its own, so that nothing of them is copied and left behind when the table grows.
     slots: Slab<Box<Connection>>,
     by_id: HashMap<ConnectionId, usize>,
-    dirty: Vec<usize>,
+    dirty: VecDeque<usize>,
     /// Memory of outputs that were written, for the next that are: a turn neither allocates nor grows what it sends.
     buffers: Vec<Vec<u8>>,
 }
@@ -105,6 +120,7 @@ impl Connections {
             rate_since: now,
             reauthentication: None,
             dirty: false,
+            waits: false,
         }));
         self.by_id.insert(id, index);
         index
@@ -139,8 +155,17 @@ impl Connections {
         Some(connection)
     }
 
-    /// After [`Connections::writable`]: marks the connection if it has something to write, else takes the memory back.
+    /// After [`Connections::writable`]: marks the connection if it has something to write, else takes the memory back. Its
+    /// session is asked for more once that is written.
     pub(crate) fn settle(&mut self, index: usize) {
+        if let Some(connection) = self.slots.get_mut(index) {
+            connection.waits = !connection.output.is_empty();
+        }
+        self.settle_bytes(index);
+    }
+
+    /// As [`Connections::settle`] where nothing of the session itself was written.
+    pub(crate) fn settle_bytes(&mut self, index: usize) {
         let Some(connection) = self.slots.get_mut(index) else { return };
         if !connection.output.is_empty() {
             self.mark(index);
@@ -158,13 +183,13 @@ impl Connections {
             && !connection.dirty
         {
             connection.dirty = true;
-            self.dirty.push(index);
+            self.dirty.push_back(index);
         }
     }
 
     /// The next one that was marked.
     pub(crate) fn pop_dirty(&mut self) -> Option<ConnectionId> {
-        while let Some(index) = self.dirty.pop() {
+        while let Some(index) = self.dirty.pop_front() {
             // The index may be another's by now; then that one was marked, or is written a turn early, or is gone.
             if let Some(connection) = self.slots.get_mut(index)
                 && std::mem::take(&mut connection.dirty)
@@ -173,6 +198,16 @@ impl Connections {
             }
         }
         None
+    }
+
+    /// Whether the session of the connection, whose output is empty, may have more for it. If not, there is nothing else to
+    /// do and the output's memory is taken back.
+    pub(crate) fn take_waits(&mut self, index: usize) -> bool {
+        let waits = self.slots.get_mut(index).is_some_and(|connection| std::mem::take(&mut connection.waits));
+        if !waits {
+            self.settle_bytes(index);
+        }
+        waits
     }
 
     pub(crate) fn ids(&self) -> Vec<usize> {

@@ -186,7 +186,7 @@ impl Engine {
         if takes {
             connection.output.buffer().extend_from_slice(forms.layout(version));
         }
-        self.connections.settle(c);
+        self.connections.settle_bytes(c);
         if !takes {
             return false;
         }

@@ -49,7 +49,7 @@ impl Engine {
         let mut last = None;
         while let Some(rest) = bytes.get(progress.consumed..).filter(|rest| !rest.is_empty()) {
             let Some(open) = self.connections.get(connection).filter(|c| c.closing.is_none()) else { break };
-            let Some(session) = open.session else { break };
+            let Some(session) = open.session() else { break };
             let max_packet_size = open.max_packet_size;
             last = Some(session);
             if steps >= TURN_PACKETS || progress.consumed >= TURN_BYTES {

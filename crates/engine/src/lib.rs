@@ -60,7 +60,7 @@ pub use takeover::Connected;
 pub use view::ClientView;
 
 use acks::PendingAcks;
-use connections::Connections;
+use connections::{Connection, Connections};
 use due::{Due, Timer};
 use log_budget::LogBudget;
 use mail::{Item, Outbox};
@@ -159,11 +159,14 @@ impl Engine {
     /// The socket of `connection` took everything that was written: more may follow.
     pub fn handle_drained(&mut self, now: Time, connection: ConnectionId) {
         self.notice_new_rules(now);
-        let Some(session) = self.connections.find(connection).and_then(|c| self.connections.get(c)?.session) else {
+        let Some(index) = self.connections.find(connection) else { return };
+        if !self.connections.take_waits(index) {
             return;
-        };
-        self.pump(now, session);
-        self.replay(now, session);
+        }
+        if let Some(session) = self.connections.get(index).and_then(Connection::session) {
+            self.pump(now, session);
+            self.replay(now, session);
+        }
     }
 
     /// A deadline that [`Engine::next_timeout`] named has come.
@@ -208,6 +211,12 @@ impl Engine {
     #[must_use]
     pub fn closing(&self, connection: ConnectionId) -> Option<&CloseReason> {
         self.connections.get(self.connections.find(connection)?)?.closing.as_deref()
+    }
+
+    /// The address of whoever is behind `connection`, as text; `None` when it is unknown.
+    #[must_use]
+    pub fn peer_of(&self, connection: ConnectionId) -> Option<Arc<str>> {
+        self.connections.get(self.connections.find(connection)?).map(|connection| Arc::clone(&connection.peer))
     }
 
     /// A batch for another worker; `None` when there is no more. At most one for each worker until it is drained.

@@ -11,7 +11,7 @@ use viaduct_session::server::{Admission, Ending, Terms, WillFate, will_fate};
 use viaduct_store::Key;
 
 use crate::Engine;
-use crate::connections::CloseReason;
+use crate::connections::{CloseReason, Connection};
 use crate::due::Timer;
 use crate::key::{ConnectionId, SessionKey};
 use crate::limits::STALE_DEADLINES;
@@ -75,8 +75,8 @@ impl Engine {
         let key = slot.key;
         let shares: Vec<_> = slot.subscriptions.filters().filter(|f| f.by_ref().share().is_some()).cloned().collect();
         if let Some(connection) = self.connections.get_mut(connection) {
-            connection.session = Some(index);
-            connection.reauthentication = reauthentication.map(Reauthentication::new);
+            connection.set_session(Some(index));
+            connection.reauthentication = reauthentication.map(|method| Box::new(Reauthentication::new(method)));
         }
         if resumed.is_some() {
             self.stats.sessions_disconnected.sub(1);
@@ -99,7 +99,7 @@ impl Engine {
     pub fn handle_closed(&mut self, now: Time, id: ConnectionId, why: &str) {
         self.notice_new_rules(now);
         let Some(index) = self.connections.find(id) else { return };
-        if let Some(session) = self.connections.get(index).and_then(|connection| connection.session) {
+        if let Some(session) = self.connections.get(index).and_then(Connection::session) {
             if let (Some(slot), Some(connection)) = (self.sessions.get(session), self.connections.get(index)) {
                 tracing::debug!(client_id = %slot.client_id, peer = %connection.peer, %why, "connection lost");
             }
@@ -140,7 +140,7 @@ impl Engine {
         let Some(connection) = slot.connection() else { return };
         slot.set_connection(None);
         if let Some(connection) = self.connections.get_mut(connection) {
-            connection.session = None;
+            connection.set_session(None);
         }
         let (key, expiry) = (slot.key, slot.session.session_expiry());
         let version = slot.session.version();
