@@ -14,7 +14,7 @@ use viaduct_engine::{Arrival, Connected, ConnectionId, Progress};
 
 use crate::counters::ConnectResult;
 use crate::flush;
-use crate::limits::{HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE};
+use crate::limits::{HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE, READ_TURN};
 use crate::links::Outlet;
 use crate::state::Place;
 use crate::transport::{Parts, Transport};
@@ -54,8 +54,8 @@ pub(crate) enum End {
 enum Event {
     /// The socket takes bytes again.
     Writable,
-    /// Bytes were read and handed on.
-    Read(Progress),
+    /// Bytes were read and handed on; how many.
+    Read(Progress, usize),
     /// Its mail piles up elsewhere.
     Congested,
     /// The peer is gone.
@@ -239,6 +239,7 @@ async fn hold(worker: &Worker, link: &Link, until: Time, rest: &mut Vec<u8>) -> 
 /// Reads until the end. `tail` is what has been read and not been handled yet.
 async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>) -> End {
     let mut progress = Progress { more: !tail.is_empty(), ..Progress::default() };
+    let mut unflushed = 0;
     loop {
         while progress.more || progress.pause_until.is_some() {
             if let Some(until) = progress.pause_until
@@ -253,7 +254,15 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
             }
         }
         match std::future::poll_fn(|cx| poll_event(worker, link, id, tail, cx)).await {
-            Event::Read(read) => progress = read,
+            Event::Read(read, bytes) => {
+                progress = read;
+                // There may be more behind it. Whoever heard this has to be written to first, and others want their turn.
+                unflushed += bytes;
+                if unflushed >= READ_TURN && !progress.more {
+                    unflushed = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
             Event::Writable => {
                 flush::mail(worker);
                 flush::write(worker, id, link);
@@ -315,7 +324,7 @@ fn poll_event(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>
         };
         worker.traffic.bytes_received.add(read as u64);
         let fresh = scratch.get(..read).unwrap_or_default();
-        Poll::Ready(Event::Read(handle(worker, id, tail, fresh)))
+        Poll::Ready(Event::Read(handle(worker, id, tail, fresh), read))
     })
 }
 

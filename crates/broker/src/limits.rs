@@ -70,3 +70,7 @@ pub(crate) const WORKERS: usize = 1024;
 pub(crate) const OUTPUT_PAUSE: usize = 8 * 1024 * 1024;
 /// How often a bridge's numbers are put where metrics find them; a change of its state does so at once.
 pub(crate) const BRIDGE_STATUS: Duration = Duration::from_secs(1);
+
+/// Bytes that a connection reads before everybody else has a turn and what came of them is written. A message that comes
+/// alone needs no other turn: its socket has nothing more.
+pub(crate) const READ_TURN: usize = 4 * 1024;

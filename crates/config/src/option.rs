@@ -320,7 +320,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         unset("20", "20 towards 3.1 and 3.1.1, for 5.0 the client's receive maximum, at most 1,000"), Live,
         "Unacknowledged QoS 1 and 2 messages towards one client."),
     opt(Table::Session, "max_queued_messages", FROM_1, Is("10000"), Live,
-        "Messages that wait for one session; this or max_queued_bytes, what comes first."),
+        "QoS 1 and 2 messages that wait for one session; this or max_queued_bytes, what comes first. QoS 0 is bounded by its bytes alone."),
     opt(Table::Session, "max_queued_bytes", Size { min: KIB, max: BYTES_MAX }, Is("\"16MiB\""), Live,
         "Bytes that wait for one session."),
     opt(Table::Session, "on_full", Choice(&["drop_oldest", "drop_newest", "disconnect"]), Is("\"drop_newest\""), Live,

@@ -159,7 +159,8 @@ impl Connections {
     /// session is asked for more once that is written.
     pub(crate) fn settle(&mut self, index: usize) {
         if let Some(connection) = self.slots.get_mut(index) {
-            connection.waits = !connection.output.is_empty();
+            // Never taken back here: an empty output says nothing about what TLS still holds of it.
+            connection.waits |= !connection.output.is_empty();
         }
         self.settle_bytes(index);
     }

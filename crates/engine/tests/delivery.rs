@@ -209,3 +209,39 @@ fn share_groups_whose_messages_alternate_give_every_member_its_turn() {
         assert_eq!(member.messages().len(), 5);
     }
 }
+
+/// TLS takes bytes out of the output before the socket has them: the output is empty, more is queued, and only then comes
+/// the word that everything is written.
+#[test]
+fn what_is_queued_behind_an_empty_output_goes_out_when_the_socket_has_taken_it() {
+    let mut world = World::new(1);
+    let mut subscriber = hello(&mut world, Version::V311, "subscriber");
+    world.send(&mut subscriber, &[subscribe("a/+", QoS::AtMostOnce, None)]);
+    subscriber.got();
+    let mut publisher = hello(&mut world, Version::V5, "publisher");
+    let payload = [b'x'; 60_000];
+    let now = world.now();
+    let id = viaduct_engine::ConnectionId(1);
+    // More than an output takes, so that some of it has to wait.
+    for _ in 0..10 {
+        world.send(&mut publisher, &[publish("a/b", &payload, QoS::AtMostOnce, true, 1)]);
+    }
+    let output = world.engine(0).output(id).unwrap();
+    let unsent = output.pending();
+    assert!(unsent > 0 && unsent < 10 * payload.len(), "{unsent}");
+    output.advance(unsent);
+    // The transport has not written it yet when the next message comes, which has to wait behind the others.
+    world.send(&mut publisher, &[publish("a/b", b"last", QoS::AtMostOnce, true, 1)]);
+    let mut taken = unsent;
+    loop {
+        world.engine(0).handle_drained(now, id);
+        let output = world.engine(0).output(id).unwrap();
+        let unsent = output.pending();
+        if unsent == 0 {
+            break;
+        }
+        output.advance(unsent);
+        taken += unsent;
+    }
+    assert!(taken > 10 * payload.len(), "{taken} bytes of eleven messages");
+}

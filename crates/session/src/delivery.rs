@@ -49,7 +49,7 @@ pub enum DropReason {
 /// How much may wait for one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Messages.
+    /// Messages of QoS 1 and 2; those of QoS 0 are bounded by their bytes.
     pub max_messages: usize,
     /// Bytes, by [`Message::size`].
     pub max_bytes: usize,

@@ -52,12 +52,18 @@ impl Queue {
         }
         let waiting = self.waiting.get_or_insert_default();
         let mut gone = 0_u32;
-        while waiting.size().0 >= limits.max_messages || waiting.bytes + size > limits.max_bytes {
+        loop {
+            // QoS 0 is bounded by its bytes alone: a burst of small messages is no reason to lose any.
+            let too_many = delivery.qos > QoS::AtMostOnce && waiting.rest.len() >= limits.max_messages;
+            if !too_many && waiting.bytes + size <= limits.max_bytes {
+                break;
+            }
             match limits.on_full {
                 OnFull::Disconnect if connected => return Delivered::Overflow,
                 OnFull::Disconnect | OnFull::DropNewest => return Delivered::Dropped(DropReason::QueueFull),
                 OnFull::DropOldest => {
-                    let Some(oldest) = waiting.pop_for(delivery.qos) else {
+                    let oldest = if too_many { waiting.rest.pop_front() } else { waiting.pop_for(delivery.qos) };
+                    let Some(oldest) = oldest else {
                         *displaced += gone;
                         return Delivered::Dropped(DropReason::QueueFull);
                     };

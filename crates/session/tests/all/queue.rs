@@ -88,7 +88,8 @@ fn every_message_that_goes_is_counted() {
 
 #[test]
 fn qos_0_never_pushes_out_qos_1() {
-    let mut broker = broker(2, usize::MAX, OnFull::DropOldest);
+    let size = delivery("t", 1, "b").message.size();
+    let mut broker = broker(2, 2 * size, OnFull::DropOldest);
     broker.terms.max_inflight_v3 = 1;
     broker.connect(&v4(false));
     broker.delivers(1, "a");
@@ -102,6 +103,18 @@ fn qos_0_never_pushes_out_qos_1() {
     broker.cut();
     broker.terms.max_inflight_v3 = 20;
     assert_eq!(outline(&broker.connect(&v4(false))), ["20", "3a 1", "32 2", "32 3"]);
+}
+
+#[test]
+fn qos_0_is_bounded_by_its_bytes_and_not_by_the_number_of_messages() {
+    let size = delivery("t", 0, "b").message.size();
+    let mut broker = broker(2, 5 * size, OnFull::DropNewest);
+    broker.connect(&v4(false));
+    assert_eq!(broker.deliver_this(delivery("t", 0, &"x".repeat(300_000))), Delivered::Sent);
+    for payload in ["a", "b", "c", "d", "e"] {
+        assert_eq!(broker.deliver(0, payload), Delivered::Queued);
+    }
+    assert_eq!(broker.deliver(0, "f"), Delivered::Dropped(DropReason::QueueFull));
 }
 
 #[test]
