@@ -1,4 +1,7 @@
 //! The connections of one worker: what is on its way to each peer, and which have something to write or are to end.
+//!
+//! Outputs borrow their memory while they have something to say: an idle connection holds none, and without the pool each
+//! connection that is written to costs an allocation (docs/hot-path.md).
 
 use std::collections::VecDeque;
 use std::fmt;

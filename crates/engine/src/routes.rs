@@ -3,7 +3,7 @@
 //! A lock is held for one change or one match, never while a message is handed on. A match runs only when a worker
 //! has nothing cached for the topic, or when the stamps of its two segments (that of the topic's first level, and
 //! the one of filters that begin with a wildcard) have moved since. So a subscribe makes stale what lies in its own
-//! segment and nothing else.
+//! segment and nothing else. Without the cache a message that comes alone takes 1.8 times the instructions (docs/hot-path.md).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
