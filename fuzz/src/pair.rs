@@ -176,7 +176,8 @@ impl Pair {
             }
             other => panic!("{other:?}"),
         }
-        assert!(self.session.queued().0 <= self.terms.queue.max_messages, "the queue has a limit");
+        // How many of QoS 0 are among them is not told; all have the limit in bytes.
+        assert!(self.session.queued().1 <= self.terms.queue.max_bytes, "the queue has a limit");
     }
 
     fn publish(&mut self, input: &mut Input<'_>) {

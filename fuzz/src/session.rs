@@ -129,7 +129,7 @@ impl Peer {
         let ids = SubscriptionIds::default();
         let delivery = Delivery { message: Arc::new(message), qos, retain: input.flag(), ids, group: None };
         let _ = self.session.deliver(self.now, delivery, &mut self.output);
-        assert!(self.session.queued().0 <= QUEUE, "the queue has a limit");
+        assert!(self.session.queued().1 <= QueueLimits::default().max_bytes, "the queue has a limit");
     }
 
     /// The owner answers the oldest message of the peer.
