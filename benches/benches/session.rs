@@ -125,7 +125,7 @@ fn message(qos: QoS) -> Delivery {
         expires: None,
         properties: None,
     };
-    Delivery { message: Arc::new(message), qos, retain: false, ids: Default::default(), group: None }
+    Delivery { message: Arc::new(message), qos, retain: false, ids: Default::default(), group: None, kept: None }
 }
 
 fn now() -> Time {

@@ -63,7 +63,7 @@ fn join_plain(address: SocketAddr, numbers: std::ops::Range<usize>, all: &mut Ve
         let mut streams = Vec::with_capacity(BURST);
         for number in burst {
             let mut stream = link::dial(address, None)?;
-            stream.write_all(&frame::connect(&client_id(*number)))?;
+            stream.write_all(&frame::connect(&client_id(*number), false))?;
             streams.push(stream);
         }
         for (stream, number) in streams.iter_mut().zip(burst) {
@@ -86,7 +86,7 @@ fn join_encrypted(
 ) -> io::Result<()> {
     for number in numbers {
         let mut stream = identity.dial(address)?;
-        stream.write_all(&frame::connect(&client_id(number)))?;
+        stream.write_all(&frame::connect(&client_id(number), false))?;
         expect(&mut stream, frame::CONNACK)?;
         stream.write_all(&frame::subscribe(&filter(number), 0))?;
         expect(&mut stream, frame::SUBACK)?;

@@ -63,6 +63,8 @@ pub(crate) struct Flow {
     pub(crate) one_stops: bool,
     /// By turns bystanders, who hear nothing, connect and subscribe anew: [`CHURN`] of [`BYSTANDERS`] a second.
     pub(crate) has_churn: bool,
+    /// Subscribers have sessions that outlive their connections.
+    pub(crate) is_kept: bool,
 }
 
 /// What a measured time brought.
@@ -187,7 +189,7 @@ impl Field {
             let topic = number % flow.topics;
             let buffer = (flow.one_stops && number == 0).then_some(SMALL_BUFFER);
             let socket = link::dial(server.subscriber_address(), buffer)?;
-            let link = Link::on(socket, &format!("sub-{number}"), Some((&topic_name(topic), flow.qos)))?;
+            let link = Link::on(socket, &format!("sub-{number}"), Some((&topic_name(topic), flow.qos)), flow.is_kept)?;
             poll.add(&link, number)?;
             subscribers.push(Subscriber {
                 link,

@@ -98,9 +98,9 @@ pub(crate) fn number(bytes: &[u8], at: usize) -> u16 {
     }
 }
 
-/// CONNECT with a clean session and a keep alive of 300 seconds.
-pub(crate) fn connect(client_id: &str) -> Vec<u8> {
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 2, 1, 44];
+/// CONNECT with a keep alive of 300 seconds, with a clean session or with one that is kept.
+pub(crate) fn connect(client_id: &str, is_kept: bool) -> Vec<u8> {
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, if is_kept { 0 } else { 2 }, 1, 44];
     text(&mut body, client_id);
     packet(CONNECT << 4, &body)
 }

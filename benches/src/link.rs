@@ -70,12 +70,12 @@ pub(crate) fn expect(stream: &mut impl Read, kind: u8) -> io::Result<()> {
 impl Link {
     /// Connects, and subscribes if a filter is given.
     pub(crate) fn connect(address: SocketAddr, id: &str, filter: Option<(&str, u8)>) -> io::Result<Self> {
-        Self::on(dial(address, None)?, id, filter)
+        Self::on(dial(address, None)?, id, filter, false)
     }
 
-    /// The same on a socket that is there already.
-    pub(crate) fn on(mut stream: TcpStream, id: &str, filter: Option<(&str, u8)>) -> io::Result<Self> {
-        stream.write_all(&frame::connect(id))?;
+    /// The same on a socket that is there already, with a session that is kept if it shall be.
+    pub(crate) fn on(mut stream: TcpStream, id: &str, filter: Option<(&str, u8)>, is_kept: bool) -> io::Result<Self> {
+        stream.write_all(&frame::connect(id, is_kept))?;
         expect(&mut stream, frame::CONNACK)?;
         if let Some((filter, qos)) = filter {
             stream.write_all(&frame::subscribe(filter, qos))?;

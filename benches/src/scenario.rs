@@ -78,6 +78,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         regime: Regime::Dense,
         one_stops: false,
         has_churn: false,
+        is_kept: false,
     };
     let pairs = |count, payload, qos| dense(count, count, count, payload, qos);
     let with = |flow, regime| Flow { regime, ..flow };
@@ -92,6 +93,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         flow("dense-100-1", "A hundred to one, dense, QoS 0, 16 bytes", fan_in),
         flow("dense-1-1-1k", "One to one, dense, QoS 0, 1 KiB", pairs(1, 1024, 0)),
         flow("dense-10-10-qos1", "Ten to ten, dense, QoS 1, 64 bytes, 100 in flight", pairs(10, 64, 1)),
+        flow(
+            "dense-10-10-qos1-kept",
+            "Ten to ten, dense, QoS 1, 64 bytes, 100 in flight; the subscribers' sessions outlive their connections",
+            Flow { is_kept: true, ..pairs(10, 64, 1) },
+        ),
         flow("dense-10-10-qos2", "Ten to ten, dense, QoS 2, 64 bytes, 100 in flight", pairs(10, 64, 2)),
         flow(
             "unbatched",

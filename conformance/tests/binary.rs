@@ -41,7 +41,7 @@ fn trial(conversation: Conversation) -> Trial {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         // One worker, so that everybody shares it with the bystander and the order of things is that of the text.
-        let broker = Broker::start_with(folder, &one_worker(&conversation.config), &[]);
+        let broker = Broker::start_with(folder, &quickly_stored(&one_worker(&conversation.config)), &[]);
         let mut sockets = Sockets { broker, open: HashMap::new(), started: Instant::now() };
         hold(&conversation, &mut sockets).map_err(|failure| {
             let log = sockets.broker.log();
@@ -58,6 +58,11 @@ fn one_worker(config: &str) -> String {
         Some((before, after)) => format!("{before}[node]\nworkers = 1\n{after}"),
         None => format!("{config}\n[node]\nworkers = 1\n"),
     }
+}
+
+/// Some conversations go through all packet identifiers, one after the other: they don't wait for a disk each time.
+fn quickly_stored(config: &str) -> String {
+    format!("{config}\n[store]\nsync = \"off\"\ncommit_delay = \"0s\"\n")
 }
 
 struct Sockets {

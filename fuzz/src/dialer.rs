@@ -162,7 +162,7 @@ impl Dialer {
             properties: None,
         };
         let ids = SubscriptionIds::default();
-        let delivery = Delivery { message: Arc::new(message), qos, retain: false, ids, group: None };
+        let delivery = Delivery { message: Arc::new(message), qos, retain: false, ids, group: None, kept: None };
         let (before, has_window) = (self.output.pending(), self.client.has_window());
         self.tokens += 1;
         match self.client.publish(self.now, &delivery, self.tokens, &mut self.output) {

@@ -395,7 +395,7 @@ fn delivery(qos: QoS, number: u32, more: usize) -> Delivery {
         expires: None,
         properties: None,
     };
-    Delivery { message: Arc::new(message), qos, retain: false, ids: SubscriptionIds::new(), group: None }
+    Delivery { message: Arc::new(message), qos, retain: false, ids: SubscriptionIds::new(), group: None, kept: None }
 }
 
 /// At most so many bytes go over the wire.

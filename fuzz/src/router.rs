@@ -66,7 +66,7 @@ impl World {
             ..SubscribeOptions::default()
         };
         let id = input.option(|input| VarInt::new(1 + u32::from(input.byte() % 4))).flatten();
-        let subscription = Subscription { options, id, checked: input.flag() };
+        let subscription = Subscription { options, id, checked: input.flag(), durable: input.flag() };
         let is_new = self.trie.subscribe(parsed, key, subscription);
         // Who subscribes again stays connected, or not, as it was.
         let online = self.held.get(&(filter.clone(), key)).is_none_or(|held| held.online);
@@ -122,18 +122,19 @@ impl World {
 
     /// Everybody once, in order, with the highest QoS and every identifier of what matches.
     fn routes_are_those_of_the_list(&self, found: &RouteSet<u8>, topic: &str, is_self: bool) {
-        let mut expected: BTreeMap<u8, (QoS, bool, bool, Vec<u32>)> = BTreeMap::new();
+        let mut expected: BTreeMap<u8, (QoS, bool, bool, bool, Vec<u32>)> = BTreeMap::new();
         for ((filter, key), held) in &self.held {
-            let Subscription { options, id, checked } = held.subscription;
+            let Subscription { options, id, checked, durable } = held.subscription;
             if shared(filter).is_some() || !fits(filter, topic) || (is_self && options.no_local) {
                 continue;
             }
-            let route = expected.entry(*key).or_insert((options.qos, false, true, Vec::new()));
+            let route = expected.entry(*key).or_insert((options.qos, false, true, false, Vec::new()));
             route.0 = route.0.max(options.qos);
             route.1 |= options.retain_as_published;
             route.2 &= checked;
-            route.3.extend(id.map(VarInt::get));
-            route.3.sort_unstable();
+            route.3 |= durable;
+            route.4.extend(id.map(VarInt::get));
+            route.4.sort_unstable();
         }
         let got: Vec<_> = found
             .routes()
@@ -141,7 +142,7 @@ impl World {
             .filter_map(|route| {
                 let merged = route.for_publisher(is_self)?;
                 let ids = merged.ids.iter().map(|id| id.get()).collect();
-                Some((route.key, (merged.qos, merged.retain_as_published, merged.checked, ids)))
+                Some((route.key, (merged.qos, merged.retain_as_published, merged.checked, merged.durable, ids)))
             })
             .collect();
         assert_eq!(got, expected.into_iter().collect::<Vec<_>>(), "{topic}");

@@ -127,7 +127,7 @@ impl Peer {
             properties: None,
         };
         let ids = SubscriptionIds::default();
-        let delivery = Delivery { message: Arc::new(message), qos, retain: input.flag(), ids, group: None };
+        let delivery = Delivery { message: Arc::new(message), qos, retain: input.flag(), ids, group: None, kept: None };
         let _ = self.session.deliver(self.now, delivery, &mut self.output);
         assert!(self.session.queued().1 <= QueueLimits::default().max_bytes, "the queue has a limit");
     }

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use viaduct_broker::RunOptions;
 use viaduct_codec::{
     FilterRef, Packet, PacketId, QoS, Subscribe, SubscribeEntry, SubscribeOptions, UserProperties, Version,
 };
@@ -82,7 +83,7 @@ fn an_idle_connection_holds_the_bytes_of_the_whole_broker_that_are_recorded() {
             Source { file: None, environment: Vec::new(), overrides: overrides.clone(), hostname: "gate".to_owned() };
         viaduct_config::load(source).map_err(|errors| errors.to_string())
     };
-    let broker = std::thread::spawn(move || viaduct_broker::run(load().unwrap(), &load));
+    let broker = std::thread::spawn(move || viaduct_broker::run(load().unwrap(), RunOptions::default(), &load));
     eventually("the broker listens", || TcpStream::connect(port.address()).is_ok());
     let mut connections = Vec::with_capacity(2 * FEW as usize);
     connections.extend((0..FEW).map(|number| connect(port.address(), number)));

@@ -1,10 +1,11 @@
-//! Developer commands: `cargo xtask test`, `tidy`, `conformance`, `fuzz`, `sim`, `bench`.
+//! Developer commands: `cargo xtask test`, `tidy`, `conformance`, `fuzz`, `sim`, `drill`, `bench`.
 //!
 //! Nothing of ours is depended on and nothing beyond the standard library is needed, so that this runs first on a fresh
 //! machine.
 
 mod bench;
 mod conformance;
+mod drill;
 mod fuzz;
 mod house;
 mod set_up;
@@ -22,6 +23,7 @@ const HELP: &str = "cargo xtask <command>
   conformance                      runs all tests and writes docs/conformance.md from those that prove statements
   fuzz [TARGET...] [--seconds N]   runs the fuzz targets; --replay FILE TARGET runs one input
   sim [--seeds N] [--first S]      runs seeds of the simulator; --seed S runs one and prints what happens
+  drill kill|power|full [OPTION...] breaks what is under the binary, and compares; --help tells the options
   bench [--set-up] [OPTION...]     compares Viaduct with null relays and other brokers; --help tells the options
   tidy                             checks the rules of the house that a program can see
 ";
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Some((command, [])) if command == "conformance" => conformance::run(),
         Some((command, rest)) if command == "fuzz" => fuzz::run(rest),
         Some((command, rest)) if command == "sim" => sim::run(rest),
+        Some((command, rest)) if command == "drill" => drill::run(rest),
         Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, [])) if command == "tidy" => tidy::run(),
         _ => Err(HELP.to_owned()),

@@ -1,4 +1,4 @@
-//! What the tests need beyond Rust: mosquitto, paho-mqtt, MQTT.js, strace and valgrind, installed where they are missing.
+//! What the tests need beyond Rust: mosquitto, paho-mqtt, MQTT.js, strace, valgrind and xfsprogs, installed where they are missing.
 //!
 //! Out: what could not be had, and why, so that the caller can say what is skipped.
 
@@ -24,6 +24,10 @@ pub(crate) fn run(folder: &Path) -> Vec<Missing> {
     };
     need("mosquitto and its clients", mosquitto());
     need("strace and valgrind", counters());
+    need(
+        "xfs_io, which cuts the power of a file system",
+        if find("xfs_io").is_some() { Ok(()) } else { apt(&["xfsprogs"]) },
+    );
     need("paho-mqtt", paho(folder));
     need("MQTT.js", mqtt_js(folder));
     missing

@@ -357,5 +357,5 @@ pub(crate) fn carried(
     }
     hops.stamp(&mut message, hop).map_err(|_| Drop::Loop)?;
     let (qos, retain) = (message.qos, message.retain);
-    Ok(Delivery { message: Arc::new(message), qos, retain, ids: Default::default(), group: None })
+    Ok(Delivery { message: Arc::new(message), qos, retain, ids: Default::default(), group: None, kept: None })
 }

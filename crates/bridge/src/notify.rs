@@ -27,7 +27,7 @@ impl Notices {
     pub(crate) fn state(&self, now: Time, up: bool, wishes: Wishes) -> Option<Delivery> {
         let message = self.message(now, up, wishes)?;
         let (qos, retain) = (message.qos, message.retain);
-        Some(Delivery { message: Arc::new(message), qos, retain, ids: Default::default(), group: None })
+        Some(Delivery { message: Arc::new(message), qos, retain, ids: Default::default(), group: None, kept: None })
     }
 
     /// The will that says at the remote that the link is down.

@@ -157,7 +157,6 @@ pub(crate) struct Traffic {
 pub(crate) struct WorkerNumbers {
     pub(crate) engine: Arc<viaduct_engine::Stats>,
     pub(crate) traffic: Arc<Traffic>,
-    pub(crate) commits: Arc<crate::timed_store::CommitTimes>,
 }
 
 #[cfg(test)]

@@ -24,10 +24,10 @@ mod refusal_log;
 mod reload;
 mod run;
 mod state;
+mod storage;
 mod stream;
 mod sys;
 mod terms;
-mod timed_store;
 mod tls;
 mod transport;
 mod websocket;
@@ -38,9 +38,14 @@ pub use bridge::{CheckTarget, PlanError, check as check_bridge};
 pub use check_files::check_files;
 pub use listener::BindError;
 pub use reload::SetupError;
-pub use run::run;
+pub use run::{RunOptions, run};
 pub use terms::{engine_settings, listener_terms};
 pub use tls::TlsFileError;
+
+/// A store that no broker has open: for the command line.
+pub mod store {
+    pub use viaduct_store::log::{DiskFiles, OpenError, Report, Stats, check, stats};
+}
 
 /// The version of this broker.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

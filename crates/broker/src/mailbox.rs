@@ -34,6 +34,8 @@ pub(crate) enum Letter {
     StartBridge(Box<BridgePlan>),
     /// Run it no longer.
     StopBridge(String),
+    /// Something that the engine gave to the store is safe now, or the store has recovered or fails.
+    Committed,
     /// Who is here?
     Clients(oneshot::Sender<Vec<ClientView>>),
     /// Nobody new is taken, and the wills go out while everybody is there; to be answered when that is done.

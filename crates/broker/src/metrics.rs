@@ -8,10 +8,10 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use viaduct_codec::ReasonCode;
 use viaduct_engine::{Dropped, Stats, Takeover};
+use viaduct_store::log::{COMMIT_SECONDS, Numbers};
 
 use crate::counters::{LEVELS, WorkerNumbers};
 use crate::state::Broker;
-use crate::timed_store::COMMIT_SECONDS;
 
 /// The text.
 pub(crate) fn render(broker: &Broker) -> Result<String, prometheus::Error> {
@@ -217,7 +217,7 @@ fn messages(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers])
         [(vec![], as_float(sum(numbers, |stats| stats.inflight_messages.get())))],
     );
     protocol_errors(families, broker, numbers);
-    store(families, numbers);
+    store(families, broker);
 }
 
 fn protocol_errors(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers]) {
@@ -244,33 +244,42 @@ fn label(reason: ReasonCode) -> String {
     reason.name().map_or_else(|| format!("0x{:02x}", reason.0), |name| name.to_lowercase().replace([' ', '-'], "_"))
 }
 
-fn store(families: &mut Families, numbers: &[WorkerNumbers]) {
+fn store(families: &mut Families, broker: &Broker) {
+    let Numbers { bytes, live_bytes, segments, messages, records, commits } = broker.store.numbers();
     let mut histogram = Histogram::default();
     let mut seen = 0;
     let mut buckets = Vec::new();
-    for (place, bound) in COMMIT_SECONDS.iter().enumerate() {
-        seen += commits(numbers, place);
+    for (bound, count) in COMMIT_SECONDS.iter().zip(commits.counts) {
+        seen += count;
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(*bound);
         bucket.set_cumulative_count(seen);
         buckets.push(bucket);
     }
     histogram.set_bucket(buckets);
-    histogram.set_sample_count(seen + commits(numbers, COMMIT_SECONDS.len()));
-    let nanoseconds: u64 = numbers.iter().map(|worker| worker.commits.nanoseconds.get()).sum();
-    histogram.set_sample_sum(as_float(nanoseconds) / 1e9);
+    histogram.set_sample_count(commits.counts.iter().sum());
+    histogram.set_sample_sum(commits.seconds);
     let mut metric = labelled(&[]);
     metric.set_histogram(histogram);
     families.family(
         "store_commit_seconds",
-        "How long the store took for a message or a record.",
+        "How long a group of messages and records took from a worker to being safe on disk.",
         MetricType::HISTOGRAM,
         std::iter::once(metric),
     );
-}
-
-fn commits(numbers: &[WorkerNumbers], place: usize) -> u64 {
-    numbers.iter().filter_map(|worker| worker.commits.counts.get(place)).map(viaduct_engine::Counter::get).sum()
+    let one = |value: u64| std::iter::once((vec![], as_float(value)));
+    families.counter(
+        "store_syncs_total",
+        "How often the disk was asked to make something safe.",
+        [(vec![], commits.syncs)],
+    );
+    families.gauge("store_bytes", "Bytes of all files of the store.", one(bytes));
+    families.gauge("store_live_bytes", "Bytes of the store that are still needed, about.", one(live_bytes));
+    families.gauge("store_segments", "Files of the store.", one(segments));
+    families.gauge("store_messages", "Messages in the store that somebody is owed.", one(messages));
+    families.gauge("store_records", "Sessions, subscriptions, retained messages and wills in the store.", one(records));
+    let is_healthy = crate::storage::trouble(&broker.store).is_none();
+    families.gauge("store_healthy", "Whether the store can write.", one(u64::from(is_healthy)));
 }
 
 fn bridges(families: &mut Families, broker: &Broker) {

@@ -40,6 +40,9 @@ pub enum SetupError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The store.
+    #[error("{0} (node.data_dir)")]
+    Store(#[from] viaduct_store::log::OpenError),
     /// The system does not give what is needed.
     #[error("{what}: {source}")]
     System {

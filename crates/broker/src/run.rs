@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use viaduct_config::{Config, Loaded};
 use viaduct_engine::WorkerId;
+use viaduct_store::log::Door;
 
 use crate::auth::{Users, load_authorizer, load_users};
 use crate::bridge::BridgeStatus;
@@ -24,18 +25,29 @@ use crate::mailbox::{Letter, mailbox};
 use crate::refusal_log::RefusalLog;
 use crate::reload::{self, SetupError};
 use crate::state::{Broker, ListenerState};
-use crate::{admin, listener, logging, sys, terms, tls, worker};
+use crate::{admin, listener, logging, storage, sys, terms, tls, worker};
 
 /// How long the workers have to be ready.
 const WORKER_START: Duration = Duration::from_secs(30);
 /// How often the end of the connections is looked for while the broker drains.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
+/// What the command line says beyond the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// Do not start when the store is damaged.
+    pub refuse_damaged: bool,
+}
+
 /// Runs until SIGTERM or SIGINT. `read_again` reads the configuration anew on SIGHUP; its error is for the log.
 ///
 /// # Errors
 /// A file or an address can't be used, or the system does not give what is needed; then nothing was served.
-pub fn run(loaded: Loaded, read_again: &dyn Fn() -> Result<Loaded, String>) -> Result<(), SetupError> {
+pub fn run(
+    loaded: Loaded,
+    options: RunOptions,
+    read_again: &dyn Fn() -> Result<Loaded, String>,
+) -> Result<(), SetupError> {
     let log = logging::start(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!("configuration: {warning}");
@@ -45,7 +57,7 @@ pub fn run(loaded: Loaded, read_again: &dyn Fn() -> Result<Loaded, String>) -> R
         .enable_all()
         .build()
         .map_err(system("the main runtime can't be made"))?;
-    let result = runtime.block_on(serve(loaded.config, read_again, log));
+    let result = runtime.block_on(serve(loaded.config, options, read_again, log));
     runtime.shutdown_background();
     result
 }
@@ -53,6 +65,7 @@ pub fn run(loaded: Loaded, read_again: &dyn Fn() -> Result<Loaded, String>) -> R
 /// What is bound and read before anything runs.
 struct Prepared {
     broker: Arc<Broker>,
+    doors: Vec<Door>,
     inboxes: Vec<crate::mailbox::Inbox>,
     sockets: Vec<(Arc<ListenerState>, tokio::net::TcpListener)>,
     admin: Option<(tokio::net::TcpListener, admin::Access)>,
@@ -62,6 +75,7 @@ struct Prepared {
 
 async fn serve(
     mut config: Config,
+    options: RunOptions,
     read_again: &dyn Fn() -> Result<Loaded, String>,
     log: Option<logging::FilterHandle>,
 ) -> Result<(), SetupError> {
@@ -69,8 +83,8 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM can't be handled"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT can't be handled"))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(system("SIGHUP can't be handled"))?;
-    let Prepared { broker, inboxes, sockets, admin, plans, origin } = prepare(&config)?;
-    let workers = start_workers(&broker, inboxes, &config)?;
+    let Prepared { broker, doors, inboxes, sockets, admin, plans, origin } = prepare(&config, options)?;
+    let workers = start_workers(&broker, inboxes, doors, &config)?;
     let mut tasks = Vec::new();
     if let Some((socket, access)) = admin {
         tasks.push(tokio::spawn(admin::serve(Arc::clone(&broker), access, socket)));
@@ -118,7 +132,7 @@ async fn serve(
 }
 
 /// Reads every file and binds every address.
-fn prepare(config: &Config) -> Result<Prepared, SetupError> {
+fn prepare(config: &Config, options: RunOptions) -> Result<Prepared, SetupError> {
     let users = load_users(config.auth.password_file.as_deref())?;
     let authorizer = load_authorizer(config.auth.acl_file.as_deref())?;
     if let Some(users) = &users
@@ -155,7 +169,9 @@ fn prepare(config: &Config) -> Result<Prepared, SetupError> {
     let count = workers(config);
     let full_mailboxes: Arc<AtomicUsize> = Arc::default();
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox(&full_mailboxes)).unzip();
+    let (store, doors) = storage::open(config, &mailboxes, options.refuse_damaged)?;
     let broker = Arc::new(Broker {
+        store,
         clock: Clock::start(),
         engines: viaduct_engine::Shared::new(count, authorizer),
         users: Users::new(users),
@@ -170,7 +186,7 @@ fn prepare(config: &Config) -> Result<Prepared, SetupError> {
         ready: AtomicBool::new(false),
         stopping: tokio::sync::watch::Sender::new(false),
     });
-    Ok(Prepared { broker, inboxes, sockets, admin, plans, origin })
+    Ok(Prepared { broker, doors, inboxes, sockets, admin, plans, origin })
 }
 
 fn workers(config: &Config) -> u16 {
@@ -198,13 +214,14 @@ pub(crate) fn read_token(path: &std::path::Path) -> Result<Vec<u8>, SetupError> 
 fn start_workers(
     broker: &Arc<Broker>,
     inboxes: Vec<crate::mailbox::Inbox>,
+    doors: Vec<Door>,
     config: &Config,
 ) -> Result<Vec<JoinHandle<()>>, SetupError> {
     let settings = terms::engine_settings(config);
     let (sender, receiver) = mpsc::channel();
     let mut threads = Vec::new();
-    for (id, inbox) in (0..broker.workers()).map(WorkerId).zip(inboxes) {
-        let thread = worker::spawn(id, Arc::clone(broker), inbox, Arc::clone(&settings), sender.clone())
+    for ((id, inbox), door) in (0..broker.workers()).map(WorkerId).zip(inboxes).zip(doors) {
+        let thread = worker::spawn(id, Arc::clone(broker), inbox, door, Arc::clone(&settings), sender.clone())
             .map_err(|source| SetupError::System { what: "a worker's thread can't be started", source })?;
         threads.push(thread);
     }
@@ -243,9 +260,11 @@ fn announce(broker: &Broker, config: &Config, no_admin: bool) {
         .collect();
     let admin = config.admin.bind.filter(|_| !no_admin).map_or_else(|| "off".to_owned(), |bind| bind.to_string());
     tracing::info!(
-        "viaduct {} serves {}; admin {admin}; sessions and messages are kept in memory; workers: {}",
+        "viaduct {} serves {}; admin {admin}; sessions and messages are kept in {} (store.sync {:?}); workers: {}",
         crate::VERSION,
         listeners.join(", "),
+        config.node.data_dir.display(),
+        config.store.sync,
         broker.mailboxes.len()
     );
 }
@@ -297,6 +316,8 @@ async fn drain(broker: &Broker) {
 }
 
 fn stop_workers(broker: &Broker, workers: Vec<JoinHandle<()>>) {
+    // What is owed stays owed when the engines go.
+    broker.store.close();
     broker.send_all(|| Letter::Stop);
     let deadline = Instant::now() + WORKER_STOP;
     for (index, worker) in workers.into_iter().enumerate() {

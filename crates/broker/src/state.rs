@@ -25,6 +25,7 @@ use crate::refusal_log::RefusalLog;
 /// The whole broker, as each of its threads sees it.
 #[derive(Debug)]
 pub(crate) struct Broker {
+    pub(crate) store: viaduct_store::log::Log,
     pub(crate) clock: Clock,
     pub(crate) engines: Arc<viaduct_engine::Shared>,
     pub(crate) users: Users,

@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 use tokio::task::LocalSet;
 use viaduct_codec::Time;
 use viaduct_engine::{ConnectionId, Engine, Settings, WorkerId};
-use viaduct_store::MemoryStore;
+use viaduct_store::log::Door;
 
 use crate::bridge::{self, BridgeTasks};
 use crate::connection;
@@ -21,7 +21,6 @@ use crate::limits::SCRATCH;
 use crate::links::Links;
 use crate::mailbox::{Inbox, Letter};
 use crate::state::Broker;
-use crate::timed_store::{CommitTimes, TimedStore};
 use crate::{flush, hello};
 
 /// What the tasks of a worker share.
@@ -121,9 +120,9 @@ impl Worker {
         self.links.borrow_mut().remove(id);
     }
 
-    /// Whether mail of this broker piles up somewhere, so that reading clients should wait.
+    /// Whether mail of this broker or what is to be stored piles up somewhere, so that reading clients should wait.
     pub(crate) fn is_congested(&self) -> bool {
-        self.broker.full_mailboxes.load(Ordering::Relaxed) != 0
+        self.broker.full_mailboxes.load(Ordering::Relaxed) != 0 || self.engine.borrow().is_congested()
     }
 }
 
@@ -135,6 +134,7 @@ pub(crate) fn spawn(
     id: WorkerId,
     broker: Arc<Broker>,
     inbox: Inbox,
+    door: Door,
     settings: Arc<Settings>,
     numbers: std::sync::mpsc::Sender<(WorkerId, WorkerNumbers)>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
@@ -148,7 +148,7 @@ pub(crate) fn spawn(
             }
         };
         let local = LocalSet::new();
-        local.block_on(&runtime, run(id, broker, inbox, settings, numbers));
+        local.block_on(&runtime, run(id, broker, inbox, door, settings, numbers));
         // Password checks that still run are not waited for.
         runtime.shutdown_background();
     })
@@ -158,15 +158,14 @@ async fn run(
     id: WorkerId,
     broker: Arc<Broker>,
     inbox: Inbox,
+    door: Door,
     settings: Arc<Settings>,
     numbers: std::sync::mpsc::Sender<(WorkerId, WorkerNumbers)>,
 ) {
     let now = broker.clock.now();
-    let commits: Arc<CommitTimes> = Arc::default();
-    let store = Box::new(TimedStore::new(MemoryStore::default(), Arc::clone(&commits)));
-    let engine = Engine::new(id, Arc::clone(&broker.engines), settings, store, now);
+    let engine = Engine::new(id, Arc::clone(&broker.engines), settings, Box::new(door), now);
     let traffic: Arc<Traffic> = Arc::default();
-    let sent = numbers.send((id, WorkerNumbers { engine: engine.stats(), traffic: Arc::clone(&traffic), commits }));
+    let sent = numbers.send((id, WorkerNumbers { engine: engine.stats(), traffic: Arc::clone(&traffic) }));
     drop(numbers);
     if sent.is_err() {
         return;
@@ -214,6 +213,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
         Letter::Settings(settings) => worker.with_engine(|engine, _| engine.handle_settings(settings)),
         Letter::StartBridge(plan) => bridge::start(worker, *plan),
         Letter::StopBridge(name) => bridge::stop(worker, &name),
+        Letter::Committed => worker.with_engine(Engine::handle_committed),
         Letter::Clients(answer) => {
             // Nobody waits any more when this fails.
             let _ = answer.send(worker.engine.borrow().clients().collect());

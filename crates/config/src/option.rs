@@ -247,7 +247,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt(Table::Node, "id", Name, unset("\"gateway-1\"", "the host name"), Restart,
         "The name of this node: in logs, and the first part of a bridge's ClientID."),
     opt(Table::Node, "data_dir", Path, Is("\"./viaduct-data\""), Restart,
-        "Where everything that survives a restart will be kept; this version keeps it in memory and writes nothing."),
+        "Where everything that survives a restart is kept: the store, in `store`. One broker at a time has it."),
     opt(Table::Node, "workers", Integer { min: 0, max: 1_024 }, Is("0"), Restart,
         "Worker threads; 0 is one per core."),
 
@@ -342,11 +342,11 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "The largest payload that is retained."),
 
     opt(Table::Store, "sync", Choice(&["always", "interval", "off"]), Is("\"always\""), Restart,
-        "When a write is forced to disk: before the acknowledgement, once a second after it, or never by us. Not used yet."),
+        "When a write is forced to disk: before the acknowledgement, once a second after it, or never by us. Only the first is safe against a power cut."),
     opt(Table::Store, "commit_delay", Duration { min: 0, max: SECOND, seconds: false }, Is("\"2ms\""), Restart,
-        "How long writes gather before one sync carries them all. Not used yet."),
+        "How long writes gather before one sync carries them all. QoS 1 that everybody acknowledges within it is never written."),
     opt(Table::Store, "max_bytes", Size { min: MIB, max: BYTES_MAX }, unset("\"10GiB\"", "what the disk has"), Restart,
-        "What the store may take on disk; then QoS 1 and 2 to persistent sessions is refused. Not used yet."),
+        "What the store may take on disk; then QoS 1 and 2 to persistent sessions is refused until there is room."),
 
     opt(Table::Auth, "password_file", Path, unset("\"/etc/viaduct/passwd\"", "nobody has a password"), Live,
         "Users and password hashes, mosquitto's format; made by `viaduct passwd`. With a user made by `viaduct passwd --scram` in it, 5.0 clients may use SCRAM-SHA-256. Read again on reload."),

@@ -1,20 +1,50 @@
-//! Acknowledgements that wait until the store has what they promise.
+//! Whatever waits until the store has what it promises: acknowledgements, QoS 2 messages that may be handed on only once,
+//! and outputs.
 //!
-//! PUBACK and PUBREC leave in the order in which the messages came (MQTT-4.6.0-2, MQTT-4.6.0-2 of 3.1.1,
+//! PUBACK and PUBREC leave in the order in which the messages of their sender came (MQTT-4.6.0-2, MQTT-4.6.0-2 of 3.1.1,
 //! MQTT-4.6.0-3, MQTT-4.6.0-3 of 3.1.1) and when the message is owned (MQTT-4.3.2-4, MQTT-4.3.3-8), so while one waits, all later
-//! ones of this worker wait behind it.
+//! ones of its session wait behind it, and nobody else's do.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use viaduct_codec::{PacketId, QoS, ReasonCode, Time};
+use hashbrown::HashMap;
+use viaduct_codec::{Kept, PacketId, QoS, ReasonCode, Time};
 use viaduct_store::{Accepted, Ticket};
 
 use crate::Engine;
-use crate::key::SessionKey;
+use crate::dispatch::Plan;
+use crate::key::{ConnectionId, SessionKey};
 
+/// What waits for the store, in two orders: by ticket, and of each session as its messages came.
 #[derive(Debug, Default)]
-pub(crate) struct PendingAcks {
-    waiting: VecDeque<(Ticket, Ack)>,
+pub(crate) struct Waiting {
+    by_ticket: VecDeque<(Ticket, Waiter)>,
+    answers: HashMap<SessionKey, VecDeque<Answer>>,
+    /// The last ticket that is safe.
+    safe: Option<Ticket>,
+}
+
+/// Who waits for a ticket.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// The first of the answers of a session.
+    Answer(SessionKey),
+    /// The next step of a QoS 2 message of a session.
+    Exchange(SessionKey, PacketId, Step),
+    /// A QoS 2 message that nobody is to answer.
+    Message(Box<Plan>),
+    /// All that is on its way to a connection.
+    Output(ConnectionId),
+}
+
+/// What a QoS 2 message waits with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// PUBLISH or PUBREL to the client.
+    Proceed,
+    /// PUBCOMP for the client's own message.
+    Complete,
 }
 
 /// The answer to one inbound PUBLISH of QoS 1 or 2.
@@ -26,28 +56,126 @@ pub(crate) struct Ack {
     pub(crate) reason: ReasonCode,
 }
 
+/// An answer with what it waits for.
+#[derive(Debug)]
+struct Answer {
+    ack: Ack,
+    /// `None` waits for nothing but the answers before it.
+    ticket: Option<Ticket>,
+    /// Safe as well once nobody is owed it any more.
+    kept: Option<Arc<Kept>>,
+    /// A QoS 2 message that is handed on before it is answered, and not before it is safe.
+    plan: Option<Box<Plan>>,
+}
+
+impl Waiting {
+    /// Whether a message of this session waits to be handed on.
+    pub(crate) fn holds_back(&self, key: SessionKey) -> bool {
+        !self.answers.is_empty()
+            && self.answers.get(&key).is_some_and(|answers| answers.iter().rev().any(|answer| answer.plan.is_some()))
+    }
+}
+
 impl Engine {
-    /// Acknowledges at once, or when the store has it.
-    pub(crate) fn acknowledge(&mut self, ack: Ack, accepted: Accepted) {
-        let last = self.acks.waiting.back().map(|(ticket, _)| *ticket);
-        match (accepted, last) {
-            (Accepted::Pending(ticket), _) => self.acks.waiting.push_back((ticket, ack)),
-            (Accepted::Safe, Some(ticket)) => self.acks.waiting.push_back((ticket, ack)),
-            (Accepted::Safe, None) => self.send_ack(ack),
+    /// Acknowledges at once, or when the store has what it promises and everything before it is answered.
+    pub(crate) fn acknowledge(
+        &mut self,
+        now: Time,
+        ack: Ack,
+        (accepted, kept): (Accepted, Option<Arc<Kept>>),
+        plan: Option<Box<Plan>>,
+    ) {
+        let ticket = match accepted {
+            Accepted::Safe => None,
+            Accepted::Pending(ticket) => Some(ticket),
+        };
+        let waits = !self.waiting.answers.is_empty() && self.waiting.answers.contains_key(&ack.session);
+        if ticket.is_none() && !waits {
+            if let Some(plan) = plan {
+                self.carry_out(now, *plan);
+            }
+            return self.send_ack(ack);
+        }
+        self.waiting.answers.entry(ack.session).or_default().push_back(Answer { ack, ticket, kept, plan });
+        if let Some(ticket) = ticket {
+            self.wait(ticket, Waiter::Answer(ack.session));
         }
     }
 
-    /// Sends what became safe. To be called when the store has made progress.
+    /// Notes who is to be told when `ticket` is safe.
+    pub(crate) fn wait(&mut self, ticket: Ticket, waiter: Waiter) {
+        self.waiting.by_ticket.push_back((ticket, waiter));
+    }
+
+    /// Keeps back what is on its way to the connection at `index` until `accepted` is safe.
+    pub(crate) fn hold_output(&mut self, index: usize, accepted: Accepted) {
+        let Accepted::Pending(ticket) = accepted else { return };
+        if let Some(id) = self.connections.hold(index) {
+            self.wait(ticket, Waiter::Output(id));
+        }
+    }
+
+    /// Goes on with what became safe. To be called when the store has made progress.
     pub fn handle_committed(&mut self, now: Time) {
+        self.notice_new_rules(now);
         self.release_acks(now);
     }
 
-    pub(crate) fn release_acks(&mut self, _now: Time) {
-        let Some(safe) = self.store.poll_committed() else { return };
-        while self.acks.waiting.front().is_some_and(|(ticket, _)| *ticket <= safe) {
-            if let Some((_, ack)) = self.acks.waiting.pop_front() {
-                self.send_ack(ack);
+    pub(crate) fn release_acks(&mut self, now: Time) {
+        for publisher in self.store.poll_released() {
+            if let Some(key) = SessionKey::from_mark(self.worker, publisher) {
+                self.release_answers(now, key);
             }
+        }
+        let Some(safe) = self.store.poll_committed() else { return };
+        self.waiting.safe = Some(safe);
+        while self.waiting.by_ticket.front().is_some_and(|(ticket, _)| *ticket <= safe) {
+            match self.waiting.by_ticket.pop_front() {
+                Some((_, Waiter::Answer(key))) => self.release_answers(now, key),
+                Some((_, Waiter::Exchange(key, id, step))) => {
+                    if let Some(index) = self.sessions.find(key) {
+                        self.take_step(now, index, id, step);
+                    }
+                }
+                Some((_, Waiter::Message(plan))) => self.carry_out(now, *plan),
+                Some((_, Waiter::Output(connection))) => {
+                    if let Some(index) = self.connections.find(connection) {
+                        self.connections.let_go(index);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Lets the session at `index` do what its QoS 2 message waited with.
+    pub(crate) fn take_step(&mut self, now: Time, index: usize, id: PacketId, step: Step) {
+        self.with_session(index, |session, output| match step {
+            Step::Proceed => session.proceed(now, id, output),
+            Step::Complete => session.complete(id, output),
+        });
+    }
+
+    /// Sends the answers of a session that nothing keeps back any more.
+    fn release_answers(&mut self, now: Time, key: SessionKey) {
+        loop {
+            let safe = self.waiting.safe;
+            let Some(answers) = self.waiting.answers.get_mut(&key) else { return };
+            let is_safe = |answer: &Answer| {
+                answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
+                    || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
+            };
+            if !answers.front().is_some_and(is_safe) {
+                return;
+            }
+            let Some(answer) = answers.pop_front() else { return };
+            if answers.is_empty() {
+                self.waiting.answers.remove(&key);
+            }
+            if let Some(plan) = answer.plan {
+                self.carry_out(now, *plan);
+            }
+            self.send_ack(answer.ack);
         }
     }
 

@@ -77,6 +77,8 @@ pub(crate) struct Connection {
     dirty: bool,
     /// Whether its session may go on once the socket has taken everything. A session that only handed bytes through does not.
     waits: bool,
+    /// For how many changes of records that the store has not safe yet the output is kept back.
+    holds: u16,
 }
 
 impl Connection {
@@ -124,6 +126,7 @@ impl Connections {
             reauthentication: None,
             dirty: false,
             waits: false,
+            holds: 0,
         }));
         self.by_id.insert(id, index);
         index
@@ -185,10 +188,26 @@ impl Connections {
     pub(crate) fn mark(&mut self, index: usize) {
         if let Some(connection) = self.slots.get_mut(index)
             && !connection.dirty
+            && connection.holds == 0
         {
             connection.dirty = true;
             self.dirty.push_back(index);
         }
+    }
+
+    /// Keeps back what is on its way to the connection until [`Connections::let_go`]; its name.
+    pub(crate) fn hold(&mut self, index: usize) -> Option<ConnectionId> {
+        let connection = self.slots.get_mut(index)?;
+        connection.holds = connection.holds.checked_add(1)?;
+        Some(connection.id)
+    }
+
+    /// One reason less to keep back what is on its way to the connection.
+    pub(crate) fn let_go(&mut self, index: usize) {
+        if let Some(connection) = self.slots.get_mut(index) {
+            connection.holds = connection.holds.saturating_sub(1);
+        }
+        self.mark(index);
     }
 
     /// The next one that was marked.
@@ -197,11 +216,17 @@ impl Connections {
             // The index may be another's by now; then that one was marked, or is written a turn early, or is gone.
             if let Some(connection) = self.slots.get_mut(index)
                 && std::mem::take(&mut connection.dirty)
+                && connection.holds == 0
             {
                 return Some(connection.id);
             }
         }
         None
+    }
+
+    /// What is on its way to the connection, if it is not kept back.
+    pub(crate) fn output(&mut self, index: usize) -> Option<&mut Output> {
+        self.slots.get_mut(index).filter(|connection| connection.holds == 0).map(|connection| &mut connection.output)
     }
 
     /// Whether the session of the connection, whose output is empty, may have more for it. If not, there is nothing else to

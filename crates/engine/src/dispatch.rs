@@ -4,19 +4,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{Message, Time, TopicFilter, TopicName, TopicRef};
-use viaduct_router::{Merged, RouteSet, SharedRoute};
+use viaduct_codec::{Kept, Message, QoS, Time, TopicFilter, TopicName, TopicRef};
+use viaduct_router::{Merged, Route, RouteSet, SharedRoute};
 use viaduct_session::server::{Ending, Session};
 use viaduct_session::{Delivered, Delivery, DropReason, Output};
+use viaduct_store::{Accepted, Record, StoreError};
 
 use crate::Engine;
+use crate::acks::Waiter;
 use crate::authorize::Who;
 use crate::connections::CloseReason;
+use crate::keep::owed;
 use crate::key::SessionKey;
 use crate::limits::SHARED_HOPS;
 use crate::mail::Item;
 use crate::registry::Slot;
-use crate::retained::Kept;
+use crate::retained::Change;
 use crate::stats::Dropped;
 
 /// Levels of a topic name or filter.
@@ -24,79 +27,146 @@ pub(crate) fn levels(text: &str) -> usize {
     text.bytes().filter(|&byte| byte == b'/').count() + 1
 }
 
-impl Engine {
-    /// Hands `message` to everybody who hears it (MQTT-4.5.0-1, MQTT-4.5.0-1 of 3.1.1); whether anybody does.
-    pub(crate) fn dispatch(&mut self, now: Time, message: &Arc<Message>, publisher: Option<SessionKey>) -> bool {
-        let routes = self.cache.look_up(&self.shared.routes, &message.topic);
-        self.dispatch_to(now, message, &routes, publisher)
+/// A message with everybody who is to get it.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) message: Arc<Message>,
+    pub(crate) routes: Arc<RouteSet<SessionKey>>,
+    /// One member of each share group.
+    pub(crate) chosen: Vec<Chosen>,
+    pub(crate) publisher: Option<SessionKey>,
+    /// Where the store keeps who is owed it, if anybody is who outlives a connection.
+    pub(crate) kept: Option<Arc<Kept>>,
+}
+
+/// A member of a share group whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) member: SessionKey,
+    pub(crate) delivery: Delivery,
+    checked: bool,
+    /// It is owed the message beyond its connection.
+    pub(crate) durable: bool,
+}
+
+impl Plan {
+    /// Whether anybody hears the message.
+    pub(crate) fn is_heard(&self) -> bool {
+        let hears = |route: &Route<SessionKey>| route.for_publisher(self.publisher == Some(route.key)).is_some();
+        !self.chosen.is_empty() || self.routes.routes().iter().any(hears)
     }
 
-    /// Hands `message` to everybody in `routes`, who hear its topic; whether anybody does.
-    pub(crate) fn dispatch_to(
-        &mut self,
-        now: Time,
-        message: &Arc<Message>,
-        routes: &Arc<RouteSet<SessionKey>>,
+    /// Nobody is to get it after all, so nobody is owed it.
+    pub(crate) fn abandon(self) {
+        if let Some(kept) = &self.kept {
+            (0..kept.places()).for_each(|index| drop(kept.place(index)));
+        }
+    }
+}
+
+impl Engine {
+    /// Hands `message` to everybody who hears it (MQTT-4.5.0-1, MQTT-4.5.0-1 of 3.1.1).
+    pub(crate) fn dispatch(&mut self, now: Time, message: &Arc<Message>, publisher: Option<SessionKey>) {
+        let routes = self.cache.look_up(&self.shared.routes, &message.topic);
+        let mut plan = self.plan(Arc::clone(message), routes, publisher);
+        let owed = self.owed_list(message, &plan.routes, &plan.chosen, publisher);
+        if !owed.is_empty() {
+            match self.store.append(now, message, owed, None, 0) {
+                Ok(appended) => {
+                    plan.kept = appended.kept;
+                    if let (QoS::ExactlyOnce, Accepted::Pending(ticket)) = (message.qos, appended.accepted) {
+                        // Handed on before it is safe, it would come a second time after a crash.
+                        return self.wait(ticket, Waiter::Message(Box::new(plan)));
+                    }
+                }
+                Err(error) => self.note_store_result("message", Err(error)),
+            }
+        }
+        self.carry_out(now, plan);
+    }
+
+    /// Everybody in `routes` who is to get `message`.
+    pub(crate) fn plan(
+        &self,
+        message: Arc<Message>,
+        routes: Arc<RouteSet<SessionKey>>,
         publisher: Option<SessionKey>,
-    ) -> bool {
-        let mut heard = false;
+    ) -> Plan {
+        let chosen = routes.shared().iter().filter_map(|group| choose(&message, group, None)).collect();
+        Plan { message, routes, chosen, publisher, kept: None }
+    }
+
+    /// Hands the message of `plan` to those who are to get it.
+    pub(crate) fn carry_out(&mut self, now: Time, plan: Plan) {
+        let Plan { message, routes, chosen, publisher, kept } = plan;
         let mut told = None;
         for route in routes.routes() {
-            heard |= route.for_publisher(publisher == Some(route.key)).is_some();
             let worker = route.key.worker;
             if worker != self.worker.0 && told != Some(worker) {
                 told = Some(worker);
-                let (message, routes) = (Arc::clone(message), Arc::clone(routes));
-                self.outbox.push(worker, Item::Routed { message, routes, publisher });
+                let (message, routes, kept) = (Arc::clone(&message), Arc::clone(&routes), kept.clone());
+                self.outbox.push(worker, Item::Routed { message, routes, publisher, kept });
             }
         }
-        self.deliver_here(now, message, routes, publisher);
-        for group in routes.shared() {
-            heard |= self.dispatch_shared(now, message, group, None, 0);
+        let mut place = self.deliver_here(now, &message, &routes, publisher, kept.as_ref());
+        for mut chosen in chosen {
+            if let (true, Some(kept)) = (chosen.durable, &kept) {
+                chosen.delivery.kept = Some(kept.place(place));
+                place += 1;
+            }
+            self.send_to_member(now, chosen, 0);
         }
-        heard
     }
 
-    /// Hands `message` to those of `routes` that live on this worker.
+    /// Hands `message` to those of `routes` that live on this worker. How many places `kept` has for all of `routes`.
     pub(crate) fn deliver_here(
         &mut self,
         now: Time,
         message: &Arc<Message>,
         routes: &RouteSet<SessionKey>,
         publisher: Option<SessionKey>,
-    ) {
+        kept: Option<&Arc<Kept>>,
+    ) -> u32 {
+        let mut next_place = 0;
         for route in routes.routes() {
+            let mut place = None;
+            if let Some(kept) = kept
+                && owed(route, message, publisher).is_some()
+            {
+                place = Some((kept, next_place));
+                next_place += 1;
+            }
             if route.key.worker != self.worker.0 {
                 continue;
             }
+            // From here on it is owed by whoever holds the place; if nobody comes to hold it, it is settled.
+            let place = place.map(|(kept, place)| kept.place(place));
             let Some(merged) = route.for_publisher(publisher == Some(route.key)) else { continue };
             let Some(index) = self.sessions.find(route.key) else { continue };
             if merged.checked && !self.may_read(index, message) {
                 self.stats.dropped(Dropped::NotReadable, 1);
                 continue;
             }
-            self.hand_over(now, index, delivery(message, merged, None));
+            self.hand_over(now, index, Delivery { kept: place, ..delivery(message, merged, None) });
+        }
+        next_place
+    }
+
+    /// Hands a message to the member of `group` whose turn it is.
+    pub(crate) fn send_to_one(&mut self, now: Time, message: &Arc<Message>, group: &SharedRoute<SessionKey>) {
+        if let Some(chosen) = choose(message, group, None) {
+            self.send_to_member(now, chosen, 0);
         }
     }
 
-    /// Hands `message` to one member of `group`, other than `but`; whether there was one.
-    pub(crate) fn dispatch_shared(
-        &mut self,
-        now: Time,
-        message: &Arc<Message>,
-        group: &SharedRoute<SessionKey>,
-        but: Option<SessionKey>,
-        hops: u8,
-    ) -> bool {
-        let Some(member) = group.pick_excluding(group.turn(), |key| Some(*key) == but) else { return false };
-        let (key, checked) = (member.key, member.merged.checked);
-        let delivery = delivery(message, &member.merged, Some(Arc::clone(group.filter())));
-        if key.worker == self.worker.0 {
-            self.deliver_to_member(now, key, delivery, checked, hops);
+    /// Hands a message to the member of a share group that was chosen.
+    fn send_to_member(&mut self, now: Time, chosen: Chosen, hops: u8) {
+        let Chosen { member, delivery, checked, .. } = chosen;
+        if member.worker == self.worker.0 {
+            self.deliver_to_member(now, member, delivery, checked, hops);
         } else {
-            self.outbox.push(key.worker, Item::Chosen { member: key, delivery, checked, hops });
+            self.outbox.push(member.worker, Item::Chosen { member, delivery, checked, hops });
         }
-        true
     }
 
     /// Hands a message of a share group to the member that was chosen; another one is looked for when it has gone.
@@ -119,14 +189,15 @@ impl Engine {
 
     /// Hands a message that a member of a share group can't take any more to another one.
     pub(crate) fn find_another_member(&mut self, now: Time, gone: SessionKey, delivery: Delivery, hops: u8) {
-        let message = delivery.message;
+        let Delivery { message, group, kept, .. } = delivery;
         let routes = self.cache.look_up(&self.shared.routes, &message.topic);
-        let group = routes.shared().iter().find(|group| Some(&**group.filter()) == delivery.group.as_deref());
-        let found = hops < SHARED_HOPS
-            && group.is_some_and(|group| self.dispatch_shared(now, &message, group, Some(gone), hops + 1));
-        if !found {
-            self.stats.dropped(Dropped::NoMember, 1);
+        let group = routes.shared().iter().find(|other| Some(&**other.filter()) == group.as_deref());
+        let chosen = group.filter(|_| hops < SHARED_HOPS).and_then(|group| choose(&message, group, Some(gone)));
+        match chosen {
+            Some(chosen) => self.send_to_member(now, chosen, hops + 1),
+            None => self.stats.dropped(Dropped::NoMember, 1),
         }
+        drop(kept); // Only now: until the next member owes it, this place stands for it.
     }
 
     /// Gives the session at `index` a message that it may have.
@@ -142,6 +213,7 @@ impl Engine {
             self.note_drop(now, index, Dropped::Memory);
             return;
         }
+        self.keep_delivery(index, &mut delivery);
         let payload = delivery.message.payload.len() as u64;
         match self.with_session(index, |session, output| session.deliver(now, delivery, output)) {
             Some(Delivered::Sent | Delivered::Queued) => self.stats.payload_bytes_sent.add(payload),
@@ -168,13 +240,24 @@ impl Engine {
         self.with_session(index, |session, output| session.pump(now, output));
     }
 
-    /// Runs `f` on a session and the output of its connection, and keeps the numbers and the list of who has something
-    /// to write in step with what it did.
+    /// As [`Engine::with_output`]; then the store is told what the session noted, and asked for what it can send next.
     pub(crate) fn with_session<R>(
         &mut self,
         index: usize,
         f: impl FnOnce(&mut Session, &mut Output) -> R,
     ) -> Option<R> {
+        let result = self.with_output(index, f)?;
+        self.keep_notes(index);
+        if self.sessions.get(index).is_some_and(|slot| slot.session.waits_for_page()) {
+            self.page(index);
+            self.keep_notes(index); // What was read has been sent, or waits until it may be.
+        }
+        Some(result)
+    }
+
+    /// Runs `f` on a session and the output of its connection, and keeps the numbers and the list of who has something
+    /// to write in step with what it did.
+    pub(crate) fn with_output<R>(&mut self, index: usize, f: impl FnOnce(&mut Session, &mut Output) -> R) -> Option<R> {
         let slot = self.sessions.get_mut(index)?;
         let (messages, bytes) = slot.session.queued();
         let inflight = slot.session.inflight();
@@ -220,20 +303,28 @@ impl Engine {
     }
 
     /// Keeps or clears the retained message of a topic, if `message` asks for it and the limits allow it.
-    pub(crate) fn retain(&mut self, message: &Arc<Message>) {
+    pub(crate) fn retain(&mut self, message: &Arc<Message>) -> Result<Accepted, StoreError> {
         if !message.retain || !self.settings.retained.enabled {
-            return; // MQTT-3.3.1-8, MQTT-3.3.1-12 of 3.1.1
+            return Ok(Accepted::Safe); // MQTT-3.3.1-8, MQTT-3.3.1-12 of 3.1.1
         }
         if !message.payload.is_empty() && self.is_memory_full() {
             self.stats.dropped(Dropped::Memory, 1);
-            return;
+            return Ok(Accepted::Safe);
         }
-        let result = match self.shared.retained.keep(message, &self.settings.retained) {
-            Kept::Set => self.store.put(viaduct_store::Record::Retained(Arc::clone(message))),
-            Kept::Cleared => self.store.delete(&viaduct_store::Key::Retained(message.topic.clone())),
-            Kept::Refused => return self.stats.dropped(Dropped::RetainedLimit, 1),
-        };
-        self.note_store_result("retained", result);
+        let change = self.shared.retained.keep(message, &self.settings.retained);
+        if message.topic.as_str().starts_with("$SYS/") {
+            return Ok(Accepted::Safe); // Said anew after every start.
+        }
+        match change {
+            // An empty payload says that there is none any more.
+            Change::Set(version) | Change::Cleared(version) => {
+                self.store.put(self.clock, Record::Retained(Arc::clone(message), version))
+            }
+            Change::Refused => {
+                self.stats.dropped(Dropped::RetainedLimit, 1);
+                Ok(Accepted::Safe)
+            }
+        }
     }
 
     /// Whether the session at `index` may receive `message`.
@@ -294,7 +385,7 @@ impl Slot {
     }
 
     /// `message` with the topics that the client knows; `None` when there is none.
-    fn unmounted(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
+    pub(crate) fn unmounted(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
         let mut own = Message::clone(message);
         own.topic = TopicName::new(self.without_mountpoint(message.topic.as_str())).ok()?;
         if let Some(properties) = &mut own.properties
@@ -319,7 +410,16 @@ pub(crate) fn delivery(message: &Arc<Message>, merged: &Merged, group: Option<Ar
         retain: message.retain && merged.retain_as_published,
         ids: merged.ids.clone(),
         group,
+        kept: None,
     }
+}
+
+/// The member of `group` whose turn it is, other than `but`.
+fn choose(message: &Arc<Message>, group: &SharedRoute<SessionKey>, but: Option<SessionKey>) -> Option<Chosen> {
+    let member = group.pick_excluding(group.turn(), |key| Some(*key) == but)?;
+    let delivery = delivery(message, &member.merged, Some(Arc::clone(group.filter())));
+    let durable = member.merged.durable && delivery.qos > QoS::AtMostOnce;
+    Some(Chosen { member: member.key, delivery, checked: member.merged.checked, durable })
 }
 
 fn step(counter: &crate::stats::Counter, before: usize, now: usize) {

@@ -126,7 +126,7 @@ impl Engine {
         self.deliver_run_here(now, &mut forms, &topic, &routes, publisher);
         for group in routes.shared() {
             for message in forms.messages(now, &topic) {
-                self.dispatch_shared(now, message, group, None, 0);
+                self.send_to_one(now, message, group);
             }
         }
     }

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{Frame, Message, Packet, PlainAck, QoS, ReasonCode, Time, TopicRef, Version};
+use viaduct_codec::{Frame, Kept, Message, Packet, PlainAck, Publish, QoS, ReasonCode, Time, TopicRef, Version};
 use viaduct_router::RouteSet;
 use viaduct_session::Incoming;
 use viaduct_session::Violation;
 use viaduct_session::server::{Ending, Event};
-use viaduct_store::{Accepted, StoreError};
+use viaduct_store::{Accepted, Appended, Health, StoreError};
 
 use crate::Engine;
 use crate::acks::Ack;
 use crate::authorize::Who;
 use crate::connections::CloseReason;
-use crate::dispatch::levels;
+use crate::dispatch::{Plan, levels};
 use crate::key::{ConnectionId, SessionKey};
 use crate::limits::{LOG_WINDOW, LOGGED_TOPIC, TURN_BYTES, TURN_PACKETS};
 use crate::stats::Dropped;
@@ -32,7 +32,9 @@ pub struct Progress {
 /// What to do with one PUBLISH.
 enum Taken {
     /// Acknowledge with this reason.
-    Ack(ReasonCode, Accepted),
+    Ack(ReasonCode),
+    /// Acknowledge with this reason when the store has it, or nobody is owed it any more; hand it on before if there is a plan.
+    Kept(ReasonCode, Accepted, Option<Arc<Kept>>, Option<Box<Plan>>),
     /// End the connection.
     Close(ReasonCode, CloseReason),
 }
@@ -150,11 +152,9 @@ impl Engine {
         let publish = &incoming.publish;
         self.stats.received(publish.qos, 1, publish.payload.len());
         match self.take(now, index, incoming) {
-            Taken::Ack(reason, accepted) => {
-                if let (Some(packet_id), Some(slot)) = (publish.packet_id, self.sessions.get(index)) {
-                    let ack = Ack { session: slot.key, packet_id, qos: publish.qos, reason };
-                    self.acknowledge(ack, accepted);
-                }
+            Taken::Ack(reason) => self.answer_publish(now, index, publish, reason, (Accepted::Safe, None), None),
+            Taken::Kept(reason, accepted, kept, plan) => {
+                self.answer_publish(now, index, publish, reason, (accepted, kept), plan);
             }
             Taken::Close(reason, why) => {
                 self.stats.protocol_error(reason);
@@ -169,9 +169,24 @@ impl Engine {
         }
     }
 
+    fn answer_publish(
+        &mut self,
+        now: Time,
+        index: usize,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        safety: (Accepted, Option<Arc<Kept>>),
+        plan: Option<Box<Plan>>,
+    ) {
+        if let (Some(packet_id), Some(slot)) = (publish.packet_id, self.sessions.get(index)) {
+            let ack = Ack { session: slot.key, packet_id, qos: publish.qos, reason };
+            self.acknowledge(now, ack, safety, plan);
+        }
+    }
+
     /// Routes one message of a client, if it may be published.
     fn take(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) -> Taken {
-        let Some(slot) = self.sessions.get(index) else { return Taken::Ack(ReasonCode::SUCCESS, Accepted::Safe) };
+        let Some(slot) = self.sessions.get(index) else { return Taken::Ack(ReasonCode::SUCCESS) };
         let key = slot.key;
         let publish = &incoming.publish;
         if publish.retain && !self.settings.retained.enabled && slot.session.version() == Some(Version::V5) {
@@ -181,28 +196,75 @@ impl Engine {
         }
         if levels(incoming.topic().as_str()) > self.settings.max_topic_levels {
             self.stats.dropped(Dropped::NotAuthorized, 1);
-            return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID, Accepted::Safe);
+            return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID);
         }
         if !self.may_publish(index, incoming.topic()) {
             self.note_denied(now, index, "publish to", incoming.topic().as_str());
-            return Taken::Ack(ReasonCode::NOT_AUTHORIZED, Accepted::Safe);
+            return Taken::Ack(ReasonCode::NOT_AUTHORIZED);
         }
         let Some((message, routes)) = self.message(now, index, incoming) else {
-            return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID, Accepted::Safe);
+            return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID);
         };
         let message = Arc::new(message);
-        let accepted = match self.append(&message) {
-            Ok(accepted) => accepted,
+        if message.qos > QoS::AtMostOnce
+            && message.retain
+            && let Health::Failing(why) = self.store.state()
+        {
+            return self.not_taken(index, &StoreError::Unavailable(why.to_string()));
+        }
+        let qos = message.qos;
+        let mut plan = self.plan(message, routes, Some(key));
+        let reason = if plan.is_heard() { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
+        if qos == QoS::AtMostOnce {
+            let retained = self.retain(&plan.message);
+            self.note_store_result("retained", retained);
+            self.carry_out(now, plan);
+            return Taken::Ack(reason);
+        }
+        let appended = match self.append(now, index, incoming, &plan) {
+            Ok(appended) => appended,
             Err(error) => return self.not_taken(index, &error),
         };
-        self.retain(&message);
-        let heard = self.dispatch_to(now, &message, &routes, Some(key));
-        let reason = if heard { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
-        Taken::Ack(reason, accepted)
+        plan.kept.clone_from(&appended.kept);
+        let retained = match self.retain(&plan.message) {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                plan.abandon();
+                return self.not_taken(index, &error);
+            }
+        };
+        // What comes behind a message that is held back is held back as well, so that it does not overtake it.
+        let is_held = qos == QoS::ExactlyOnce && appended.accepted != Accepted::Safe;
+        if is_held || self.waiting.holds_back(key) {
+            return Taken::Kept(reason, appended.accepted.max(retained), None, Some(Box::new(plan)));
+        }
+        // A retained change is safe by being written alone.
+        let kept = appended.kept.filter(|_| retained == Accepted::Safe);
+        self.carry_out(now, plan);
+        match (appended.accepted.max(retained), kept) {
+            (Accepted::Safe, None) => Taken::Ack(reason),
+            (accepted, kept) => Taken::Kept(reason, accepted, kept, None),
+        }
     }
 
-    fn append(&mut self, message: &Arc<Message>) -> Result<Accepted, StoreError> {
-        if message.qos == QoS::AtMostOnce { Ok(Accepted::Safe) } else { self.store.append(message) }
+    /// Tells the store who is owed a message, and its identifier when it comes with QoS 2 from a session that outlives its
+    /// connection: after a crash the repetition must be known for what it is.
+    fn append(
+        &mut self,
+        now: Time,
+        index: usize,
+        incoming: &Incoming<'_>,
+        plan: &Plan,
+    ) -> Result<Appended, StoreError> {
+        let Some(slot) = self.sessions.get(index) else { return Ok(Appended { kept: None, accepted: Accepted::Safe }) };
+        let is_remembered = slot.is_durable() && incoming.publish.qos == QoS::ExactlyOnce;
+        let from = incoming.publish.packet_id.filter(|_| is_remembered).map(|packet_id| (slot.id, packet_id));
+        let mark = slot.key.mark();
+        let owed = self.owed_list(&plan.message, &plan.routes, &plan.chosen, plan.publisher);
+        if owed.is_empty() && from.is_none() {
+            return Ok(Appended { kept: None, accepted: Accepted::Safe });
+        }
+        self.store.append(now, &plan.message, owed, from, mark)
     }
 
     /// The store could not take a message: 5.0 is told so, 3.x has no word for it and loses the connection, so that the
@@ -213,9 +275,9 @@ impl Engine {
         match error {
             StoreError::Fenced { .. } => Taken::Close(ReasonCode::SESSION_TAKEN_OVER, CloseReason::TakenOver),
             _ if !is_v5 => Taken::Close(ReasonCode::UNSPECIFIED_ERROR, CloseReason::StoreFailed),
-            StoreError::Full { .. } => Taken::Ack(ReasonCode::QUOTA_EXCEEDED, Accepted::Safe),
-            StoreError::Unavailable(_) | StoreError::Unknown(_) => {
-                Taken::Ack(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, Accepted::Safe)
+            StoreError::Full { .. } => Taken::Ack(ReasonCode::QUOTA_EXCEEDED),
+            StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Damaged(_) => {
+                Taken::Ack(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)
             }
         }
     }

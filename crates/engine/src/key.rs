@@ -27,6 +27,17 @@ impl SessionKey {
     pub const fn new(worker: WorkerId, index: u32, generation: u32) -> Self {
         Self { worker: worker.0, index, generation }
     }
+
+    /// A number that the worker of the session makes the key of again; never 0.
+    pub(crate) fn mark(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    pub(crate) fn from_mark(worker: WorkerId, mark: u64) -> Option<Self> {
+        let index = u32::try_from(mark & u64::from(u32::MAX)).ok()?;
+        let generation = u32::try_from(mark >> 32).ok().filter(|_| mark != 0)?;
+        Some(Self { worker: worker.0, index, generation })
+    }
 }
 
 /// The worker that the session of `client_id` lives on, of `workers`.

@@ -17,6 +17,7 @@ mod due;
 mod express;
 mod held;
 mod inbound;
+mod keep;
 mod key;
 mod lifecycle;
 mod limits;
@@ -59,7 +60,7 @@ pub use stats::{Counter, Dropped, Stats, Takeover};
 pub use takeover::Connected;
 pub use view::ClientView;
 
-use acks::PendingAcks;
+use acks::Waiting;
 use connections::{Connection, Connections};
 use due::{Due, Timer};
 use log_budget::LogBudget;
@@ -81,7 +82,9 @@ pub struct Engine {
     storms: Storms,
     log: LogBudget,
     outbox: Outbox,
-    acks: PendingAcks,
+    waiting: Waiting,
+    /// The time of the call that is being handled.
+    clock: Time,
     /// The rules under which the subscriptions of this worker were granted.
     rules: u64,
     authorizer: Arc<Box<dyn Authorizer>>,
@@ -125,7 +128,8 @@ impl Engine {
             storms: Storms::default(),
             log: LogBudget::default(),
             outbox: Outbox::new(shared.workers),
-            acks: PendingAcks::default(),
+            waiting: Waiting::default(),
+            clock: now,
             rules: shared.rules(),
             authorizer: shared.authorizer(),
             nowhere: Output::default(),
@@ -133,6 +137,7 @@ impl Engine {
             shared,
         };
         engine.restore(now);
+        engine.shared.note_restored();
         engine
     }
 
@@ -147,7 +152,9 @@ impl Engine {
         self.notice_new_rules(now);
         for item in mail.items {
             match item {
-                Item::Routed { message, routes, publisher } => self.deliver_here(now, &message, &routes, publisher),
+                Item::Routed { message, routes, publisher, kept } => {
+                    self.deliver_here(now, &message, &routes, publisher, kept.as_ref());
+                }
                 Item::Run { parcel, routes, publisher } => self.handle_parcel(now, &parcel, &routes, publisher),
                 Item::Chosen { member, delivery, checked, hops } => {
                     self.deliver_to_member(now, member, delivery, checked, hops);
@@ -172,6 +179,10 @@ impl Engine {
     /// A deadline that [`Engine::next_timeout`] named has come.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice_new_rules(now);
+        self.store.handle_timeout(now);
+        if !self.shared.is_restored() {
+            return; // A will would not reach the sessions of a worker that is not there yet.
+        }
         while let Some((time, timer)) = self.due.pop(now) {
             match timer {
                 Timer::Session(key) => self.check_session(now, time, key),
@@ -192,7 +203,8 @@ impl Engine {
     /// The next moment at which [`Engine::handle_timeout`] has something to do.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
-        self.due.next()
+        let next = self.due.next().into_iter().chain(self.store.next_timeout()).min();
+        if self.shared.is_restored() { next } else { next.map(|next| next.max(self.clock.after(limits::RESTORE_POLL))) }
     }
 
     /// A connection with something to write or that is to be closed; `None` when there is no more. Each is named once
@@ -201,10 +213,10 @@ impl Engine {
         self.connections.pop_dirty()
     }
 
-    /// What is on its way to `connection`: write [`Output::unsent`] and tell how much went with [`Output::advance`].
+    /// What is on its way to `connection`, unless it waits for the store: write [`Output::unsent`] and tell how much went with [`Output::advance`].
     pub fn output(&mut self, connection: ConnectionId) -> Option<&mut Output> {
         let index = self.connections.find(connection)?;
-        self.connections.get_mut(index).map(|connection| &mut connection.output)
+        self.connections.output(index)
     }
 
     /// Why `connection` is to be closed once its output is written; `None` while it goes on, or when it is unknown.
@@ -224,11 +236,18 @@ impl Engine {
         self.outbox.pop()
     }
 
+    /// Whether so much waits to be stored that publishers should not be read.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.store.is_congested()
+    }
+
     /// Publishes a message of the broker's own, to anybody who subscribed and for no rule to refuse.
     pub fn publish(&mut self, now: Time, message: Message) {
         self.notice_new_rules(now);
         let message = Arc::new(message);
-        self.retain(&message);
+        let retained = self.retain(&message);
+        self.note_store_result("retained", retained);
         self.dispatch(now, &message, None);
     }
 }

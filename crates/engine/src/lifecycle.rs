@@ -16,7 +16,7 @@ use crate::due::Timer;
 use crate::key::{ConnectionId, SessionKey};
 use crate::limits::STALE_DEADLINES;
 use crate::reauth::{Reauthenticate, Reauthentication};
-use crate::registry::Identity;
+use crate::registry::{Identity, Slot};
 use crate::stats::Dropped;
 
 /// An admitted, authenticated connection on its way to its session.
@@ -61,16 +61,20 @@ impl Engine {
         // MQTT-3.1.2-4 of 3.1.1, MQTT-3.2.2-3, MQTT-3.2.2-2 of 3.1.1), otherwise there is a new one (MQTT-3.1.2-6,
         // MQTT-3.2.2-1 of 3.1.1, MQTT-3.2.2-3 of 3.1.1).
         let resumed = self.sessions.by_client(client_id.as_str());
+        if let Some(index) = resumed {
+            self.publish_delayed_will(now, index); // Whose time has come, as after a restart, is not called back.
+        }
         let index =
             resumed.unwrap_or_else(|| self.sessions.insert(client_id.clone(), identity.clone(), Arc::clone(&terms)));
         let connection = self.connections.insert(id, peer.clone(), listener.clone(), terms.maximum_packet_size, now);
         let Some(slot) = self.sessions.get_mut(index) else { return };
         slot.set_connection(Some(connection));
+        let has_will = admission.will.is_some();
         slot.will = admission.will.clone().map(Box::new); // MQTT-3.1.2-7; without one none is ever published: MQTT-3.1.2-12 of 3.1.1
         slot.delayed_will = None; // The session goes on in time: a will that waited is not published (MQTT-3.1.3-9).
         slot.expires = None;
         slot.mountpoint = mountpoint;
-        slot.credential = credential;
+        slot.set_credential(credential);
         slot.terms = Arc::clone(&terms);
         let key = slot.key;
         let shares: Vec<_> = slot.subscriptions.filters().filter(|f| f.by_ref().share().is_some()).cloned().collect();
@@ -86,12 +90,21 @@ impl Engine {
             self.shared.routes.set_online(filter.by_ref(), key, true);
         }
         tracing::debug!(%client_id, %peer, %listener, level = %admission.level, resumed = resumed.is_some(), "connected");
-        self.with_session(index, |session, output| session.attach(now, &admission, &terms, resumed.is_some(), output));
+        if admission.session_expiry > 0 {
+            self.make_durable(index);
+        }
+        let is_durable = self.sessions.get(index).is_some_and(Slot::is_durable);
+        self.with_session(index, |session, output| {
+            session.keep_ids(is_durable);
+            session.attach(now, &admission, &terms, resumed.is_some(), output);
+        });
         self.replay(now, index);
         self.connections.mark(connection);
         self.arm(index);
-        if admission.session_expiry > 0 {
+        if admission.session_expiry > 0 || self.sessions.get(index).is_some_and(Slot::is_durable) {
             self.keep_session(index, admission.session_expiry, None);
+        } else if has_will {
+            self.keep_will(index);
         }
     }
 
@@ -187,15 +200,24 @@ impl Engine {
         let (left, _) = self.sessions.get(index).map_or((0, 0), |slot| slot.session.queued());
         self.with_session(index, |session, _| session.clear());
         let Some(slot) = self.sessions.remove(index) else { return };
+        if slot.has_lone_will {
+            let result = self.store.delete(now, &Key::Will(slot.client_id.clone()));
+            self.note_store_result("will", result);
+        }
         self.stats.sessions_disconnected.sub(1);
         self.stats.dropped(Dropped::SessionEnded, left as u64);
         for filter in slot.subscriptions.filters() {
             self.shared.routes.unsubscribe(filter.by_ref(), slot.key);
-            let result = self.store.delete(&Key::Subscription(slot.client_id.clone(), filter.clone()));
-            self.note_store_result("subscription", result);
         }
-        let result = self.store.delete(&Key::Session(slot.client_id));
-        self.note_store_result("session", result);
+        if slot.is_durable() {
+            self.shared.forget_durable(slot.key);
+            for filter in slot.subscriptions.filters() {
+                let result = self.store.delete(now, &Key::Subscription(slot.client_id.clone(), filter.clone()));
+                self.note_store_result("subscription", result);
+            }
+            let result = self.store.delete(now, &Key::Session(slot.client_id));
+            self.note_store_result("session", result);
+        }
         for delivery in orphans {
             self.find_another_member(now, slot.key, delivery, 0);
         }
@@ -268,7 +290,7 @@ impl Engine {
         for index in self.sessions.indices() {
             let Some(slot) = self.sessions.get(index).filter(|slot| slot.connection().is_some()) else { continue };
             if let (Some(username), Some(credential)) = (&slot.identity.username, slot.credential)
-                && !holds(username, credential)
+                && !holds(username, credential.get())
             {
                 let (client_id, username) = (slot.client_id.clone(), username.clone());
                 let peer = self.peer(index).unwrap_or_default();

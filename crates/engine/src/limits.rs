@@ -74,3 +74,6 @@ const _: () = assert!(REPLAY_CHUNK < REPLAY_QUEUE * 2, "a chunk must not overflo
 pub(crate) const SPARE_OUTPUTS: usize = 128;
 /// Bytes of such an output, at most: all of them together are 8 MiB.
 pub(crate) const SPARE_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// How often a worker looks whether the others have restored their sessions.
+pub(crate) const RESTORE_POLL: Duration = Duration::from_millis(5);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::Message;
+use viaduct_codec::{Kept, Message};
 use viaduct_router::RouteSet;
 use viaduct_session::Delivery;
 
@@ -33,7 +33,12 @@ impl Mail {
 #[derive(Debug)]
 pub(crate) enum Item {
     /// A message for the sessions of `routes` that live on the receiving worker.
-    Routed { message: Arc<Message>, routes: Arc<RouteSet<SessionKey>>, publisher: Option<SessionKey> },
+    Routed {
+        message: Arc<Message>,
+        routes: Arc<RouteSet<SessionKey>>,
+        publisher: Option<SessionKey>,
+        kept: Option<Arc<Kept>>,
+    },
     /// A run of plain messages for them.
     Run { parcel: Parcel, routes: Arc<RouteSet<SessionKey>>, publisher: SessionKey },
     /// A message for the one member of a share group that was chosen.

@@ -91,7 +91,7 @@ impl Engine {
             }
             AuthStep::Done { data, credential } => {
                 if let Some(slot) = self.sessions.get_mut(index) {
-                    slot.credential = credential;
+                    slot.set_credential(credential);
                 }
                 self.answer_auth(now, index, ReasonCode::SUCCESS, auth.method, data);
             }

@@ -37,8 +37,9 @@ impl Engine {
         checked: bool,
     ) {
         let Some(slot) = self.sessions.get_mut(index) else { return };
-        if slot.replays.len() < REPLAYS {
-            slot.replays.push(Replay { walk: RetainedMessages::walk(filter), qos, id, checked });
+        let replays = slot.replays.get_or_insert_default();
+        if replays.len() < REPLAYS {
+            replays.push(Replay { walk: RetainedMessages::walk(filter), qos, id, checked });
         } else {
             self.stats.dropped(crate::stats::Dropped::RetainedLimit, 1);
         }
@@ -52,16 +53,15 @@ impl Engine {
             let most = REPLAY_QUEUE.min(slot.terms.queue.max_messages.max(1));
             let room = most.saturating_sub(slot.session.queued().0);
             let may_go = room > 0 && slot.connection().is_some();
-            let Some(replay) = slot.replays.first_mut().filter(|_| may_go) else {
-                return;
-            };
+            let Some(replays) = slot.replays.as_mut().filter(|_| may_go) else { return };
+            let Some(replay) = replays.first_mut() else { return };
             let mut found: Vec<Arc<Message>> = Vec::new();
             let more = self.shared.retained.step(&mut replay.walk, REPLAY_CHUNK.min(room), &mut found);
             let (qos, id, checked) = (replay.qos, replay.id, replay.checked);
             if !more {
-                slot.replays.remove(0);
-                if slot.replays.is_empty() {
-                    slot.replays = Vec::new(); // An idle session holds no list.
+                replays.remove(0);
+                if replays.is_empty() {
+                    slot.replays = None; // An idle session holds no list.
                 }
             }
             for message in found {
@@ -71,7 +71,7 @@ impl Engine {
                 let qos = qos.min(message.qos);
                 // Retained messages that answer a subscription carry RETAIN 1 (MQTT-3.3.1-8 of 3.1.1).
                 let ids = id.into_iter().collect();
-                self.hand_over(now, index, Delivery { message, qos, retain: true, ids, group: None });
+                self.hand_over(now, index, Delivery { message, qos, retain: true, ids, group: None, kept: None });
             }
         }
     }

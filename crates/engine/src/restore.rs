@@ -1,47 +1,117 @@
-//! The start: sessions, subscriptions and retained messages as the store kept them.
+//! Records of sessions, subscriptions and wills: written as they change, and read at the start, when everything goes on as
+//! the store kept it.
 
 use std::sync::Arc;
 
-use viaduct_codec::Time;
+use viaduct_codec::{SessionId, Time};
 use viaduct_router::Subscription;
 use viaduct_session::server::Terms;
-use viaduct_store::{Accepted, Record, SessionRecord, StoreError, SubscriptionRecord};
+use viaduct_store::{
+    Accepted, InFlight, Key, Loaded, Record, SessionRecord, StoreError, StoredWill, SubscriptionRecord, WillRecord,
+};
 
 use crate::Engine;
 use crate::held::Held;
-use crate::registry::Identity;
+use crate::registry::{Identity, Slot};
 use crate::settings::RetainedSettings;
 
 impl Engine {
     pub(crate) fn restore(&mut self, now: Time) {
-        let records = match self.store.load() {
-            Ok(records) => records,
+        let loaded = match self.store.load() {
+            Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!(worker = self.worker.0, %error, "the store can't be read; starting without what it kept");
                 return;
             }
         };
-        for record in records {
-            match record {
-                Record::Session(session) => self.restore_session(now, session),
-                Record::Subscription(subscription) => self.restore_subscription(&subscription),
-                Record::Retained(message) if !message.is_expired(now) => {
-                    let unlimited = RetainedSettings { enabled: true, max_messages: None, max_payload: None };
-                    self.shared.retained.keep(&message, &unlimited);
-                }
-                Record::Retained(_) => {}
+        let Loaded {
+            sessions,
+            subscriptions,
+            wills,
+            retained,
+            inflight,
+            queued,
+            inbound,
+            next_session_id,
+            next_retained,
+        } = loaded;
+        self.shared.reserve_session_ids(next_session_id);
+        self.shared.retained.reserve_versions(next_retained);
+        let unlimited = RetainedSettings { enabled: true, max_messages: None, max_payload: None };
+        for message in retained.into_iter().filter(|message| !message.is_expired(now)) {
+            self.shared.retained.keep(&message, &unlimited);
+        }
+        let mut indices = hashbrown::HashMap::new();
+        for session in sessions {
+            let id = session.id;
+            indices.insert(id, self.restore_session(now, session));
+        }
+        for subscription in &subscriptions {
+            self.restore_subscription(subscription);
+        }
+        let index = |id: SessionId| indices.get(&id).copied();
+        for (session, packet_id) in inbound {
+            if let Some(slot) = index(session).and_then(|index| self.sessions.get_mut(index)) {
+                slot.session.restore_received(packet_id);
             }
+        }
+        for (session, open) in inflight {
+            if let Some(index) = index(session) {
+                self.restore_inflight(index, open);
+            }
+        }
+        for (session, backlog) in queued {
+            if let Some(index) = index(session) {
+                self.with_output(index, |session, _| session.restore(backlog));
+            }
+        }
+        for will in wills {
+            self.restore_will(now, will);
         }
     }
 
-    fn restore_session(&mut self, now: Time, record: SessionRecord) {
-        let identity = Identity { username: record.username, local: false };
-        let index = self.sessions.insert(record.client_id, identity, Arc::new(Terms::default()));
+    fn restore_inflight(&mut self, index: usize, open: Vec<InFlight>) {
+        for InFlight { stored, packet_id, received } in open {
+            let Some(delivery) = self.delivery_of(index, stored) else { continue };
+            self.with_output(index, |session, _| session.restore_sent(packet_id, delivery, received));
+        }
+    }
+
+    /// The session, whose connection ended with the broker if not before; its place.
+    fn restore_session(&mut self, now: Time, record: SessionRecord) -> usize {
+        let SessionRecord { id, client_id, username, is_local, mountpoint, expiry, disconnected, will, delayed_will } =
+            record;
+        let identity = Identity { username, local: is_local };
+        let index = self.sessions.insert(client_id, identity, Arc::new(Terms::default()));
         self.stats.sessions_disconnected.add(1);
-        if let Some(slot) = self.sessions.get_mut(index)
-            && record.expiry != u32::MAX
-        {
-            slot.expires = Some(record.disconnected.unwrap_or(now).after_secs(record.expiry));
+        let ended = disconnected.unwrap_or(now);
+        if let Some(slot) = self.sessions.get_mut(index) {
+            slot.id = id;
+            slot.mountpoint = mountpoint;
+            slot.session.restore_expiry(expiry);
+            slot.expires = (expiry != u32::MAX).then(|| ended.after_secs(expiry));
+            let interrupted = will.map(|will| (ended.after_secs(will.delay.min(expiry)), will.message));
+            slot.delayed_will =
+                delayed_will.or(interrupted).map(|(time, message)| Box::new((time, Arc::unwrap_or_clone(message))));
+            self.shared.set_durable(slot.key, id);
+        }
+        self.arm(index);
+        index
+    }
+
+    /// A will whose owner ended with the broker: it is published at once, as it would have been had only its connection ended.
+    fn restore_will(&mut self, now: Time, record: WillRecord) {
+        let WillRecord { client_id, username, is_local, mountpoint, will } = record;
+        if self.sessions.by_client(client_id.as_str()).is_some() {
+            return; // A session of that name came later and has its own.
+        }
+        let index = self.sessions.insert(client_id, Identity { username, local: is_local }, Arc::new(Terms::default()));
+        self.stats.sessions_disconnected.add(1);
+        if let Some(slot) = self.sessions.get_mut(index) {
+            slot.mountpoint = mountpoint;
+            slot.has_lone_will = true;
+            slot.expires = Some(now);
+            slot.delayed_will = Some(Box::new((now, Arc::unwrap_or_clone(will.message))));
         }
         self.arm(index);
     }
@@ -52,29 +122,98 @@ impl Engine {
             return;
         };
         let held = Held { options: record.options, id: record.id, checked: true };
-        let subscription = Subscription { options: held.options, id: held.id, checked: held.checked };
+        let subscription = Subscription { options: held.options, id: held.id, checked: held.checked, durable: true };
         self.shared.routes.subscribe(record.filter.by_ref(), slot.key, subscription);
         self.shared.routes.set_online(record.filter.by_ref(), slot.key, false);
         slot.subscriptions.insert(record.filter.clone(), held);
     }
 
-    /// Writes the session's record, if it outlives its connection.
-    pub(crate) fn keep_session(&mut self, index: usize, expiry: u32, disconnected: Option<Time>) {
-        let Some(slot) = self.sessions.get(index) else { return };
-        let record = Record::Session(SessionRecord {
-            client_id: slot.client_id.clone(),
-            username: slot.identity.username.clone(),
-            expiry,
-            disconnected,
-        });
-        let result = self.store.put(record);
-        self.note_store_result("session", result);
+    /// Sees to it that the store can know the session at `index`, which is to outlive its connection.
+    pub(crate) fn make_durable(&mut self, index: usize) {
+        let Some(slot) = self.sessions.get_mut(index).filter(|slot| !slot.is_durable()) else { return };
+        slot.id = self.shared.new_session_id();
+        self.shared.set_durable(slot.key, slot.id);
     }
 
-    /// Logs a record that could not be written; the session goes on in memory.
-    pub(crate) fn note_store_result(&self, what: &'static str, result: Result<Accepted, StoreError>) {
-        if let Err(error) = result {
-            tracing::warn!(worker = self.worker.0, %error, "a {what} record could not be kept and would be lost in a restart");
+    /// Writes the record of the session at `index`. What it is told next waits until that is safe.
+    pub(crate) fn keep_session(&mut self, index: usize, expiry: u32, disconnected: Option<Time>) {
+        let Some(slot) = self.sessions.get(index) else { return };
+        let record = SessionRecord {
+            id: slot.id,
+            client_id: slot.client_id.clone(),
+            username: slot.identity.username.clone(),
+            is_local: slot.identity.local,
+            mountpoint: slot.mountpoint.clone(),
+            expiry,
+            disconnected,
+            will: slot.stored_will(),
+            delayed_will: slot.delayed_will.as_ref().map(|due| (due.0, Arc::new(due.1.clone()))),
+        };
+        self.keep_record(index, Record::Session(record));
+    }
+
+    /// Writes the will of the session at `index`, which ends with its connection.
+    pub(crate) fn keep_will(&mut self, index: usize) {
+        let Some(slot) = self.sessions.get_mut(index) else { return };
+        let Some(will) = slot.stored_will() else { return };
+        slot.has_lone_will = true;
+        let record = WillRecord {
+            client_id: slot.client_id.clone(),
+            username: slot.identity.username.clone(),
+            is_local: slot.identity.local,
+            mountpoint: slot.mountpoint.clone(),
+            will,
+        };
+        self.keep_record(index, Record::Will(record));
+    }
+
+    /// Writes a record of the session at `index`; what it is told next waits until that is safe.
+    pub(crate) fn keep_record(&mut self, index: usize, record: Record) {
+        let what = match &record {
+            Record::Session(_) => "session",
+            Record::Subscription(_) => "subscription",
+            Record::Retained(..) => "retained",
+            Record::Will(_) => "will",
+        };
+        let result = self.store.put(self.clock, record);
+        self.after_change(index, what, result);
+    }
+
+    /// Removes a record of the session at `index`; what it is told next waits until that is safe.
+    pub(crate) fn forget_record(&mut self, index: usize, key: &Key) {
+        let result = self.store.delete(self.clock, key);
+        self.after_change(index, "subscription", result);
+    }
+
+    fn after_change(&mut self, index: usize, what: &'static str, result: Result<Accepted, StoreError>) {
+        match result {
+            Ok(accepted) => {
+                // This broker's half of a bridge makes no promise to anybody, and what it subscribes to must not be missed.
+                let slot = self.sessions.get(index).filter(|slot| !slot.identity.local);
+                if let Some(connection) = slot.and_then(Slot::connection) {
+                    self.hold_output(connection, accepted);
+                }
+            }
+            Err(_) => self.note_store_result(what, result),
         }
+    }
+
+    /// Logs a change that could not be written; the broker goes on with it in memory.
+    pub(crate) fn note_store_result(&mut self, what: &'static str, result: Result<Accepted, StoreError>) {
+        if let Err(error) = result {
+            self.log.line(self.clock, |more| {
+                tracing::warn!(
+                    worker = self.worker.0, %error, more,
+                    "a {what} record could not be kept and would be lost in a restart"
+                );
+            });
+        }
+    }
+}
+
+impl Slot {
+    fn stored_will(&self) -> Option<StoredWill> {
+        let will = self.will.as_deref()?;
+        Some(StoredWill { message: Arc::new(will.message.clone()), delay: will.delay })
     }
 }

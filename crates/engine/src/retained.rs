@@ -14,11 +14,11 @@ use crate::settings::RetainedSettings;
 
 /// What became of a message that asked to be retained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
-    /// It is the retained message of its topic now.
-    Set,
+pub(crate) enum Change {
+    /// It is the retained message of its topic now; a later change has a higher number.
+    Set(u64),
     /// Its payload is empty: the topic has none any more.
-    Cleared,
+    Cleared(u64),
     /// A limit forbids it; what was retained before stays.
     Refused,
 }
@@ -31,6 +31,8 @@ pub(crate) struct RetainedMessages {
     /// Of `messages`, the broker's own below `$SYS/`, which no limit counts.
     own: AtomicUsize,
     bytes: AtomicU64,
+    /// Counts the changes, each under the lock of its segment.
+    version: AtomicU64,
 }
 
 /// Where a walk over the retained messages of one filter stands.
@@ -55,7 +57,13 @@ impl RetainedMessages {
             messages: AtomicUsize::new(0),
             own: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
+            version: AtomicU64::new(1),
         }
+    }
+
+    /// Changes below `next` have been numbered before.
+    pub(crate) fn reserve_versions(&self, next: u64) {
+        self.version.fetch_max(next, Ordering::Relaxed);
     }
 
     /// Messages and the bytes that they hold.
@@ -66,28 +74,31 @@ impl RetainedMessages {
     /// Makes `message` the retained one of its topic in place of another, whatever its QoS (MQTT-3.3.1-5, MQTT-3.3.1-5 of
     /// 3.1.1, MQTT-3.3.1-7 of 3.1.1); an empty payload clears and is not kept itself (MQTT-3.3.1-6, MQTT-3.3.1-10 of 3.1.1,
     /// MQTT-3.3.1-7, MQTT-3.3.1-11 of 3.1.1). No session owns them (MQTT-3.1.2-7 of 3.1.1).
-    pub(crate) fn keep(&self, message: &Arc<Message>, limits: &RetainedSettings) -> Kept {
+    pub(crate) fn keep(&self, message: &Arc<Message>, limits: &RetainedSettings) -> Change {
         let topic = message.topic.by_ref();
-        let Some(segment) = self.segments.get(segment_of(topic.as_str())) else { return Kept::Refused };
+        let Some(segment) = self.segments.get(segment_of(topic.as_str())) else { return Change::Refused };
         if message.payload.is_empty() {
-            self.gone(segment.write().clear(topic));
-            return Kept::Cleared;
+            let mut tree = segment.write();
+            let version = self.version.fetch_add(1, Ordering::Relaxed);
+            self.gone(tree.clear(topic));
+            return Change::Cleared(version);
         }
         if limits.max_payload.is_some_and(|max| message.payload.len() > max) {
-            return Kept::Refused;
+            return Change::Refused;
         }
         let mut tree = segment.write();
         let counted = self.messages.load(Ordering::Relaxed).saturating_sub(self.own.load(Ordering::Relaxed));
         let full = limits.max_messages.is_some_and(|max| counted >= max);
         if full && !is_own(message) && tree.get(topic).is_none() {
-            return Kept::Refused;
+            return Change::Refused;
         }
+        let version = self.version.fetch_add(1, Ordering::Relaxed);
         let replaced = tree.set(Arc::clone(message));
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.own.fetch_add(usize::from(is_own(message)), Ordering::Relaxed);
         self.bytes.fetch_add(message.size() as u64, Ordering::Relaxed);
         self.gone(replaced);
-        Kept::Set
+        Change::Set(version)
     }
 
     /// Removes expired messages, at most `limit` of them from each segment.

@@ -1,11 +1,15 @@
 //! What all workers share: subscriptions, retained messages, permissions, and the bytes that all queues hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use viaduct_codec::SessionId;
 
 use crate::authorize::Authorizer;
+use crate::key::SessionKey;
 use crate::retained::RetainedMessages;
 use crate::routes::Routes;
 
@@ -19,6 +23,11 @@ pub struct Shared {
     rules: AtomicU64,
     /// Bytes in the queues of all sessions. Signed, because workers add and take away without waiting for each other.
     queued_bytes: AtomicI64,
+    /// The numbers in the store of sessions that outlive their connections.
+    durable: RwLock<HashMap<SessionKey, SessionId>>,
+    next_session_id: AtomicU64,
+    /// Engines that have restored what the store kept.
+    restored: AtomicUsize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -38,6 +47,9 @@ impl Shared {
             authorizer: ArcSwap::from_pointee(authorizer),
             rules: AtomicU64::new(0),
             queued_bytes: AtomicI64::new(0),
+            durable: RwLock::default(),
+            next_session_id: AtomicU64::new(1),
+            restored: AtomicUsize::new(0),
         })
     }
 
@@ -66,6 +78,39 @@ impl Shared {
 
     pub(crate) fn rules(&self) -> u64 {
         self.rules.load(Ordering::Acquire)
+    }
+
+    /// One more engine has restored its sessions.
+    pub(crate) fn note_restored(&self) {
+        self.restored.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the sessions of all workers are there, so that what is published reaches whoever is owed it.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.restored.load(Ordering::Acquire) >= usize::from(self.workers)
+    }
+
+    /// Numbers below `next` were given to sessions before.
+    pub(crate) fn reserve_session_ids(&self, next: SessionId) {
+        self.next_session_id.fetch_max(next.0, Ordering::Relaxed);
+    }
+
+    /// A number that no session ever had.
+    pub(crate) fn new_session_id(&self) -> SessionId {
+        SessionId(self.next_session_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_durable(&self, key: SessionKey, id: SessionId) {
+        self.durable.write().insert(key, id);
+    }
+
+    pub(crate) fn forget_durable(&self, key: SessionKey) {
+        self.durable.write().remove(&key);
+    }
+
+    /// The number of a session in the store; none when it has ended meanwhile.
+    pub(crate) fn durable(&self, key: SessionKey) -> SessionId {
+        self.durable.read().get(&key).copied().unwrap_or_default()
     }
 
     pub(crate) fn queued_bytes(&self) -> u64 {

@@ -50,11 +50,13 @@ pub enum Dropped {
     RetainedLimit,
     /// The session ended with messages still owed.
     SessionEnded,
+    /// The store could not give it back as it was kept.
+    Unreadable,
 }
 
 impl Dropped {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::QueueFull,
         Self::Expired,
         Self::TooLarge,
@@ -65,6 +67,7 @@ impl Dropped {
         Self::NoMember,
         Self::RetainedLimit,
         Self::SessionEnded,
+        Self::Unreadable,
     ];
 
     /// The reason as a metric label.
@@ -81,6 +84,7 @@ impl Dropped {
             Self::NoMember => "no_member",
             Self::RetainedLimit => "retained_limit",
             Self::SessionEnded => "session_ended",
+            Self::Unreadable => "unreadable",
         }
     }
 }

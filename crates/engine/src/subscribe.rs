@@ -76,17 +76,16 @@ impl Engine {
         }
         let held = Held { options, id, checked };
         let key = slot.key;
-        let (client_id, persistent) = (slot.client_id.clone(), slot.session.session_expiry() > 0);
-        self.shared.routes.subscribe(filter.by_ref(), key, Subscription { options, id, checked });
+        let (client_id, durable) = (slot.client_id.clone(), slot.is_durable());
+        self.shared.routes.subscribe(filter.by_ref(), key, Subscription { options, id, checked, durable });
         // From here on it is effective: SUBACK comes after. One that was held before is replaced and never missing
         // meanwhile (MQTT-3.8.4-3, MQTT-3.8.4-3 of 3.1.1).
         if let Some(slot) = self.sessions.get_mut(index) {
             slot.subscriptions.insert(filter.clone(), held.clone());
         }
-        if persistent {
+        if durable {
             let record = SubscriptionRecord { client_id, filter: filter.clone(), options, id };
-            let result = self.store.put(Record::Subscription(record));
-            self.note_store_result("subscription", result);
+            self.keep_record(index, Record::Subscription(record));
         }
         let wanted = match options.retain_handling {
             RetainHandling::Send => true,        // MQTT-3.3.1-9, MQTT-3.8.4-4, MQTT-3.3.1-6 of 3.1.1
@@ -118,11 +117,14 @@ impl Engine {
         if !slot.subscriptions.remove(&filter) {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
         }
-        slot.replays.retain(|replay| !replay.is_for(filter.by_ref())); // Nothing new for it from here on (MQTT-3.10.4-2).
-        let (key, client_id) = (slot.key, slot.client_id.clone());
+        if let Some(replays) = &mut slot.replays {
+            replays.retain(|replay| !replay.is_for(filter.by_ref())); // Nothing new for it from here on (MQTT-3.10.4-2).
+        }
+        let (key, client_id, durable) = (slot.key, slot.client_id.clone(), slot.is_durable());
         self.shared.routes.unsubscribe(filter.by_ref(), key);
-        let result = self.store.delete(&Key::Subscription(client_id, filter.clone()));
-        self.note_store_result("subscription", result);
+        if durable {
+            self.forget_record(index, &Key::Subscription(client_id, filter.clone()));
+        }
         if filter.by_ref().share().is_some() {
             // What waits for this member and was never sent goes to the others of the group.
             let owed = self.with_session(index, |session, _| session.take_shared(Some(filter.as_str())));
@@ -145,7 +147,8 @@ impl Engine {
 
     /// When the rules changed since this worker looked: every subscription is judged anew. One that is denied now stays
     /// with the session, as the client believes, and delivers nothing, so that it works again when it is allowed again.
-    pub(crate) fn notice_new_rules(&mut self, _now: Time) {
+    pub(crate) fn notice_new_rules(&mut self, now: Time) {
+        self.clock = now;
         let rules = self.shared.rules();
         if rules == self.rules {
             return;
@@ -164,9 +167,9 @@ impl Engine {
                 })
                 .filter(|(filter, held)| slot.subscriptions.get(filter) != Some(held))
                 .collect();
-            let key = slot.key;
+            let (key, durable) = (slot.key, slot.is_durable());
             for (filter, held) in changed {
-                let subscription = Subscription { options: held.options, id: held.id, checked: held.checked };
+                let subscription = Subscription { options: held.options, id: held.id, checked: held.checked, durable };
                 self.shared.routes.subscribe(filter.by_ref(), key, subscription);
                 if let Some(slot) = self.sessions.get_mut(index) {
                     slot.subscriptions.insert(filter, held);

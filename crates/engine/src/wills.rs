@@ -37,7 +37,8 @@ impl Engine {
         message.received = now;
         let message = Arc::new(message);
         // MQTT-3.1.2-14, MQTT-3.1.2-16 of 3.1.1, MQTT-3.1.2-15, MQTT-3.1.2-17 of 3.1.1.
-        self.retain(&message);
+        let retained = self.retain(&message);
+        self.note_store_result("retained", retained);
         self.dispatch(now, &message, Some(key));
     }
 
@@ -54,6 +55,15 @@ impl Engine {
             && let Some(delayed) = slot.delayed_will.take()
         {
             self.publish_will(now, index, delayed.1);
+            self.keep_without_will(index);
         }
+    }
+
+    /// Tells the store that the delayed will of the session at `index`, which has no connection, is published.
+    fn keep_without_will(&mut self, index: usize) {
+        let Some(slot) = self.sessions.get(index).filter(|slot| slot.is_durable()) else { return };
+        let expiry = slot.session.session_expiry();
+        let since = slot.expires.map(|expires| expires.as_millis().saturating_sub(u64::from(expiry) * 1000));
+        self.keep_session(index, expiry, Some(since.map_or(self.clock, Time::from_millis)));
     }
 }

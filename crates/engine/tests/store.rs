@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use viaduct_codec::{
-    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscribeEntry,
-    SubscribeOptions, TopicRef, UserProperties, Version,
+    Backlog, FilterRef, Message, Packet, PacketId, Place, Publish, PublishProperties, QoS, ReasonCode, SessionId, Stub,
+    Subscribe, SubscribeEntry, SubscribeOptions, Time, TopicRef, UserProperties, Version,
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
-use viaduct_store::{Accepted, Key, MemoryStore, Record, Store, StoreError, Ticket};
+use viaduct_store::{
+    Accepted, Appended, Health, Key, Loaded, MemoryStore, Owed, Record, Store, StoreError, Stored, Ticket,
+};
 use viaduct_testkit::{Client, Got, World, connect};
 
 /// A store that takes no message while `broken` is set.
@@ -21,27 +23,80 @@ struct Fragile {
 }
 
 impl Store for Fragile {
-    fn append(&mut self, message: &Arc<viaduct_codec::Message>) -> Result<Accepted, StoreError> {
+    fn append(
+        &mut self,
+        now: Time,
+        message: &Arc<Message>,
+        owed: Vec<Owed>,
+        from: Option<(SessionId, PacketId)>,
+        publisher: u64,
+    ) -> Result<Appended, StoreError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable("the disk does not answer".to_owned()));
         }
-        self.whole.append(message)
+        self.whole.append(now, message, owed, from, publisher)
     }
 
-    fn put(&mut self, record: Record) -> Result<Accepted, StoreError> {
-        self.whole.put(record)
+    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId) -> Result<Accepted, StoreError> {
+        self.whole.sent(now, place, packet_id)
     }
 
-    fn delete(&mut self, key: &Key) -> Result<Accepted, StoreError> {
-        self.whole.delete(key)
+    fn received(&mut self, now: Time, place: &Place) -> Result<Accepted, StoreError> {
+        self.whole.received(now, place)
     }
 
-    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
+    fn released(&mut self, now: Time, session: SessionId, packet_id: PacketId) -> Result<Accepted, StoreError> {
+        self.whole.released(now, session, packet_id)
+    }
+
+    fn put(&mut self, now: Time, record: Record) -> Result<Accepted, StoreError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("the disk does not answer".to_owned()));
+        }
+        self.whole.put(now, record)
+    }
+
+    fn delete(&mut self, now: Time, key: &Key) -> Result<Accepted, StoreError> {
+        self.whole.delete(now, key)
+    }
+
+    fn load(&mut self) -> Result<Loaded, StoreError> {
         self.whole.load()
+    }
+
+    fn read(&mut self, stubs: &[Stub]) -> Vec<Result<Stored, StoreError>> {
+        self.whole.read(stubs)
+    }
+
+    fn backlog(&self) -> Backlog {
+        self.whole.backlog()
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        self.whole.handle_timeout(now);
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        self.whole.next_timeout()
     }
 
     fn poll_committed(&mut self) -> Option<Ticket> {
         self.whole.poll_committed()
+    }
+
+    fn poll_released(&mut self) -> Vec<u64> {
+        self.whole.poll_released()
+    }
+
+    fn state(&self) -> Health {
+        if self.broken.load(Ordering::Relaxed) {
+            return Health::Failing("the disk does not answer".into());
+        }
+        self.whole.state()
+    }
+
+    fn is_congested(&self) -> bool {
+        self.whole.is_congested()
     }
 }
 

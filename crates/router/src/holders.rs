@@ -37,7 +37,7 @@ pub(crate) struct Held {
     flags: u8,
 }
 
-/// Where the options lie in [`Held::flags`]: as on the wire, with `CHECKED` in a bit that is reserved there.
+/// Where the options lie in [`Held::flags`]: as on the wire, with `CHECKED` and `DURABLE` in bits that are reserved there.
 mod flag {
     pub(super) const QOS: u8 = 0x03;
     pub(super) const NO_LOCAL: u8 = 0x04;
@@ -45,6 +45,7 @@ mod flag {
     pub(super) const SEND_IF_NEW: u8 = 0x10;
     pub(super) const DO_NOT_SEND: u8 = 0x20;
     pub(super) const CHECKED: u8 = 0x40;
+    pub(super) const DURABLE: u8 = 0x80;
 }
 
 /// No subscription identifier: above every [`VarInt`].
@@ -181,7 +182,7 @@ impl<K> Crowd<K> {
 }
 
 impl From<Subscription> for Held {
-    fn from(Subscription { options, id, checked }: Subscription) -> Self {
+    fn from(Subscription { options, id, checked, durable }: Subscription) -> Self {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let handling = match options.retain_handling {
             RetainHandling::Send => 0,
@@ -192,7 +193,8 @@ impl From<Subscription> for Held {
             | flag(options.no_local, flag::NO_LOCAL)
             | flag(options.retain_as_published, flag::RETAIN_AS_PUBLISHED)
             | handling
-            | flag(checked, flag::CHECKED);
+            | flag(checked, flag::CHECKED)
+            | flag(durable, flag::DURABLE);
         Self { id: id.map_or(NO_ID, VarInt::get), flags }
     }
 }
@@ -210,7 +212,7 @@ impl From<Held> for Subscription {
                 (false, true) => RetainHandling::DoNotSend,
             },
         };
-        Self { options, id: VarInt::new(id), checked: is(flag::CHECKED) }
+        Self { options, id: VarInt::new(id), checked: is(flag::CHECKED), durable: is(flag::DURABLE) }
     }
 }
 
@@ -231,8 +233,8 @@ mod tests {
                     [usize::from(bits / 16)],
             };
             for id in [None, VarInt::new(1), Some(VarInt::MAX)] {
-                for checked in [false, true] {
-                    let subscription = Subscription { options, id, checked };
+                for (checked, durable) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let subscription = Subscription { options, id, checked, durable };
                     assert_eq!(Subscription::from(Held::from(subscription)), subscription);
                 }
             }

@@ -21,6 +21,7 @@ pub struct Matches<K> {
 pub struct RouteSet<K> {
     routes: Box<[Route<K>]>,
     shared: Box<[SharedRoute<K>]>,
+    durable: bool,
 }
 
 /// One subscriber, however many of its filters matched.
@@ -55,6 +56,8 @@ pub struct Merged {
     pub retain_as_published: bool,
     /// None of them was granted without a check.
     pub checked: bool,
+    /// The subscriber outlives its connection.
+    pub durable: bool,
     /// All of theirs, in ascending order. Two subscriptions with the same identifier give it twice, as section 3.3.4
     /// says of a single copy.
     pub ids: SmallVec<[VarInt; 2]>,
@@ -90,7 +93,8 @@ impl<K: Copy + Ord> Matches<K> {
         if self.found.capacity() > ROOM {
             self.found.shrink_to(ROOM);
         }
-        RouteSet { routes, shared: std::mem::take(&mut self.groups).into() }
+        let durable = routes.iter().any(|route| route.all.durable);
+        RouteSet { routes, shared: std::mem::take(&mut self.groups).into(), durable }
     }
 }
 
@@ -105,6 +109,12 @@ impl<K> RouteSet<K> {
     #[must_use]
     pub fn shared(&self) -> &[SharedRoute<K>] {
         &self.shared
+    }
+
+    /// Whether any of the subscribers outlives its connection; members of share groups are not looked at.
+    #[must_use]
+    pub const fn has_durable(&self) -> bool {
+        self.durable
     }
 
     /// Whether nobody hears the topic.
@@ -146,6 +156,7 @@ impl Merged {
             merged.qos = merged.qos.max(other.options.qos);
             merged.retain_as_published |= other.options.retain_as_published;
             merged.checked &= other.checked;
+            merged.durable |= other.durable;
             merged.ids.extend(other.id);
         }
         merged.ids.sort_unstable();
@@ -159,6 +170,7 @@ impl From<Subscription> for Merged {
             qos: subscription.options.qos,
             retain_as_published: subscription.options.retain_as_published,
             checked: subscription.checked,
+            durable: subscription.durable,
             ids: subscription.id.into_iter().collect(),
         }
     }
@@ -172,7 +184,7 @@ mod tests {
 
     fn subscription(qos: QoS, no_local: bool, id: u32, checked: bool) -> Subscription {
         let options = SubscribeOptions { qos, no_local, ..SubscribeOptions::default() };
-        Subscription { options, id: VarInt::new(id), checked }
+        Subscription { options, id: VarInt::new(id), checked, durable: false }
     }
 
     #[test]

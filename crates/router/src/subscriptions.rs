@@ -16,6 +16,8 @@ pub struct Subscription {
     pub id: Option<VarInt>,
     /// Each message that it brings needs a permission check of its own.
     pub checked: bool,
+    /// Its holder outlives its connection, so what it is owed must be kept.
+    pub durable: bool,
 }
 
 /// Filters and who holds them. `K` names a subscriber.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use viaduct_codec::{Message, QoS, SubscriptionIds};
+use viaduct_codec::{Message, PacketId, Place, QoS, SubscriptionIds};
 
 /// One message for one peer, as whoever routed it decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,21 @@ pub struct Delivery {
     pub ids: SubscriptionIds,
     /// The `$share/<name>/<filter>` that it came by, if it did.
     pub group: Option<Arc<str>>,
+    /// Where the store keeps that it is owed, if it does. Whoever drops the last of these says that it is not any more.
+    pub kept: Option<Arc<Place>>,
+}
+
+/// What the store has to know of a conversation, in the order in which it happened.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// A kept message goes out under this identifier. One of QoS 2 waits for
+    /// [`Session::proceed`](crate::server::Session::proceed).
+    Sent(PacketId, Arc<Place>, QoS),
+    /// PUBREC came for it; PUBREL waits for [`Session::proceed`](crate::server::Session::proceed).
+    Received(PacketId, Arc<Place>),
+    /// PUBREL came: the client's identifier is free. PUBCOMP waits for
+    /// [`Session::complete`](crate::server::Session::complete).
+    Released(PacketId),
 }
 
 /// What became of a [`Delivery`].

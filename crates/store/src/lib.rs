@@ -1,25 +1,31 @@
 //! What survives a connection, a crash and, later, a node: a message log and records, behind one trait.
 //!
-//! In: messages that somebody is owed, and records of sessions, subscriptions and retained messages. Out: whether
-//! they are safe, and at start what was there. This crate never routes, never encodes a packet and never decides who is
-//! owed what.
+//! In: messages that somebody is owed, how far each was delivered, and records of sessions, subscriptions and retained
+//! messages. Out: whether they are safe, and at start what was there. This crate never routes, never encodes a packet and never
+//! decides who is owed what.
 //!
 //! A message that is owed is **appended** before it is acknowledged. An append is either safe at once or pending under
-//! a [`Ticket`]; the acknowledgement waits for the ticket. Records obey the same rule.
+//! a [`Ticket`]; the acknowledgement waits for the ticket. Records obey the same rule. What is owed is **settled** by
+//! dropping its [`Place`], wherever that happens.
 
+mod faulty;
+mod loaded;
+pub mod log;
 mod memory;
 mod record;
 
 use std::sync::Arc;
 
 use thiserror::Error;
-use viaduct_codec::Message;
+use viaduct_codec::{Backlog, Kept, Message, PacketId, Place, QoS, SessionId, Stub, SubscriptionIds, Time};
 
+pub use faulty::{FaultyStore, Script, Trouble};
+pub use loaded::{InFlight, Loaded, Stored};
 pub use memory::MemoryStore;
-pub use record::{Key, Record, SessionRecord, SubscriptionRecord};
+pub use record::{Key, Record, SessionRecord, StoredWill, SubscriptionRecord, WillRecord};
 
-/// Where an append or a record stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where an append or a record stands; the greater of two is safe last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Accepted {
     /// It survives whatever this store survives.
     Safe,
@@ -27,9 +33,43 @@ pub enum Accepted {
     Pending(Ticket),
 }
 
-/// A place in the order of commits: whatever has a lower ticket is safe when a higher one is.
+/// A place in the order of commits of one store: whatever has a lower ticket is safe when a higher one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
+
+/// What one session is owed of a message, as whoever routed it decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// Who is owed it.
+    pub session: SessionId,
+    /// With which QoS, 1 or 2.
+    pub qos: QoS,
+    /// RETAIN as it is to be sent.
+    pub retain: bool,
+    /// The subscriptions that it answers; towards 5.0 only.
+    pub ids: SubscriptionIds,
+    /// The `$share/<name>/<filter>` that it came by, if it did.
+    pub group: Option<Arc<str>>,
+}
+
+/// What became of an append.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The handle of the message, with one [`Place`] to be taken for each that was owed, in that order; `None` when
+    /// the store keeps no copy.
+    pub kept: Option<Arc<Kept>>,
+    /// Whether it is safe.
+    pub accepted: Accepted,
+}
+
+/// How a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It writes.
+    Healthy,
+    /// It can't write at the moment, and why. It tries by itself until it can.
+    Failing(Arc<str>),
+}
 
 /// Why the store did not take something. Nothing may be acknowledged on the strength of a failed call.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -56,34 +96,88 @@ pub enum StoreError {
     /// The outcome is not known: it may or may not have been written.
     #[error("it is not known whether the write happened: {0}")]
     Unknown(String),
+    /// What was kept can't be read as it was written. Trying again does not help.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
 }
 
 /// The narrow door through which a worker's broker keeps what must survive. One store serves one worker.
 pub trait Store {
-    /// Takes a QoS 1 or 2 message that at least one session is owed.
+    /// Takes a QoS 1 or 2 message and who is owed it. `from` is the inbound packet identifier of a QoS 2 publisher whose
+    /// session survives: it is safe together with the message. With nothing owed and no `from` it is safe at once and nothing
+    /// is written. `publisher` comes back from [`Store::poll_released`] and means nothing to the store.
     ///
     /// # Errors
     /// The message was not taken, or it is unknown whether it was: it must not be acknowledged as a success.
-    fn append(&mut self, message: &Arc<Message>) -> Result<Accepted, StoreError>;
+    fn append(
+        &mut self,
+        now: Time,
+        message: &Arc<Message>,
+        owed: Vec<Owed>,
+        from: Option<(SessionId, PacketId)>,
+        publisher: u64,
+    ) -> Result<Appended, StoreError>;
+
+    /// An owed entry goes out under this packet identifier. QoS 2 waits until that is safe, QoS 1 need not.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId) -> Result<Accepted, StoreError>;
+
+    /// The PUBREC of an entry that was sent with QoS 2 has come; PUBREL waits until that is safe.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    fn received(&mut self, now: Time, place: &Place) -> Result<Accepted, StoreError>;
+
+    /// The PUBREL of an inbound QoS 2 message has come: its packet identifier is free again. PUBCOMP waits until that is
+    /// safe, because a new message under it would be taken for the old one otherwise.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    fn released(&mut self, now: Time, session: SessionId, packet_id: PacketId) -> Result<Accepted, StoreError>;
 
     /// Writes or replaces a record.
     ///
     /// # Errors
     /// As [`Store::append`].
-    fn put(&mut self, record: Record) -> Result<Accepted, StoreError>;
+    fn put(&mut self, now: Time, record: Record) -> Result<Accepted, StoreError>;
 
     /// Removes a record; removing what is not there is no error.
     ///
     /// # Errors
     /// As [`Store::append`].
-    fn delete(&mut self, key: &Key) -> Result<Accepted, StoreError>;
+    fn delete(&mut self, now: Time, key: &Key) -> Result<Accepted, StoreError>;
 
-    /// Every record, in key order, to begin with after a start.
+    /// What was there at start and belongs to this worker. Asked once.
     ///
     /// # Errors
     /// The store can't be read.
-    fn load(&mut self) -> Result<Vec<Record>, StoreError>;
+    fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Reads back messages that wait in the log, in the order asked. An entry that can't be read has its error in its place and
+    /// stays owed.
+    fn read(&mut self, stubs: &[Stub]) -> Vec<Result<Stored, StoreError>>;
+
+    /// An empty backlog, for a session of this worker.
+    fn backlog(&self) -> Backlog;
+
+    /// Closes the open group when its time has come.
+    fn handle_timeout(&mut self, now: Time);
+
+    /// When [`Store::handle_timeout`] is to be called next.
+    fn next_timeout(&self) -> Option<Time>;
 
     /// The highest ticket that became safe since the last call; `None` when nothing did.
     fn poll_committed(&mut self) -> Option<Ticket>;
+
+    /// The `publisher`s of messages, one for each, that everybody owed has acknowledged before they were written. Cheap when
+    /// there is none. What is returned here is as good as safe.
+    fn poll_released(&mut self) -> Vec<u64>;
+
+    /// How it is.
+    fn state(&self) -> Health;
+
+    /// So much is unwritten that no more should be read from publishers.
+    fn is_congested(&self) -> bool;
 }

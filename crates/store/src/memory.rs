@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use viaduct_codec::Message;
+use viaduct_codec::{Backlog, Message, PacketId, Place, SessionId, Stub, Time};
 
-use crate::{Accepted, Key, Record, Store, StoreError, Ticket};
+use crate::{Accepted, Appended, Health, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket};
 
 /// A store without a disk.
 #[derive(Debug, Default)]
@@ -17,26 +17,76 @@ pub struct MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn append(&mut self, _message: &Arc<Message>) -> Result<Accepted, StoreError> {
+    fn append(
+        &mut self,
+        _now: Time,
+        _message: &Arc<Message>,
+        _owed: Vec<Owed>,
+        _from: Option<(SessionId, PacketId)>,
+        _publisher: u64,
+    ) -> Result<Appended, StoreError> {
+        Ok(Appended { kept: None, accepted: Accepted::Safe })
+    }
+
+    fn sent(&mut self, _now: Time, _place: &Place, _packet_id: PacketId) -> Result<Accepted, StoreError> {
         Ok(Accepted::Safe)
     }
 
-    fn put(&mut self, record: Record) -> Result<Accepted, StoreError> {
+    fn received(&mut self, _now: Time, _place: &Place) -> Result<Accepted, StoreError> {
+        Ok(Accepted::Safe)
+    }
+
+    fn released(&mut self, _now: Time, _session: SessionId, _packet_id: PacketId) -> Result<Accepted, StoreError> {
+        Ok(Accepted::Safe)
+    }
+
+    fn put(&mut self, _now: Time, record: Record) -> Result<Accepted, StoreError> {
         self.records.insert(record.key(), record);
         Ok(Accepted::Safe)
     }
 
-    fn delete(&mut self, key: &Key) -> Result<Accepted, StoreError> {
+    fn delete(&mut self, _now: Time, key: &Key) -> Result<Accepted, StoreError> {
         self.records.remove(key);
         Ok(Accepted::Safe)
     }
 
-    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
-        Ok(self.records.values().cloned().collect())
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        let mut loaded = Loaded::default();
+        for record in self.records.values() {
+            loaded.add(record.clone());
+        }
+        Ok(loaded)
+    }
+
+    fn read(&mut self, stubs: &[Stub]) -> Vec<Result<Stored, StoreError>> {
+        // Nothing in memory ever became a stub.
+        stubs.iter().map(|stub| Err(StoreError::Damaged(format!("message {} is not here", stub.id)))).collect()
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::new(Arc::default())
+    }
+
+    fn handle_timeout(&mut self, _now: Time) {}
+
+    fn next_timeout(&self) -> Option<Time> {
+        None
     }
 
     fn poll_committed(&mut self) -> Option<Ticket> {
         None
+    }
+
+    fn poll_released(&mut self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn state(&self) -> Health {
+        Health::Healthy
+    }
+
+    fn is_congested(&self) -> bool {
+        false
     }
 }
 
@@ -50,22 +100,33 @@ mod tests {
     #[test]
     fn records_are_replaced_removed_and_loaded_in_key_order() {
         let mut store = MemoryStore::default();
+        let now = Time::default();
         let client_id = ClientId::from("a");
-        let session = |expiry| {
-            Record::Session(SessionRecord { client_id: client_id.clone(), username: None, expiry, disconnected: None })
+        let session = |expiry| SessionRecord {
+            id: SessionId(4),
+            client_id: client_id.clone(),
+            username: None,
+            is_local: false,
+            mountpoint: None,
+            expiry,
+            disconnected: None,
+            will: None,
+            delayed_will: None,
         };
         let filter = TopicFilter::new("t/#").unwrap();
-        let subscription = Record::Subscription(SubscriptionRecord {
+        let subscription = SubscriptionRecord {
             client_id: client_id.clone(),
             filter: filter.clone(),
             options: SubscribeOptions::default(),
             id: None,
-        });
-        assert_eq!(store.put(subscription.clone()), Ok(Accepted::Safe));
-        assert_eq!(store.put(session(1)), Ok(Accepted::Safe));
-        assert_eq!(store.put(session(2)), Ok(Accepted::Safe));
-        assert_eq!(store.load(), Ok(vec![session(2), subscription]));
-        assert_eq!(store.delete(&Key::Subscription(client_id.clone(), filter)), Ok(Accepted::Safe));
-        assert_eq!(store.load(), Ok(vec![session(2)]));
+        };
+        assert_eq!(store.put(now, Record::Subscription(subscription.clone())), Ok(Accepted::Safe));
+        assert_eq!(store.put(now, Record::Session(session(1))), Ok(Accepted::Safe));
+        assert_eq!(store.put(now, Record::Session(session(2))), Ok(Accepted::Safe));
+        let loaded = store.load().unwrap();
+        assert_eq!((loaded.sessions, loaded.subscriptions), (vec![session(2)], vec![subscription]));
+        assert_eq!(loaded.next_session_id, SessionId(5));
+        assert_eq!(store.delete(now, &Key::Subscription(client_id.clone(), filter)), Ok(Accepted::Safe));
+        assert!(store.load().unwrap().subscriptions.is_empty());
     }
 }

@@ -39,10 +39,29 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "pbkdf2")]
         scram: bool,
     },
+    /// Look at a store that no broker has open
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Look after bridges
     Bridge {
         #[command(subcommand)]
         command: BridgeCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Verify every checksum and every reference; exit code 0 when all is whole
+    Check {
+        /// The data directory of the node (node.data_dir), or the store in it
+        dir: PathBuf,
+    },
+    /// Say what is in it
+    Stats {
+        /// The data directory of the node (node.data_dir), or the store in it
+        dir: PathBuf,
     },
 }
 
@@ -65,6 +84,9 @@ pub(crate) enum BridgeCommand {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Do not start when the store is damaged; without it what is damaged is set aside and the rest served
+    #[arg(long)]
+    pub(crate) refuse_damaged: bool,
 }
 
 /// Where the configuration comes from.
@@ -82,6 +104,7 @@ impl RunArgs {
     /// These, or `before` where these say nothing.
     pub(crate) fn or(mut self, before: Self) -> Self {
         self.config.config = self.config.config.or(before.config.config);
+        self.refuse_damaged |= before.refuse_damaged;
         if self.config.overrides.is_empty() {
             self.config.overrides = before.config.overrides;
         }

@@ -5,16 +5,18 @@
 
 mod cli;
 mod password;
+mod store;
 
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use viaduct_broker::{CheckTarget, HashKind};
+use viaduct_broker::store::OpenError;
+use viaduct_broker::{CheckTarget, HashKind, RunOptions, SetupError};
 use viaduct_config::{Loaded, Source, SourceFile};
 
-use cli::{BridgeCommand, Cli, Command, ConfigArgs, RunArgs};
+use cli::{BridgeCommand, Cli, Command, ConfigArgs, RunArgs, StoreCommand};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
             };
             passwd(&file, &user, kind)
         }
+        Some(Command::Store { command: StoreCommand::Check { dir } }) => store::check(&dir),
+        Some(Command::Store { command: StoreCommand::Stats { dir } }) => store::stats(&dir),
         Some(Command::Bridge { command: BridgeCommand::Check { name, url, config } }) => {
             check_bridge(name.as_deref(), url.as_deref(), &config)
         }
@@ -74,7 +78,16 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     let loaded = load(args.config.config.as_deref(), &args.config.overrides).map_err(Failure::configuration)?;
     files_are_good(&loaded)?;
     let again = || load(args.config.config.as_deref(), &args.config.overrides);
-    viaduct_broker::run(loaded, &again).map_err(|error| Failure::new(format!("viaduct: {error}")))
+    let options = RunOptions { refuse_damaged: args.refuse_damaged };
+    viaduct_broker::run(loaded, options, &again).map_err(|error| {
+        let text = format!("viaduct: {error}");
+        match error {
+            SetupError::Store(OpenError::Locked { .. } | OpenError::NewerFormat { .. } | OpenError::Damaged(_)) => {
+                Failure::configuration(text)
+            }
+            _ => Failure::new(text),
+        }
+    })
 }
 
 fn check_config(file: Option<&Path>, args: &ConfigArgs) -> Result<(), Failure> {

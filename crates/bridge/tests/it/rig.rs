@@ -192,6 +192,7 @@ impl Broker {
             retain: message.retain,
             ids: Default::default(),
             group: None,
+            kept: None,
         };
         self.session.deliver(now, delivery, &mut self.output);
     }

@@ -61,9 +61,12 @@ async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
 }
 
 async fn ready(State(broker): State<Arc<Broker>>) -> Response {
-    if broker.ready.load(Ordering::Acquire) {
-        "ready\n".into_response()
+    let unavailable = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if !broker.ready.load(Ordering::Acquire) {
+        unavailable("not ready\n".to_owned())
+    } else if let Some(why) = crate::storage::trouble(&broker.store) {
+        unavailable(format!("the store can't write: {why}\n"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+        "ready\n".into_response()
     }
 }

@@ -32,6 +32,22 @@ struct Received {
     acknowledged: bool,
     /// It counts against the receive maximum of this connection.
     here: bool,
+    /// PUBREL came, and PUBCOMP waits until the store knows of it.
+    releasing: bool,
+}
+
+/// What a PUBREL is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Released {
+    /// PUBCOMP: the identifier is free.
+    Free,
+    /// PUBCOMP that says that it was not in use.
+    Unknown,
+    /// Nothing yet; `first` when this PUBREL is the first.
+    Held {
+        /// The store is to be told.
+        first: bool,
+    },
 }
 
 /// What a PUBLISH of QoS 2 is.
@@ -67,6 +83,11 @@ impl Inbound {
         }
     }
 
+    /// A QoS 2 message that an earlier process took: it is safe, so the answer to its repetition is PUBREC.
+    pub(crate) fn restore(&mut self, id: PacketId) {
+        self.qos2.insert(id, Received { acknowledged: true, here: false, releasing: false });
+    }
+
     /// The peer's session is gone, and so is what was open in it.
     pub(crate) fn clear(&mut self) {
         *self = Self { maximum: self.maximum, is_mute: self.is_mute, ..Self::default() };
@@ -88,7 +109,7 @@ impl Inbound {
                 if received.acknowledged { Arrived::Again } else { Arrived::Pending }
             }
             None => {
-                self.qos2.insert(id, Received { acknowledged: false, here: true });
+                self.qos2.insert(id, Received { acknowledged: false, here: true, releasing: false });
                 self.qos2_here += 1;
                 Arrived::New
             }
@@ -119,6 +140,24 @@ impl Inbound {
                 None => false,
             },
         }
+    }
+
+    /// PUBREL came. With `keeps`, the identifier is free only once the store knows: after a crash a new message under it
+    /// would be taken for the old one.
+    pub(crate) fn pubrel(&mut self, id: PacketId, keeps: bool) -> Released {
+        match self.qos2.get_mut(&id) {
+            None => Released::Unknown,
+            Some(received) if keeps => Released::Held { first: !std::mem::replace(&mut received.releasing, true) },
+            Some(_) => {
+                self.release(id);
+                Released::Free
+            }
+        }
+    }
+
+    /// The store knows of the PUBREL; `false` when none waits for that.
+    pub(crate) fn complete(&mut self, id: PacketId) -> bool {
+        self.qos2.get(&id).is_some_and(|received| received.releasing) && self.release(id)
     }
 
     /// PUBREL came, or a failing PUBREC goes: the identifier is free and the next PUBLISH with it a new message

@@ -10,18 +10,20 @@ mod outbound;
 mod packet_id;
 mod queue;
 
+use std::sync::Arc;
+
 use viaduct_codec::{
     Ack, Packet, PacketId, PacketType, PlainAck, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version,
 };
 
-use crate::delivery::{Counts, Delivery};
+use crate::delivery::{Counts, Delivery, Note};
 use crate::limits::OUTPUT_HIGH_WATER;
 use crate::output::Output;
 use crate::violation::Violation;
 
 use alias::{AliasesIn, AliasesOut, Form};
-use inbound::{Arrived, Inbound};
-use outbound::{Awaits, Outbound};
+use inbound::{Arrived, Inbound, Released};
+use outbound::{Awaits, Outbound, Written};
 use packet_id::PacketIds;
 
 pub(crate) use keepalive::KeepAlive;
@@ -87,6 +89,11 @@ pub(crate) struct Flow {
     inbound: Inbound,
     ids: PacketIds,
     counts: Counts,
+    /// The store knows the peer's QoS 2 identifiers.
+    keeps_ids: bool,
+    /// What the store has to know; mostly nothing.
+    #[allow(clippy::box_collection, reason = "eight bytes instead of 24 in every session")]
+    notes: Option<Box<Vec<Note>>>,
 }
 
 /// What ends with the connection.
@@ -120,12 +127,18 @@ impl Flow {
 
     pub(crate) fn attach(&mut self, terms: Terms) {
         self.outbound.attach(terms.window);
+        self.note_held();
         self.inbound.attach(terms.receive_maximum, terms.peer_is_mute);
         self.link = Some(Link {
             terms,
             aliases_in: AliasesIn::new(terms.aliases_in),
             aliases_out: AliasesOut::new(terms.aliases_out),
         });
+    }
+
+    /// Whether the store is to be told when the peer gives a QoS 2 identifier back.
+    pub(crate) fn keep_ids(&mut self, keeps_ids: bool) {
+        self.keeps_ids = keeps_ids;
     }
 
     pub(crate) fn detach(&mut self) {
@@ -166,28 +179,110 @@ impl Flow {
             return self.write_publish(now, &delivery, None, false, out);
         }
         let Some(id) = self.ids.take() else { return Err(TooLarge) };
+        if let Some(place) = &delivery.kept {
+            self.notes.get_or_insert_default().push(Note::Sent(id, Arc::clone(place), delivery.qos));
+            if delivery.qos == QoS::ExactlyOnce {
+                self.outbound.sent(id, delivery, token, Written::WhenStored); // Whether it fits is seen when it is written.
+                return Ok(());
+            }
+        }
+        if !self.outbound.is_next_new() {
+            self.outbound.sent(id, delivery, token, Written::InTurn);
+            return Ok(());
+        }
         // Size first, so that what is too large takes neither an identifier nor a place in the window (MQTT-3.1.2-25).
         if let Err(too_large) = self.write_publish(now, &delivery, Some(id), false, out) {
             self.ids.release(id);
             return Err(too_large);
         }
-        self.outbound.sent(id, delivery, token);
+        self.outbound.sent(id, delivery, token, Written::Now);
         Ok(())
     }
 
     /// Sends again what an earlier connection left open, as much as window and output allow: PUBLISH with DUP
     /// (MQTT-3.3.1-1, MQTT-3.3.1-1 of 3.1.1), PUBREL where PUBREC came, and then never PUBLISH (MQTT-4.3.3-5, MQTT-4.3.3-6).
     pub(crate) fn send_again(&mut self, now: Time, out: &mut Output) {
-        while out.pending() < OUTPUT_HIGH_WATER {
-            let Some(exchange) = self.outbound.next_again().cloned() else { return };
-            if exchange.awaits == Awaits::Pubcomp {
-                self.write_ack(PacketType::Pubrel, Ack::new(exchange.id, ReasonCode::SUCCESS), out);
-            } else if self.write_publish(now, &exchange.delivery, Some(exchange.id), true, out).is_err() {
-                // The peer takes smaller packets than it did: as if it had been delivered (MQTT-3.1.2-25).
-                self.counts.too_large += 1;
-                self.finish(exchange.id);
+        loop {
+            self.write_unwritten(now, out);
+            if out.pending() >= OUTPUT_HIGH_WATER || !self.outbound.take_again() {
+                return;
             }
         }
+    }
+
+    /// Writes what is not held back, in order.
+    fn write_unwritten(&mut self, now: Time, out: &mut Output) {
+        while let Some(exchange) = self.outbound.next_unwritten().cloned() {
+            if self.write_next(now, &exchange, out) {
+                self.outbound.wrote();
+            }
+        }
+    }
+
+    /// The store knows now what the exchange under `id` waited to be known.
+    pub(crate) fn proceed(&mut self, now: Time, id: PacketId, out: &mut Output) {
+        let Some((place, exchange)) = self.outbound.find(id) else { return };
+        if !std::mem::take(&mut exchange.is_held) {
+            return;
+        }
+        let exchange = exchange.clone();
+        if self.link.is_none() {
+            return;
+        }
+        if self.outbound.is_written(place) {
+            self.write_next(now, &exchange, out);
+        } else {
+            self.write_unwritten(now, out);
+        }
+    }
+
+    /// Writes what the peer is to hear next of an exchange; `false` when that is nothing any more.
+    fn write_next(&mut self, now: Time, exchange: &Exchange, out: &mut Output) -> bool {
+        let id = exchange.id;
+        if exchange.awaits == Awaits::Pubcomp {
+            self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
+        } else if self.write_publish(now, &exchange.delivery, Some(id), exchange.is_tried, out).is_err() {
+            // The peer takes no packet that large, perhaps smaller ones than it did: as if it had been delivered
+            // (MQTT-3.1.2-25).
+            self.counts.too_large += 1;
+            self.finish(id);
+            return false;
+        } else if let Some((_, exchange)) = self.outbound.find(id) {
+            exchange.is_tried = true;
+        }
+        true
+    }
+
+    pub(crate) fn has_notes(&self) -> bool {
+        self.notes.is_some()
+    }
+
+    /// What the store has to know since it was last asked.
+    pub(crate) fn take_notes(&mut self) -> Vec<Note> {
+        self.notes.take().map_or_else(Vec::new, |notes| *notes)
+    }
+
+    /// Tells the store once more what exchanges wait for: the first time it could not take it.
+    fn note_held(&mut self) {
+        for exchange in self.outbound.iter().filter(|exchange| exchange.is_held) {
+            let Some(place) = exchange.delivery.kept.clone() else { continue };
+            self.notes.get_or_insert_default().push(if exchange.is_received() {
+                Note::Received(exchange.id, place)
+            } else {
+                Note::Sent(exchange.id, place, exchange.delivery.qos)
+            });
+        }
+    }
+
+    /// An exchange with the peer that an earlier process began.
+    pub(crate) fn restore_sent(&mut self, id: PacketId, delivery: Delivery, is_received: bool) {
+        self.ids.restore(id);
+        self.outbound.restore(id, delivery, is_received);
+    }
+
+    /// A message of the peer that an earlier process took with QoS 2.
+    pub(crate) fn restore_received(&mut self, id: PacketId) {
+        self.inbound.restore(id);
     }
 
     /// A PUBLISH came. `None`: it was received before, and what is due was answered.
@@ -257,9 +352,16 @@ impl Flow {
             Awaits::Pubrec => {
                 exchange.awaits = Awaits::Pubcomp;
                 let token = exchange.token;
-                self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
+                if let Some(place) = &exchange.delivery.kept {
+                    exchange.is_held = true;
+                    let note = Note::Received(id, Arc::clone(place));
+                    self.notes.get_or_insert_default().push(note);
+                } else {
+                    self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
+                }
                 Ok(Answered::Received(token, ack.reason))
             }
+            Awaits::Pubcomp if exchange.is_held => Ok(Answered::Nothing),
             Awaits::Pubcomp => {
                 self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
                 Ok(Answered::Nothing)
@@ -269,9 +371,24 @@ impl Flow {
 
     /// Every PUBREL has its PUBCOMP (MQTT-4.3.3-11).
     pub(crate) fn pubrel(&mut self, ack: &Ack<'_>, out: &mut Output) {
-        let known = self.inbound.release(ack.packet_id);
-        let reason = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND };
+        let reason = match self.inbound.pubrel(ack.packet_id, self.keeps_ids) {
+            Released::Free => ReasonCode::SUCCESS,
+            Released::Unknown => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+            Released::Held { first } => {
+                if first {
+                    self.notes.get_or_insert_default().push(Note::Released(ack.packet_id));
+                }
+                return;
+            }
+        };
         self.write_ack(PacketType::Pubcomp, Ack::new(ack.packet_id, reason), out);
+    }
+
+    /// The store knows that the peer gave the identifier back.
+    pub(crate) fn complete(&mut self, id: PacketId, out: &mut Output) {
+        if self.inbound.complete(id) && self.link.is_some() {
+            self.write_ack(PacketType::Pubcomp, Ack::new(id, ReasonCode::SUCCESS), out);
+        }
     }
 
     pub(crate) fn pubcomp(&mut self, ack: &Ack<'_>) -> Result<Answered, Violation> {

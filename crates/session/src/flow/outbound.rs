@@ -20,7 +20,10 @@ use crate::limits::IDLE_CAPACITY;
 pub(crate) struct Outbound {
     exchanges: VecDeque<Exchange>,
     /// How many of `exchanges`, from the first, were sent on this connection. The others wait to be sent again.
-    here: usize,
+    here: u16,
+    /// How many of those were written, from the first. The others stand behind one that waits for the store: what was handed
+    /// over first goes out first.
+    written: u16,
     /// How many may be open on this connection.
     window: u16,
 }
@@ -34,6 +37,21 @@ pub(crate) struct Exchange {
     pub(crate) awaits: Awaits,
     /// The caller's name for it.
     pub(crate) token: u64,
+    /// What is to be sent next waits until the store knows of it: after a crash it must be known what the peer may have.
+    pub(crate) is_held: bool,
+    /// PUBLISH went out before, so that the next one is a repetition.
+    pub(crate) is_tried: bool,
+}
+
+/// When a new message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It was.
+    Now,
+    /// When those before it are.
+    InTurn,
+    /// When the store knows of it, and those before it are.
+    WhenStored,
 }
 
 /// What the peer has to send next.
@@ -49,6 +67,7 @@ impl Outbound {
     pub(crate) fn attach(&mut self, window: u16) {
         self.window = window;
         self.here = 0;
+        self.written = 0;
     }
 
     /// Messages that are not acknowledged.
@@ -58,24 +77,69 @@ impl Outbound {
 
     /// Whether a new message may be sent: everything older was, and the window has room (MQTT-3.3.4-9, MQTT-4.9.0-1).
     pub(crate) fn is_open(&self) -> bool {
-        self.here == self.exchanges.len() && self.here < usize::from(self.window)
+        usize::from(self.here) == self.exchanges.len() && self.here < self.window
     }
 
-    /// The next exchange that is to be sent again, if the window has room for it; it counts as sent.
-    pub(crate) fn next_again(&mut self) -> Option<&Exchange> {
-        if self.here >= usize::from(self.window) {
+    /// An exchange of an earlier process: the peer may have the PUBLISH.
+    pub(crate) fn restore(&mut self, id: PacketId, delivery: Delivery, is_received: bool) {
+        let awaits = match delivery.qos {
+            QoS::ExactlyOnce if is_received => Awaits::Pubcomp,
+            QoS::ExactlyOnce => Awaits::Pubrec,
+            _ => Awaits::Puback,
+        };
+        self.exchanges.push_back(Exchange { id, delivery, awaits, token: 0, is_held: false, is_tried: true });
+    }
+
+    /// All that is open, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.iter()
+    }
+
+    /// Whether the exchange at `place` was written on this connection.
+    pub(crate) fn is_written(&self, place: usize) -> bool {
+        place < usize::from(self.written)
+    }
+
+    /// Takes the next exchange that is to be sent again into this connection, if the window has room for it; `false` when
+    /// there is none.
+    pub(crate) fn take_again(&mut self) -> bool {
+        let is_there = self.here < self.window && usize::from(self.here) < self.exchanges.len();
+        self.here += u16::from(is_there);
+        is_there
+    }
+
+    /// Whether a new message would be the next to be written.
+    pub(crate) fn is_next_new(&self) -> bool {
+        usize::from(self.written) == self.exchanges.len()
+    }
+
+    /// The next exchange to be written on this connection, unless it waits for the store.
+    pub(crate) fn next_unwritten(&self) -> Option<&Exchange> {
+        if self.written >= self.here {
             return None;
         }
-        let exchange = self.exchanges.get(self.here)?;
-        self.here += 1;
-        Some(exchange)
+        self.exchanges.get(usize::from(self.written)).filter(|exchange| !exchange.is_held)
     }
 
-    /// A new message was sent. Only when [`Outbound::is_open`].
-    pub(crate) fn sent(&mut self, id: PacketId, delivery: Delivery, token: u64) {
+    /// The exchange that [`Outbound::next_unwritten`] named was written.
+    pub(crate) fn wrote(&mut self) {
+        self.written += 1;
+    }
+
+    /// A new message was sent, or waits until it may be. Only when [`Outbound::is_open`].
+    pub(crate) fn sent(&mut self, id: PacketId, delivery: Delivery, token: u64, written: Written) {
         let awaits = if delivery.qos == QoS::ExactlyOnce { Awaits::Pubrec } else { Awaits::Puback };
-        self.exchanges.push_back(Exchange { id, delivery, awaits, token });
+        let is_tried = written == Written::Now;
+        self.exchanges.push_back(Exchange {
+            id,
+            delivery,
+            awaits,
+            token,
+            is_held: written == Written::WhenStored,
+            is_tried,
+        });
         self.here += 1;
+        self.written += u16::from(is_tried);
     }
 
     /// The exchange with this identifier, and its place. Answers come in order, so it is nearly always the first.
@@ -86,7 +150,8 @@ impl Outbound {
     /// The exchange at `place` is over, for good (MQTT-4.4.0-2; of a share group as well, MQTT-4.8.2-6), and with it its place in the window.
     pub(crate) fn finish(&mut self, place: usize) -> Option<Exchange> {
         let exchange = self.exchanges.remove(place)?;
-        self.here -= usize::from(place < self.here);
+        self.here -= u16::from(place < usize::from(self.here));
+        self.written -= u16::from(place < usize::from(self.written));
         if self.exchanges.is_empty() && self.exchanges.capacity() > IDLE_CAPACITY {
             self.exchanges = VecDeque::new();
         }
@@ -95,7 +160,7 @@ impl Outbound {
 
     /// Gives up everything, in order.
     pub(crate) fn clear(&mut self) -> VecDeque<Exchange> {
-        self.here = 0;
+        (self.here, self.written) = (0, 0);
         std::mem::take(&mut self.exchanges)
     }
 
@@ -106,7 +171,8 @@ impl Outbound {
             .into_iter()
             .partition(|exchange| exchange.delivery.group.is_some() && exchange.awaits == Awaits::Puback);
         self.exchanges = kept;
-        self.here = self.here.min(self.exchanges.len());
+        self.here = self.here.min(u16::try_from(self.exchanges.len()).unwrap_or(u16::MAX));
+        self.written = self.written.min(self.here);
         taken.into()
     }
 }

@@ -36,6 +36,14 @@ impl PacketIds {
         }
     }
 
+    /// Marks an identifier as used by an exchange of an earlier process.
+    pub(crate) fn restore(&mut self, id: PacketId) {
+        if !self.contains(id.get()) {
+            self.insert(id.get());
+        }
+        self.last = self.last.max(id.get());
+    }
+
     /// Whether [`PacketIds::take`] would find one.
     pub(crate) fn has_free(&self) -> bool {
         self.used < u32::from(u16::MAX)

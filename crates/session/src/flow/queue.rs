@@ -3,12 +3,19 @@
 //! QoS 0 waits apart from QoS 1 and 2, since it needs no window and must not wait for one (MQTT-4.9.0-2). Order is kept
 //! within each of the two, which is what the standard promises: per topic and QoS (MQTT-4.6.0-5, MQTT-4.6.0-5 of 3.1.1,
 //! MQTT-4.6.0-6, MQTT-4.6.0-6 of 3.1.1). What waits for somebody who is away is session state (MQTT-3.1.2-5 of 3.1.1).
+//!
+//! ```text
+//!     rest (messages, to be sent next)  <--  backlog (places in the store)  <--  recent (messages, not long here)
+//! ```
+//! What the store keeps is held in memory only near the two ends of a long queue: a million messages that wait are a
+//! million places of sixteen bytes, and are read again a page at a time.
 
 use std::collections::VecDeque;
 
-use viaduct_codec::{QoS, Time};
+use viaduct_codec::{Backlog, QoS, Stub, Time};
 
 use crate::delivery::{Delivered, Delivery, DropReason, OnFull, QueueLimits};
+use crate::limits::{PAGE, QUEUED_HERE};
 
 /// Empty in most sessions most of the time, and then it is nothing but the place for it.
 #[derive(Debug, Default)]
@@ -20,6 +27,8 @@ pub(crate) struct Queue {
 struct Waiting {
     zero: VecDeque<Delivery>,
     rest: VecDeque<Delivery>,
+    backlog: Option<Backlog>,
+    recent: VecDeque<Delivery>,
     bytes: usize,
 }
 
@@ -34,7 +43,7 @@ impl Queue {
     }
 
     pub(crate) fn has_rest(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| !waiting.rest.is_empty())
+        self.waiting.as_ref().is_some_and(|waiting| waiting.kept() > 0)
     }
 
     /// Adds a message, as the limits allow. `connected` decides what `OnFull::Disconnect` means; `displaced` counts what
@@ -54,7 +63,7 @@ impl Queue {
         let mut gone = 0_u32;
         loop {
             // QoS 0 is bounded by its bytes alone: a burst of small messages is no reason to lose any.
-            let too_many = delivery.qos > QoS::AtMostOnce && waiting.rest.len() >= limits.max_messages;
+            let too_many = delivery.qos > QoS::AtMostOnce && waiting.kept() >= limits.max_messages;
             if !too_many && waiting.bytes + size <= limits.max_bytes {
                 break;
             }
@@ -62,12 +71,11 @@ impl Queue {
                 OnFull::Disconnect if connected => return Delivered::Overflow,
                 OnFull::Disconnect | OnFull::DropNewest => return Delivered::Dropped(DropReason::QueueFull),
                 OnFull::DropOldest => {
-                    let oldest = if too_many { waiting.rest.pop_front() } else { waiting.pop_for(delivery.qos) };
-                    let Some(oldest) = oldest else {
+                    let made_room = if too_many { waiting.drop_oldest() } else { waiting.drop_for(delivery.qos) };
+                    if !made_room {
                         *displaced += gone;
                         return Delivered::Dropped(DropReason::QueueFull);
-                    };
-                    waiting.bytes -= oldest.message.size();
+                    }
                     gone += 1;
                 }
             }
@@ -76,7 +84,7 @@ impl Queue {
         if delivery.qos == QoS::AtMostOnce {
             waiting.zero.push_back(delivery);
         } else {
-            waiting.rest.push_back(delivery);
+            waiting.push_rest(delivery);
         }
         if gone == 0 {
             return Delivered::Queued;
@@ -92,7 +100,46 @@ impl Queue {
 
     /// As [`Queue::pop_qos0`] for QoS 1 and 2.
     pub(crate) fn pop_rest(&mut self, now: Time, limits: &QueueLimits, expired: &mut u32) -> Option<Delivery> {
-        self.pop(|waiting| &mut waiting.rest, now, limits, expired)
+        self.pop(|waiting| waiting.front(), now, limits, expired)
+    }
+
+    /// Whether the next message of QoS 1 or 2 has to be read first.
+    pub(crate) fn waits_for_page(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.rest.is_empty() && waiting.backlog.is_some())
+    }
+
+    /// The places of the next messages, when those have to be read before anything can be sent. They come back with
+    /// [`Queue::page_in`], as far as they could be read, before anything else is asked of the queue.
+    pub(crate) fn page_out(&mut self) -> Vec<Stub> {
+        let Some(waiting) = &mut self.waiting else { return Vec::new() };
+        if !waiting.rest.is_empty() {
+            return Vec::new();
+        }
+        let stubs = waiting.backlog.as_mut().map_or_else(Vec::new, |backlog| backlog.pop_front(PAGE));
+        waiting.bytes -= stubs.iter().map(|stub| stub.size as usize).sum::<usize>();
+        if waiting.backlog.as_ref().is_some_and(Backlog::is_empty) {
+            waiting.backlog = None;
+        }
+        stubs
+    }
+
+    /// What was read of [`Queue::page_out`], in order.
+    pub(crate) fn page_in(&mut self, page: Vec<Delivery>) {
+        if !page.is_empty() {
+            let waiting = self.waiting.get_or_insert_default();
+            waiting.bytes += page.iter().map(|delivery| delivery.message.size()).sum::<usize>();
+            waiting.rest.extend(page);
+        }
+        self.settle();
+    }
+
+    /// What waited in an earlier process.
+    pub(crate) fn restore(&mut self, backlog: Backlog) {
+        if !backlog.is_empty() {
+            let waiting = self.waiting.get_or_insert_default();
+            waiting.bytes += usize::try_from(backlog.bytes()).unwrap_or(usize::MAX);
+            waiting.backlog = Some(backlog);
+        }
     }
 
     /// Gives up what is QoS 0: it is for a connection, not for a session.
@@ -115,7 +162,7 @@ impl Queue {
             (None, Some(_)) => false,
         };
         let Some(waiting) = &mut self.waiting else { return };
-        for queue in [&mut waiting.rest, &mut waiting.zero] {
+        for queue in [&mut waiting.rest, &mut waiting.recent, &mut waiting.zero] {
             if queue.iter().any(is_meant) {
                 let (meant, kept) = std::mem::take(queue).into_iter().partition(is_meant);
                 *queue = kept;
@@ -152,19 +199,80 @@ impl Queue {
     }
     /// Gives the memory back when nothing waits.
     fn settle(&mut self) {
-        self.waiting.take_if(|waiting| waiting.zero.is_empty() && waiting.rest.is_empty());
+        self.waiting.take_if(|waiting| waiting.size().0 == 0);
     }
 }
 
 impl Waiting {
     fn size(&self) -> (usize, usize) {
-        (self.zero.len() + self.rest.len(), self.bytes)
+        let backlog = self.backlog.as_ref().map_or(0, Backlog::len);
+        (self.zero.len() + self.rest.len() + backlog + self.recent.len(), self.bytes)
     }
 
-    /// What has to go for a newcomer of `qos`: the oldest of QoS 0, and for one of QoS 1 or 2 the oldest of those, but
+    fn push_rest(&mut self, delivery: Delivery) {
+        if self.backlog.is_none() && self.recent.is_empty() && self.rest.len() < QUEUED_HERE {
+            return self.rest.push_back(delivery);
+        }
+        self.recent.push_back(delivery);
+        // What came before the last few is written by now, unless the disk is slow; then it stays for longer.
+        while self.recent.len() > QUEUED_HERE
+            && let Some(first) = self.recent.front_mut()
+            && first.group.is_none() // It may have to go to another member of its group.
+            && let Ok(size) = u32::try_from(first.message.size())
+            && let Some(place) = first.kept.take()
+        {
+            let empty = place.backlog();
+            match place.into_stub(size) {
+                Ok(stub) => {
+                    self.backlog.get_or_insert(empty).push_back(stub);
+                    self.recent.pop_front();
+                }
+                Err(place) => {
+                    first.kept = Some(place);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What is sent next of QoS 1 and 2; empty when it has to be read first.
+    fn front(&mut self) -> &mut VecDeque<Delivery> {
+        if self.rest.is_empty() && self.backlog.is_none() {
+            std::mem::swap(&mut self.rest, &mut self.recent);
+        }
+        &mut self.rest
+    }
+
+    /// Gives up what has to go for a newcomer of `qos`; `false` when there is none: the oldest of QoS 0, and for one of QoS 1 or 2 the oldest of those, but
     /// never QoS 1 or 2 for QoS 0.
-    fn pop_for(&mut self, qos: QoS) -> Option<Delivery> {
-        let rest = if qos == QoS::AtMostOnce { None } else { Some(&mut self.rest) };
-        self.zero.pop_front().or_else(|| rest?.pop_front())
+    fn drop_for(&mut self, qos: QoS) -> bool {
+        match self.zero.pop_front() {
+            Some(oldest) => {
+                self.bytes -= oldest.message.size();
+                true
+            }
+            None => qos > QoS::AtMostOnce && self.drop_oldest(),
+        }
+    }
+
+    /// Gives up the oldest of QoS 1 and 2; `false` when there is none.
+    fn drop_oldest(&mut self) -> bool {
+        if let Some(oldest) = self.front().pop_front() {
+            self.bytes -= oldest.message.size();
+            return true;
+        }
+        let Some(backlog) = &mut self.backlog else { return false };
+        let first = backlog.pop_front(1);
+        backlog.settle(&first);
+        self.bytes -= first.iter().map(|stub| stub.size as usize).sum::<usize>();
+        if backlog.is_empty() {
+            self.backlog = None;
+        }
+        !first.is_empty()
+    }
+
+    /// Messages of QoS 1 and 2.
+    fn kept(&self) -> usize {
+        self.size().0 - self.zero.len()
     }
 }

@@ -19,15 +19,15 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use viaduct_codec::{
-    Ack, Auth, Connack, ConnackProperties, Disconnect, Level, Packet, PacketId, PacketType, PlainAck, QoS, ReasonCode,
-    Suback, Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
+    Ack, Auth, Backlog, Connack, ConnackProperties, Disconnect, Level, Packet, PacketId, PacketType, PlainAck, QoS,
+    ReasonCode, Stub, Suback, Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
 };
 
 pub use admit::{Admission, Authentication, Terms, admit};
 pub use refusal::{Refusal, RefusalKind};
 pub use will::{Ending, Will, WillFate, will_fate};
 
-use crate::delivery::{Counts, Delivered, Delivery, DropReason, QueueLimits};
+use crate::delivery::{Counts, Delivered, Delivery, DropReason, Note, QueueLimits};
 use crate::flow::{self, Answered, Flow, Incoming, KeepAlive, Queue};
 use crate::limits::OUTPUT_HIGH_WATER;
 use crate::output::Output;
@@ -150,6 +150,73 @@ impl Session {
             && out.pending() < OUTPUT_HIGH_WATER
             && !self.queue.has_qos0()
             && self.flow.terms().is_some_and(takes)
+    }
+
+    /// Whether [`Session::take_notes`] has something.
+    #[must_use]
+    pub fn has_notes(&self) -> bool {
+        self.flow.has_notes()
+    }
+
+    /// Whether the next message has to be read from the store first.
+    #[must_use]
+    pub fn waits_for_page(&self) -> bool {
+        self.queue.waits_for_page()
+    }
+
+    /// What the store has to know since it was last asked.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        self.flow.take_notes()
+    }
+
+    /// The store knows what it was told of the message under `id`: what waited for that goes out.
+    pub fn proceed(&mut self, now: Time, id: PacketId, out: &mut Output) {
+        self.flow.proceed(now, id, out);
+        self.pump(now, out); // What turned out to be too large has left its place in the window.
+    }
+
+    /// Whether PUBCOMP waits for [`Session::complete`], because a store knows the client's QoS 2 identifiers.
+    pub fn keep_ids(&mut self, keeps: bool) {
+        self.flow.keep_ids(keeps);
+    }
+
+    /// The store knows of the PUBREL of the client's message under `id`: PUBCOMP goes out.
+    pub fn complete(&mut self, id: PacketId, out: &mut Output) {
+        self.flow.complete(id, out);
+    }
+
+    /// Puts back a message that an earlier process sent under `id`; `is_received` when PUBREC had come. In the order of
+    /// sending, before the first connection.
+    pub fn restore_sent(&mut self, id: PacketId, delivery: Delivery, is_received: bool) {
+        self.flow.restore_sent(id, delivery, is_received);
+    }
+
+    /// Puts back the identifier of a QoS 2 message of the client that an earlier process took.
+    pub fn restore_received(&mut self, id: PacketId) {
+        self.flow.restore_received(id);
+    }
+
+    /// Puts back what waited in an earlier process, to be read when its turn comes.
+    pub fn restore(&mut self, backlog: Backlog) {
+        self.queue.restore(backlog);
+    }
+
+    /// Puts back for how long the session outlives its connection, seconds.
+    pub fn restore_expiry(&mut self, expiry: u32) {
+        self.expiry = expiry;
+    }
+
+    /// The places of the next messages, when something could be sent and has to be read before. They come back with
+    /// [`Session::page_in`].
+    pub fn page_out(&mut self, out: &Output) -> Vec<Stub> {
+        let has_room = self.link.is_some() && out.pending() < OUTPUT_HIGH_WATER && self.flow.is_open();
+        if has_room { self.queue.page_out() } else { Vec::new() }
+    }
+
+    /// What was read of [`Session::page_out`], in order; it is sent as far as there is room.
+    pub fn page_in(&mut self, now: Time, page: Vec<Delivery>, out: &mut Output) {
+        self.queue.page_in(page);
+        self.pump(now, out);
     }
 
     /// What happened since it was last asked.

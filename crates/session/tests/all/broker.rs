@@ -146,6 +146,7 @@ pub(crate) fn delivery(topic: &str, qos: u8, payload: &str) -> Delivery {
         retain: false,
         ids: SubscriptionIds::new(),
         group: None,
+        kept: None,
     }
 }
 

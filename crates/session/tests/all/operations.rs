@@ -333,7 +333,7 @@ fn delivery(qos: u8, number: u32, size: usize) -> Delivery {
         expires: None,
         properties: None,
     };
-    Delivery { message: Arc::new(message), qos, retain: false, ids: SubscriptionIds::new(), group: None }
+    Delivery { message: Arc::new(message), qos, retain: false, ids: SubscriptionIds::new(), group: None, kept: None }
 }
 
 /// The first packet of the output, as if only so much of it went out.

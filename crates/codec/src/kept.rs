@@ -1,0 +1,547 @@
+//! The handles that tie a message in memory to its copy in the durable store.
+//!
+//! In: what a store appended, and whoever drops a handle. Out: which owed entries need no write, which written ones are
+//! settled. A session carries these handles and needs no store; a store hears of settled entries and needs no session.
+//! Nothing here does I/O or waits.
+//!
+//! A message is **kept** once and **owed** to one or more sessions; each owed entry has a [`Place`]. Whatever becomes of a
+//! delivery (acknowledged, expired, dropped for a full queue, session ended), its place is dropped and the entry is settled, so
+//! that nothing can be forgotten.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::PacketId;
+
+/// The number of a session that outlives its connection; never used again for another. 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+impl SessionId {
+    /// No session.
+    pub const NONE: Self = Self(0);
+}
+
+/// States of an owed entry. Above them stands the packet identifier that an open entry was sent with, if it was.
+mod state {
+    /// Not written and not settled.
+    pub(super) const OPEN: u32 = 0;
+    /// Handed to the log, or bound to be.
+    pub(super) const WRITTEN: u32 = 1;
+    /// Nobody is owed it any more.
+    pub(super) const SETTLED: u32 = 2;
+    /// The bits of the state.
+    pub(super) const MASK: u32 = 0xff;
+    /// Where the packet identifier begins.
+    pub(super) const PACKET_ID: u32 = 16;
+}
+
+/// Where settled entries are gathered for whoever writes the log. One for each worker's door of a store.
+#[derive(Debug, Default)]
+pub struct Settler {
+    lists: Mutex<Lists>,
+    has_settled: AtomicBool,
+    has_released: AtomicBool,
+    closed: AtomicBool,
+    /// Messages of this door up to this number can be read back.
+    readable: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    settled: Vec<(u64, u32)>,
+    released: Vec<u64>,
+}
+
+impl Settler {
+    /// From now on nothing is settled by dropping: the broker ends, and what is owed stays owed.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Message number and index of every written entry that was settled since the last call.
+    pub fn take_settled(&self) -> Vec<(u64, u32)> {
+        if !self.has_settled.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.lists().settled)
+    }
+
+    /// Whether [`Settler::take_settled`] would return something.
+    #[must_use]
+    pub fn has_settled(&self) -> bool {
+        self.has_settled.load(Ordering::Acquire)
+    }
+
+    /// The `publisher` of every message whose owed entries all settled before it was written, since the last call.
+    pub fn take_released(&self) -> Vec<u64> {
+        if !self.has_released.load(Ordering::Acquire) || !self.has_released.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.lists().released)
+    }
+
+    /// Says that the messages appended through this door up to number `id` can be read back. Never goes back.
+    pub fn set_readable(&self, id: u64) {
+        self.readable.fetch_max(id, Ordering::AcqRel);
+    }
+
+    fn settle(&self, id: u64, index: u32) {
+        self.lists().settled.push((id, index));
+        self.has_settled.store(true, Ordering::Release);
+    }
+
+    fn release(&self, publisher: u64) {
+        self.lists().released.push(publisher);
+        self.has_released.store(true, Ordering::Release);
+    }
+
+    /// A thread that panicked settles nothing: nobody knows what it had finished.
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) || std::thread::panicking()
+    }
+
+    fn lists(&self) -> MutexGuard<'_, Lists> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An entry that is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The packet identifier that it has been sent with, if it was sent while it was open.
+    pub packet_id: Option<PacketId>,
+}
+
+fn packet_id(state: u32) -> Option<PacketId> {
+    PacketId::new(u16::try_from(state >> state::PACKET_ID).unwrap_or(0))
+}
+
+/// One appended message and how it stands with each session that is owed it.
+#[derive(Debug)]
+pub struct Kept {
+    id: u64,
+    /// The index of the first of `states`.
+    first: u32,
+    states: Box<[AtomicU32]>,
+    /// Entries that did not settle before they were written, and one more when the message must be written whatever they do.
+    open: AtomicU32,
+    publisher: u64,
+    /// It was read from the log, so it can be read again.
+    is_from_log: bool,
+    settler: Arc<Settler>,
+}
+
+impl Kept {
+    /// A message that is about to be written. `owed` says of each entry whether it must be written even when it settles
+    /// before (QoS 2); `must_write` says so of the message itself (its inbound packet identifier must be safe).
+    /// `publisher` is returned by [`Settler::take_released`] and means nothing here.
+    #[must_use]
+    pub fn new(
+        id: u64,
+        owed: impl Iterator<Item = bool>,
+        must_write: bool,
+        publisher: u64,
+        settler: Arc<Settler>,
+    ) -> Arc<Self> {
+        let states: Box<[AtomicU32]> =
+            owed.map(|lasting| AtomicU32::new(if lasting { state::WRITTEN } else { state::OPEN })).collect();
+        let open = u32::try_from(states.len()).unwrap_or(u32::MAX - 1) + u32::from(must_write);
+        Arc::new(Self { id, first: 0, states, open: AtomicU32::new(open), publisher, is_from_log: false, settler })
+    }
+
+    /// The place of one entry that is in the log already.
+    #[must_use]
+    pub fn written(id: u64, index: u32, settler: Arc<Settler>) -> Arc<Place> {
+        let states = Box::new([AtomicU32::new(state::WRITTEN)]);
+        let kept = Self { id, first: index, states, open: AtomicU32::new(1), publisher: 0, is_from_log: true, settler };
+        Arc::new(Place { kept: Arc::new(kept), index, is_stub: false })
+    }
+
+    /// The number of the message in the store.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How many are owed it.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        u32::try_from(self.states.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The place of entry `index`, to be taken once by whoever delivers it: the entry settles when it is dropped.
+    #[must_use]
+    pub fn place(self: &Arc<Self>, index: u32) -> Arc<Place> {
+        Arc::new(Place { kept: Arc::clone(self), index, is_stub: false })
+    }
+
+    /// Claims entry `index` for the log; `None` when it has settled and is to be left out. From here on its settling is
+    /// reported by [`Settler::take_settled`].
+    #[must_use]
+    pub fn claim(&self, index: u32) -> Option<Claimed> {
+        let entry = self.entry(index)?;
+        let mut now = entry.load(Ordering::Acquire);
+        loop {
+            match now & state::MASK {
+                state::OPEN => {}
+                state::WRITTEN => return Some(Claimed { packet_id: None }),
+                _ => return None,
+            }
+            match entry.compare_exchange_weak(now, state::WRITTEN, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(Claimed { packet_id: packet_id(now) }),
+                Err(changed) => now = changed,
+            }
+        }
+    }
+
+    /// Whether entry `index` has settled.
+    #[must_use]
+    pub fn is_settled(&self, index: u32) -> bool {
+        self.entry(index).is_none_or(|entry| entry.load(Ordering::Acquire) & state::MASK == state::SETTLED)
+    }
+
+    /// Whether every entry settled before it was written and nothing else asks for a write.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
+    }
+
+    fn settle(&self, index: u32) {
+        if self.settler.is_closed() {
+            return;
+        }
+        let Some(entry) = self.entry(index) else { return };
+        match entry.swap(state::SETTLED, Ordering::AcqRel) & state::MASK {
+            state::OPEN if self.open.fetch_sub(1, Ordering::AcqRel) == 1 => self.settler.release(self.publisher),
+            state::WRITTEN => self.settler.settle(self.id, index),
+            // One of several, or settled before.
+            _ => {}
+        }
+    }
+
+    fn entry(&self, index: u32) -> Option<&AtomicU32> {
+        self.states.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    }
+}
+
+/// What one session is owed of one kept message. **Dropping it settles the entry.** Shared by the copies of one delivery, and
+/// settled with the last of them.
+#[derive(Debug)]
+pub struct Place {
+    kept: Arc<Kept>,
+    index: u32,
+    /// It lives on as a [`Stub`], so dropping it settles nothing.
+    is_stub: bool,
+}
+
+impl Place {
+    /// The number of the message in the store.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.kept.id
+    }
+
+    /// Which of the owed entries of the message it is.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The message that it is a place of.
+    #[must_use]
+    pub fn kept(&self) -> &Arc<Kept> {
+        &self.kept
+    }
+
+    /// Notes that the entry went out under `packet_id`, when it is not claimed for the log yet: whoever claims it is told.
+    /// `false` when it was claimed before, so that the log needs to hear of it apart.
+    #[must_use]
+    pub fn note_sent(&self, packet_id: PacketId) -> bool {
+        let Some(entry) = self.kept.entry(self.index) else { return true };
+        let mut now = entry.load(Ordering::Acquire);
+        while now & state::MASK == state::OPEN {
+            let noted = state::OPEN | u32::from(packet_id.get()) << state::PACKET_ID;
+            match entry.compare_exchange_weak(now, noted, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(changed) => now = changed,
+            }
+        }
+        now & state::MASK == state::SETTLED
+    }
+
+    /// Makes it the sixteen bytes that can be read back later; `size` is what a queue counts for the message, in bytes.
+    ///
+    /// # Errors
+    /// It comes back when it can't be read back yet (its group is not written), or when another copy of the delivery
+    /// holds it.
+    pub fn into_stub(self: Arc<Self>, size: u32) -> Result<Stub, Arc<Self>> {
+        if !self.is_readable() {
+            return Err(self);
+        }
+        let mut place = Arc::try_unwrap(self)?;
+        place.is_stub = true;
+        Ok(Stub { id: place.kept.id, index: place.index, size })
+    }
+
+    /// An empty backlog, for stubs of places like this one.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        Backlog::new(Arc::clone(&self.kept.settler))
+    }
+
+    /// Whether the message can be read back from the store, so that memory need not hold it.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        // What was read from the log is in it, whichever door it came by.
+        let is_written =
+            self.kept.entry(self.index).is_some_and(|now| now.load(Ordering::Acquire) & state::MASK == state::WRITTEN);
+        is_written && (self.kept.is_from_log || self.kept.id <= self.kept.settler.readable.load(Ordering::Acquire))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_stub {
+            self.kept.settle(self.index);
+        }
+    }
+}
+
+/// Two places are equal when they are the same entry.
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.kept.id == other.kept.id && self.index == other.index
+    }
+}
+
+impl Eq for Place {}
+
+/// A message that waits in the log for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stub {
+    /// The number of the message in the store.
+    pub id: u64,
+    /// Which of its owed entries.
+    pub index: u32,
+    /// Bytes that a queue counts for it.
+    pub size: u32,
+}
+
+/// What waits in the log for one session, the oldest first. Dropping it settles everything in it.
+#[derive(Debug)]
+pub struct Backlog {
+    stubs: VecDeque<Stub>,
+    bytes: u64,
+    settler: Arc<Settler>,
+}
+
+impl Backlog {
+    /// An empty one, whose stubs settle through `settler`.
+    #[must_use]
+    pub fn new(settler: Arc<Settler>) -> Self {
+        Self { stubs: VecDeque::new(), bytes: 0, settler }
+    }
+
+    /// One that holds `stubs`, the oldest first.
+    #[must_use]
+    pub fn restored(stubs: Vec<Stub>, settler: Arc<Settler>) -> Self {
+        let bytes = stubs.iter().map(|stub| u64::from(stub.size)).sum();
+        Self { stubs: stubs.into(), bytes, settler }
+    }
+
+    /// Adds the newest.
+    pub fn push_back(&mut self, stub: Stub) {
+        self.bytes += u64::from(stub.size);
+        self.stubs.push_back(stub);
+    }
+
+    /// Takes up to `n` of the oldest. They stay owed: whoever takes them reads them back as places or
+    /// gives them to [`Backlog::settle`].
+    pub fn pop_front(&mut self, n: usize) -> Vec<Stub> {
+        let taken: Vec<Stub> = self.stubs.drain(..n.min(self.stubs.len())).collect();
+        self.bytes -= taken.iter().map(|stub| u64::from(stub.size)).sum::<u64>();
+        // A backlog of a million that is drained shall not keep its memory.
+        if self.stubs.len() < self.stubs.capacity() / 4 {
+            self.stubs.shrink_to(self.stubs.len() * 2);
+        }
+        taken
+    }
+
+    /// Puts back what [`Backlog::pop_front`] took and nobody read, in its old order.
+    pub fn push_front(&mut self, stubs: &[Stub]) {
+        for stub in stubs.iter().rev() {
+            self.bytes += u64::from(stub.size);
+            self.stubs.push_front(*stub);
+        }
+    }
+
+    /// Settles stubs that were taken and that nobody is owed any more.
+    pub fn settle(&self, stubs: &[Stub]) {
+        if self.settler.is_closed() || stubs.is_empty() {
+            return;
+        }
+        self.settler.lists().settled.extend(stubs.iter().map(|stub| (stub.id, stub.index)));
+        self.settler.has_settled.store(true, Ordering::Release);
+    }
+
+    /// The oldest.
+    #[must_use]
+    pub fn front(&self) -> Option<&Stub> {
+        self.stubs.front()
+    }
+
+    /// Messages in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.stubs.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.stubs.is_empty()
+    }
+
+    /// Bytes that a queue counts for what is in it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        let stubs: Vec<Stub> = std::mem::take(&mut self.stubs).into();
+        self.settle(&stubs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(owed: &[bool], settler: &Arc<Settler>) -> Arc<Kept> {
+        Kept::new(7, owed.iter().copied(), false, 99, Arc::clone(settler))
+    }
+
+    #[test]
+    fn a_message_that_all_have_acknowledged_before_the_write_is_released_once() {
+        let settler = Arc::new(Settler::default());
+        let kept = kept(&[false, false], &settler);
+        let (first, second) = (kept.place(0), kept.place(1));
+        let copy = Arc::clone(&first);
+        drop(first);
+        assert!(settler.take_released().is_empty() && !kept.is_over());
+        drop((copy, second));
+        assert_eq!(settler.take_released(), [99]);
+        assert!(settler.take_released().is_empty() && settler.take_settled().is_empty());
+        assert!(kept.is_over() && kept.claim(0).is_none() && kept.claim(1).is_none());
+    }
+
+    #[test]
+    fn what_is_claimed_for_the_log_is_settled_in_the_log() {
+        let settler = Arc::new(Settler::default());
+        let kept = kept(&[false, false], &settler);
+        let (first, second) = (kept.place(0), kept.place(1));
+        drop(first);
+        assert!(kept.claim(0).is_none() && kept.claim(1).is_some());
+        assert!(!settler.has_settled());
+        drop(second);
+        assert!(settler.has_settled());
+        assert_eq!(settler.take_settled(), [(7, 1)]);
+        assert!(settler.take_released().is_empty());
+    }
+
+    #[test]
+    fn qos_2_and_an_inbound_identifier_are_always_written() {
+        let settler = Arc::new(Settler::default());
+        let lasting = kept(&[true], &settler);
+        drop(lasting.place(0));
+        assert_eq!(settler.take_settled(), [(7, 0)]);
+        assert!(!lasting.is_over());
+        let inbound = Kept::new(8, [false].into_iter(), true, 5, Arc::clone(&settler));
+        drop(inbound.place(0));
+        assert!(!inbound.is_over() && settler.take_released().is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_is_sent_while_it_is_open_is_written_with_its_identifier() {
+        let settler = Arc::new(Settler::default());
+        let kept = kept(&[false, true], &settler);
+        let (first, second) = (kept.place(0), kept.place(1));
+        let packet_id = PacketId::new(65_535).unwrap();
+        assert!(first.note_sent(PacketId::new(4).unwrap()) && first.note_sent(packet_id));
+        assert!(!second.note_sent(packet_id), "the log is told of QoS 2 apart");
+        assert_eq!(kept.claim(0), Some(Claimed { packet_id: Some(packet_id) }));
+        assert!(!first.note_sent(packet_id));
+        drop(first);
+        assert_eq!(settler.take_settled(), [(7, 0)]);
+        assert!(kept.is_settled(0) && !kept.is_settled(1));
+    }
+
+    #[test]
+    fn a_closed_settler_leaves_everything_owed() {
+        let settler = Arc::new(Settler::default());
+        let kept = kept(&[false, true], &settler);
+        let mut backlog = Backlog::new(Arc::clone(&settler));
+        backlog.push_back(Stub { id: 1, index: 0, size: 10 });
+        settler.close();
+        drop((kept.place(0), kept.place(1), backlog));
+        assert!(settler.take_settled().is_empty() && settler.take_released().is_empty());
+        assert!(kept.claim(0).is_some() && kept.claim(1).is_some());
+    }
+
+    #[test]
+    fn a_place_becomes_a_stub_only_when_it_can_be_read_back() {
+        let settler = Arc::new(Settler::default());
+        let kept = kept(&[false], &settler);
+        let place = kept.place(0).into_stub(10).unwrap_err();
+        assert!(kept.claim(0).is_some());
+        let place = place.into_stub(10).unwrap_err();
+        settler.set_readable(7);
+        let copy = Arc::clone(&place);
+        let place = place.into_stub(10).unwrap_err();
+        drop(copy);
+        let stub = place.into_stub(10).unwrap();
+        assert_eq!(stub, Stub { id: 7, index: 0, size: 10 });
+        assert!(settler.take_settled().is_empty(), "it lives on as a stub");
+        let again = Kept::written(stub.id, stub.index, Arc::new(Settler::default()));
+        assert!(again.is_readable());
+    }
+
+    #[test]
+    fn a_backlog_counts_and_settles_what_is_left_in_it() {
+        let settler = Arc::new(Settler::default());
+        let mut backlog = Backlog::new(Arc::clone(&settler));
+        (0..5).for_each(|id| backlog.push_back(Stub { id, index: 3, size: 10 }));
+        let taken = backlog.pop_front(2);
+        assert_eq!((backlog.len(), backlog.bytes(), taken.len()), (3, 30, 2));
+        backlog.push_front(&taken[1..]);
+        assert_eq!(backlog.front(), taken.get(1));
+        drop(backlog);
+        assert_eq!(settler.take_settled(), [(1, 3), (2, 3), (3, 3), (4, 3)]);
+    }
+
+    #[test]
+    fn settling_and_claiming_at_once_is_exact() {
+        let settler = Arc::new(Settler::default());
+        for round in 0..500 {
+            let kept = kept(&[false; 8], &settler);
+            let places: Vec<_> = (0..8).map(|index| kept.place(index)).collect();
+            let start = std::sync::Barrier::new(2);
+            let claimed = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    drop(places);
+                });
+                start.wait();
+                (0..8).filter(|index| kept.claim(*index).is_some()).collect::<Vec<u32>>()
+            });
+            let settled: Vec<u32> = settler.take_settled().into_iter().map(|(_, index)| index).collect();
+            assert_eq!(claimed, settled, "round {round}: each is either left out of the write or settled in the log");
+            assert_eq!(settler.take_released().len(), usize::from(claimed.is_empty()));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What sessions that outlive their connections are owed, as the store is told of it.
+//!
+//! In: messages with who hears them, and what sessions note. Out: appends, marks and reads. A message is appended once for
+//! all who are owed it; each of them carries its place in that list and says by dropping it that it is not owed any more.
+
+use std::sync::Arc;
+
+use viaduct_codec::{Message, QoS, Stub};
+use viaduct_router::{Merged, Route, RouteSet};
+use viaduct_session::{Delivery, Note};
+use viaduct_store::{Accepted, Owed, StoreError};
+
+use crate::Engine;
+use crate::acks::{Step, Waiter};
+use crate::connections::CloseReason;
+use crate::dispatch::{Chosen, delivery};
+use crate::key::SessionKey;
+
+/// How the subscriber of `route` is owed `message`; `None` when it is not, or does not outlive its connection.
+pub(crate) fn owed<'a>(
+    route: &'a Route<SessionKey>,
+    message: &Message,
+    publisher: Option<SessionKey>,
+) -> Option<&'a Merged> {
+    let merged = route.for_publisher(publisher == Some(route.key))?;
+    (merged.durable && merged.qos.min(message.qos) > QoS::AtMostOnce).then_some(merged)
+}
+
+impl Engine {
+    /// Everybody who is owed `message`, in the order that [`owed`] finds them in `routes`, and behind them those of `chosen`
+    /// who outlive their connection.
+    pub(crate) fn owed_list(
+        &self,
+        message: &Arc<Message>,
+        routes: &RouteSet<SessionKey>,
+        chosen: &[Chosen],
+        publisher: Option<SessionKey>,
+    ) -> Vec<Owed> {
+        let mut list = Vec::new();
+        if message.qos == QoS::AtMostOnce {
+            return list;
+        }
+        if routes.has_durable() {
+            let owed = routes.routes().iter().filter_map(|route| Some((route.key, owed(route, message, publisher)?)));
+            list.extend(owed.map(|(key, merged)| self.owed(key, &delivery(message, merged, None))));
+        }
+        let durable = chosen.iter().filter(|chosen| chosen.durable);
+        list.extend(durable.map(|chosen| self.owed(chosen.member, &chosen.delivery)));
+        list
+    }
+
+    fn owed(&self, session: SessionKey, delivery: &Delivery) -> Owed {
+        Owed {
+            session: self.shared.durable(session),
+            qos: delivery.qos,
+            retain: delivery.retain,
+            ids: delivery.ids.clone(),
+            group: delivery.group.clone(),
+        }
+    }
+
+    /// Appends what one session is owed and nobody has appended yet: a retained message, or one of a share group that
+    /// another member gave back.
+    pub(crate) fn keep_delivery(&mut self, index: usize, delivery: &mut Delivery) {
+        let Some(slot) = self.sessions.get(index) else { return };
+        if delivery.qos == QoS::AtMostOnce || delivery.kept.is_some() || !slot.is_durable() {
+            return;
+        }
+        let owed = vec![self.owed(slot.key, delivery)];
+        match self.store.append(self.clock, &delivery.message, owed, None, 0) {
+            Ok(appended) => delivery.kept = appended.kept.map(|kept| kept.place(0)),
+            Err(error) => self.note_store_result("message", Err(error)),
+        }
+    }
+
+    /// Tells the store what the session at `index` noted.
+    pub(crate) fn keep_notes(&mut self, index: usize) {
+        let Some(slot) = self.sessions.get_mut(index).filter(|slot| slot.session.has_notes()) else { return };
+        let (key, id) = (slot.key, slot.id);
+        let notes = slot.session.take_notes();
+        let now = self.clock;
+        for note in notes {
+            let (packet_id, accepted) = match &note {
+                Note::Sent(packet_id, place, qos) => {
+                    let accepted = self.store.sent(now, place, *packet_id);
+                    if *qos < QoS::ExactlyOnce {
+                        continue; // Nothing waits for it: after a crash it would be sent again under any identifier.
+                    }
+                    (*packet_id, accepted)
+                }
+                Note::Received(packet_id, place) => (*packet_id, self.store.received(now, place)),
+                Note::Released(packet_id) => (*packet_id, self.store.released(now, id, *packet_id)),
+            };
+            let step = if matches!(note, Note::Released(_)) { Step::Complete } else { Step::Proceed };
+            match accepted {
+                Ok(Accepted::Pending(ticket)) => self.wait(ticket, Waiter::Exchange(key, packet_id, step)),
+                Ok(Accepted::Safe) => self.take_step(now, index, packet_id, step),
+                Err(error) => {
+                    // What is held is noted again on the next connection.
+                    self.note_store_result("QoS 2", Err(error));
+                    let ending = viaduct_session::server::Ending::Lost;
+                    self.end_connection(now, index, None, CloseReason::StoreFailed, ending);
+                }
+            }
+        }
+    }
+
+    /// Reads what the session at `index` can send next from the store, as long as it takes more.
+    pub(crate) fn page(&mut self, index: usize) {
+        let now = self.clock;
+        loop {
+            let Some(slot) = self.sessions.get_mut(index) else { return };
+            let Some(output) = slot.connection().and_then(|c| Some(&self.connections.get(c)?.output)) else { return };
+            let stubs = slot.session.page_out(output);
+            if stubs.is_empty() {
+                return;
+            }
+            let page = self.read(index, &stubs);
+            self.with_output(index, |session, output| session.page_in(now, page, output));
+        }
+    }
+
+    fn read(&mut self, index: usize, stubs: &[Stub]) -> Vec<Delivery> {
+        let mut page = Vec::with_capacity(stubs.len());
+        for stored in self.store.read(stubs) {
+            match stored {
+                Ok(stored) => page.extend(self.delivery_of(index, stored)),
+                Err(error) => self.unreadable(index, &error),
+            }
+        }
+        page
+    }
+
+    /// A message from the store as the session at `index` is to get it.
+    pub(crate) fn delivery_of(&self, index: usize, stored: viaduct_store::Stored) -> Option<Delivery> {
+        let viaduct_store::Stored { message, owed, place } = stored;
+        let slot = self.sessions.get(index)?;
+        let message = if slot.mountpoint.is_some() { slot.unmounted(&message)? } else { message };
+        let Owed { qos, retain, ids, group, .. } = owed;
+        Some(Delivery { message, qos, retain, ids, group, kept: Some(place) })
+    }
+
+    pub(crate) fn unreadable(&self, index: usize, error: &StoreError) {
+        self.stats.dropped(crate::stats::Dropped::Unreadable, 1);
+        let client_id = self.client_id(index);
+        tracing::error!(%client_id, %error, "a message that waited for it can't be read from the store any more and is lost");
+    }
+}

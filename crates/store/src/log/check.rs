@@ -1,0 +1,152 @@
+//! A store looked at while no broker has it: is everything whole, and what is in it.
+//!
+//! In: a folder. Out: reports. Changes nothing, and takes the folder for the time, so that no broker writes meanwhile.
+
+use std::collections::BTreeMap;
+
+use super::files::Files;
+use super::op::Op;
+use super::recover::Recovered;
+use super::scan::Damage;
+use super::wire::{self, In};
+use super::{OpenError, index::Thing, read::fetch, read_all};
+use crate::Record;
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Files of the log.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames that are whole.
+    pub frames: u64,
+    /// Messages that somebody is owed, each read and verified.
+    pub messages: u64,
+    /// Records, each read and verified.
+    pub records: u64,
+    /// Bytes at the end that a crash left half written. No damage: nobody was promised them.
+    pub torn_bytes: u64,
+    /// What can't be read as it was written.
+    pub damages: Vec<Damage>,
+}
+
+/// What is in a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Files of the log.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of them are still needed, about.
+    pub live_bytes: u64,
+    /// Messages that somebody is owed.
+    pub messages: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Retained messages.
+    pub retained: u64,
+    /// Wills of sessions that do not outlive their connections.
+    pub wills: u64,
+    /// Entries that wait, over all sessions.
+    pub queued: u64,
+    /// Entries that were sent and not acknowledged.
+    pub inflight: u64,
+    /// Inbound QoS 2 messages whose PUBREL has not come.
+    pub inbound: u64,
+}
+
+/// Verifies every checksum and every reference.
+///
+/// # Errors
+/// The store can't be read at all, or a broker has it.
+pub fn check(files: &dyn Files) -> Result<Report, OpenError> {
+    // Locking would make the folder.
+    files.list()?;
+    let (_lock, mut recovered) = read_all(files)?;
+    recovered.records();
+    let mut damages = std::mem::take(&mut recovered.recovery.damages);
+    let segments: Vec<u32> = recovered.index.segments.keys().copied().collect();
+    for number in segments {
+        for thing in recovered.index.things_in(number) {
+            damages.extend(verify(&recovered, &thing));
+        }
+    }
+    let recovery = &recovered.recovery;
+    Ok(Report {
+        segments: recovery.segments,
+        bytes: recovery.bytes,
+        frames: recovery.frames,
+        messages: recovery.messages,
+        records: recovery.records,
+        torn_bytes: recovery.torn_bytes,
+        damages,
+    })
+}
+
+/// What is wrong with something that the index names.
+fn verify(recovered: &Recovered, thing: &Thing) -> Option<Damage> {
+    let index = &recovered.index;
+    let at = match thing {
+        Thing::Message(id) => index.message(*id)?,
+        Thing::Record(key) => index.record(key)?,
+        Thing::Inbound(session, packet_id) => index.inbound_at(*session, *packet_id)?,
+    };
+    let bytes = index.segments.get(&at.segment).map(|segment| fetch(&*segment.file, at));
+    let is_right = match bytes {
+        Some(Ok(bytes)) => match (thing, Op::read(&mut In(&bytes), true)) {
+            (Thing::Message(id), Ok(Op::Message(op))) => {
+                op.id == *id
+                    && wire::message(&mut In(op.message)).is_some()
+                    && op.owed.iter().all(|owed| owed.to_owed().is_some())
+            }
+            (Thing::Record(own), Ok(Op::Put { key, value })) => **own == *key && wire::record(key, value).is_some(),
+            (Thing::Inbound(session, packet_id), Ok(Op::Inbound { session: other, packet_id: id })) => {
+                (*session, *packet_id) == (other, id)
+            }
+            (Thing::Inbound(session, packet_id), Ok(Op::Message(op))) => op.from == Some((*session, *packet_id)),
+            _ => false,
+        },
+        _ => false,
+    };
+    let damage = || Damage {
+        file: super::frame::name_of(at.segment),
+        offset: at.offset.into(),
+        length: at.length.into(),
+        what: format!("{thing:?} is not where the log has it"),
+    };
+    (!is_right).then(damage)
+}
+
+/// Counts what is in a store.
+///
+/// # Errors
+/// As [`check`].
+pub fn stats(files: &dyn Files) -> Result<Stats, OpenError> {
+    // Locking would make the folder.
+    files.list()?;
+    let (_lock, mut recovered) = read_all(files)?;
+    let (bytes, live_bytes) = recovered.index.bytes();
+    let mut stats = Stats { segments: recovered.recovery.segments, bytes, live_bytes, ..Stats::default() };
+    let mut sessions = BTreeMap::new();
+    for record in recovered.records() {
+        match record {
+            Record::Session(session) => {
+                stats.sessions += 1;
+                sessions.insert(session.id, ());
+            }
+            Record::Subscription(_) => stats.subscriptions += 1,
+            Record::Retained(..) => stats.retained += 1,
+            Record::Will(_) => stats.wills += 1,
+        }
+    }
+    for (_, queue) in recovered.queues(|session| sessions.contains_key(&session)) {
+        stats.queued += queue.waiting.len() as u64;
+        stats.inflight += queue.inflight.len() as u64;
+    }
+    stats.messages = recovered.index.messages;
+    stats.inbound = recovered.index.inbound().count() as u64;
+    Ok(stats)
+}

@@ -1,0 +1,347 @@
+//! The durable engine: one log for the whole broker.
+//!
+//! In: what the doors of all workers want kept, and a folder. Out: what was kept, after whatever happened to the process or the
+//! power. One thread writes for all and syncs once for what gathered. The bytes are in `docs/store-format.md`, the reasons in
+//! `docs/decisions/0013-one-log.md`.
+
+mod check;
+mod commits;
+mod door;
+mod faulty;
+mod files;
+mod frame;
+mod index;
+mod op;
+mod read;
+mod recover;
+mod scan;
+mod shared;
+mod space;
+mod wire;
+mod writer;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+use viaduct_codec::{Backlog, ClientId, SessionId};
+
+pub use check::{Report, Stats, check, stats};
+pub use commits::{COMMIT_SECONDS, Commits};
+pub use door::Door;
+pub use faulty::{Faults, FaultyFiles};
+pub use files::{DiskFiles, Files, Lock, LogFile};
+pub use recover::Recovery;
+pub use scan::Damage;
+pub use shared::Wake;
+
+use door::Prepared;
+use frame::VERSION;
+use recover::Recovered;
+use scan::Segments;
+use shared::Shared;
+use writer::{Start, Writer};
+
+use crate::{Health, Loaded, Record};
+
+/// When something counts as safe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncMode {
+    /// After the disk has said that it survives a power cut.
+    #[default]
+    Always,
+    /// After it was written; the disk is asked once a second. Survives the end of the process, not of the power.
+    Interval,
+    /// After it was written; the disk is never asked.
+    Off,
+}
+
+/// Says which door a client's session belongs to.
+pub type DoorOf = Arc<dyn Fn(&ClientId) -> usize + Send + Sync>;
+
+/// How a log is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// When something counts as safe.
+    pub sync: SyncMode,
+    /// How long a group gathers; zero for not at all.
+    pub commit_delay: Duration,
+    /// Bytes that the log may have before messages are refused.
+    pub max_bytes: u64,
+    /// Do not start when something is damaged.
+    pub refuse_damaged: bool,
+    /// How many doors: one for each worker.
+    pub doors: usize,
+    /// Which door a session belongs to; it may be another than before.
+    pub door_of: DoorOf,
+    /// Anything that nobody can guess, for a new store.
+    pub seed: u64,
+    /// Bytes of one file, unless one operation needs more.
+    pub segment_bytes: u64,
+}
+
+impl Options {
+    /// 64 MiB in one file: large enough that files are few, small enough that giving one back is little work.
+    pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+    /// Power-safe, with groups of two milliseconds and no limit but the disk.
+    #[must_use]
+    pub fn new(doors: usize, door_of: DoorOf, seed: u64) -> Self {
+        Self {
+            sync: SyncMode::Always,
+            commit_delay: Duration::from_millis(2),
+            max_bytes: u64::MAX,
+            refuse_damaged: false,
+            doors,
+            door_of,
+            seed,
+            segment_bytes: Self::SEGMENT_BYTES,
+        }
+    }
+}
+
+/// The part of the options that the doors and the thread go by.
+#[derive(Clone, Copy)]
+struct Limits {
+    sync: SyncMode,
+    commit_delay: Duration,
+    max_bytes: u64,
+    segment_bytes: u64,
+}
+
+/// Why a log was not opened. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The folder or a file in it can't be used.
+    #[error("the store can't be opened: {0}")]
+    Io(#[from] io::Error),
+    /// Another process has it.
+    #[error("the store is held by another broker{}", .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Locked {
+        /// Which, when it left its number.
+        pid: Option<u32>,
+    },
+    /// A newer program wrote it.
+    #[error("{file} has format {version}, this program reads up to {VERSION}")]
+    NewerFormat {
+        /// The file.
+        file: String,
+        /// Its format.
+        version: u32,
+    },
+    /// It is damaged, and the options say that it is not to be opened then.
+    #[error("the store is damaged in {} places, first in {} at {}", .0.len(),
+        .0.first().map_or("", |first| &first.file), .0.first().map_or(0, |first| first.offset))]
+    Damaged(Vec<Damage>),
+}
+
+/// The log, open. Dropping it waits until everything that was handed over is written; drop the doors before.
+pub struct Log {
+    shared: Arc<Shared>,
+    max_bytes: u64,
+    thread: Option<JoinHandle<()>>,
+    /// Dropped after the thread has ended.
+    _lock: Lock,
+}
+
+/// What is in a log and how its commits went.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Numbers {
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Those that are still needed, about.
+    pub live_bytes: u64,
+    /// Files.
+    pub segments: u64,
+    /// Messages that somebody is owed.
+    pub messages: u64,
+    /// Sessions, subscriptions, retained messages and wills.
+    pub records: u64,
+    /// Groups that became safe.
+    pub commits: Commits,
+}
+
+/// A log that was opened.
+pub struct Opened {
+    /// Keeps it open.
+    pub log: Log,
+    /// One for each worker.
+    pub doors: Vec<Door>,
+    /// What was there.
+    pub recovery: Recovery,
+}
+
+impl Log {
+    /// Opens the log in `files`, or begins one. `wake` is called by the thread of the log.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(options: &Options, files: Arc<dyn Files>, wake: Wake) -> Result<Opened, OpenError> {
+        let (lock, mut recovered) = read_all(&*files)?;
+        let records = recovered.records();
+        if options.refuse_damaged && !recovered.recovery.damages.is_empty() {
+            return Err(OpenError::Damaged(recovered.recovery.damages));
+        }
+        recovered.repair(&*files)?;
+        let limits = Limits {
+            sync: options.sync,
+            commit_delay: options.commit_delay,
+            max_bytes: options.max_bytes,
+            segment_bytes: segment_bytes(options, recovered.recovery.bytes, files.free_space().ok()),
+        };
+        let doors = options.doors.max(1);
+        let placed = place(options, doors, &mut recovered, records);
+        let Recovered { index, salt, next_number, last, recovery, .. } = recovered;
+        let shared = Arc::new(Shared::new(doors, index, recovery.bytes, wake));
+        let last = last.map(|(number, end)| {
+            // Nothing is written behind damaged bytes: a file that has some is done with.
+            let is_whole = !recovery.damages.iter().any(|damage| damage.file == frame::name_of(number));
+            (number, end, is_whole && end < limits.segment_bytes)
+        });
+        let start = Start { salt: salt.unwrap_or_else(|| mixed(options.seed)), next_number, last };
+        let writer = Writer::new(Arc::clone(&shared), files, limits, &start);
+        let doors = placed
+            .into_iter()
+            .enumerate()
+            .map(|(number, (mut prepared, queued))| {
+                let settler = shared.doors.get(number).map(|door| Arc::clone(&door.settler)).unwrap_or_default();
+                for (session, stubs) in queued {
+                    prepared.loaded.queued.push((session, Backlog::restored(stubs, Arc::clone(&settler))));
+                }
+                Door::new(number, &shared, limits, prepared)
+            })
+            .collect();
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
+        Ok(Opened {
+            log: Self { shared, max_bytes: limits.max_bytes, thread: Some(thread), _lock: lock },
+            doors,
+            recovery,
+        })
+    }
+
+    /// From now on dropping what is owed settles nothing. To be called before the engines are dropped at the end.
+    pub fn close(&self) {
+        self.shared.doors.iter().for_each(|door| door.settler.close());
+    }
+
+    /// What is in it and how its commits went.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let index = self.shared.index();
+        let (bytes, live_bytes) = index.bytes();
+        Numbers {
+            bytes,
+            live_bytes,
+            segments: index.segments.len() as u64,
+            messages: index.messages,
+            records: index.records() as u64,
+            commits: self.shared.commits.snapshot(),
+        }
+    }
+
+    /// How it is: also when it writes and takes no more messages for want of space.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        /// Who has less room than this is about to refuse, or does.
+        const MARGIN: u64 = 1 << 20;
+        let margin = MARGIN.min(self.max_bytes / 16);
+        match (self.shared.health(), door::lack_of_space(&self.shared, self.max_bytes, margin)) {
+            (Health::Healthy, Err(error)) => Health::Failing(error.to_string().into()),
+            (health, _) => health,
+        }
+    }
+
+    /// Bytes of all files of the log.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.shared.used.load(std::sync::atomic::Ordering::Acquire)
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("numbers", &self.numbers()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.shared.end();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the store panicked");
+        }
+    }
+}
+
+/// Takes the folder and reads everything in it, changing nothing.
+fn read_all(files: &dyn Files) -> Result<(Lock, Recovered), OpenError> {
+    let lock = files.lock()?;
+    if let Lock::Other(pid) = lock {
+        return Err(OpenError::Locked { pid });
+    }
+    let segments = Segments::find(files)?;
+    if let Some((file, version)) = segments.newer {
+        return Err(OpenError::NewerFormat { file, version });
+    }
+    Ok((lock, recover::read(segments)))
+}
+
+/// As wished, but less where there is little room: space comes back file by file, so there have to be several.
+fn segment_bytes(options: &Options, used: u64, free: Option<u64>) -> u64 {
+    const FILES: u64 = 32;
+    const LEAST: u64 = 256 << 10;
+    let room = free.map_or(u64::MAX, |free| free.saturating_add(used)).min(options.max_bytes);
+    options.segment_bytes.clamp(1 << 10, 1 << 30).min((room / FILES).max(LEAST))
+}
+
+type Waiting = Vec<(SessionId, Vec<viaduct_codec::Stub>)>;
+
+/// Gives each door what belongs to it.
+fn place(options: &Options, doors: usize, recovered: &mut Recovered, records: Vec<Record>) -> Vec<(Prepared, Waiting)> {
+    let door_of = |client_id: &ClientId| (options.door_of)(client_id).min(doors - 1);
+    let mut homes = HashMap::new();
+    let mut placed: Vec<(Prepared, Waiting)> = (0..doors).map(|_| Default::default()).collect();
+    for record in records {
+        let home = record.key().client_id().map_or(0, door_of);
+        if let Record::Session(session) = &record {
+            homes.insert(session.id, home);
+        }
+        if let Some((prepared, _)) = placed.get_mut(home) {
+            prepared.loaded.add(record);
+        }
+    }
+    for (session, queue) in recovered.queues(|session| homes.contains_key(&session)) {
+        let Some((prepared, queued)) = homes.get(&session).and_then(|home| placed.get_mut(*home)) else { continue };
+        if !queue.inflight.is_empty() {
+            prepared.inflight.push((session, queue.inflight));
+        }
+        if !queue.waiting.is_empty() {
+            queued.push((session, queue.waiting));
+        }
+    }
+    for (session, packet_id) in recovered.index.inbound() {
+        if let Some((prepared, _)) = homes.get(session).and_then(|home| placed.get_mut(*home)) {
+            prepared.loaded.inbound.push((*session, *packet_id));
+        }
+    }
+    for (prepared, _) in &mut placed {
+        let Loaded { inbound, next_session_id, next_retained, .. } = &mut prepared.loaded;
+        inbound.sort_unstable();
+        *next_session_id = SessionId(recovered.index.next_session.max(1));
+        *next_retained = recovered.index.next_retained.max(1);
+    }
+    placed
+}
+
+/// Spreads a seed over all bits (SplitMix64).
+fn mixed(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,275 @@
+//! The start: one pass over the log, and what every worker begins with.
+//!
+//! In: a folder as a crash may have left it. Out: the index, what each session is owed in order, the records, and a
+//! report of what was torn or damaged. Cuts torn ends and sets damaged bytes aside, nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use viaduct_codec::{Message, SessionId, Stub};
+
+use super::files::{Files, read_up_to, write_all};
+use super::frame::name_of;
+use super::index::Index;
+use super::op::{Op, Progress};
+use super::scan::{Damage, Segments, scan};
+use super::wire::{self, retained_change};
+use crate::Record;
+
+/// What was there when the log was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Files of the log.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames that were read.
+    pub frames: u64,
+    /// Messages that somebody is owed.
+    pub messages: u64,
+    /// Sessions, subscriptions, retained messages and wills.
+    pub records: u64,
+    /// Bytes at the end that a crash left half written; they are cut, and nobody was promised them.
+    pub torn_bytes: u64,
+    /// Entries that were owed to sessions which are no more.
+    pub orphans: u64,
+    /// What can't be read any more.
+    pub damages: Vec<Damage>,
+}
+
+/// What one pass over the log brought together.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// What was ever owed, by session.
+    owed: HashMap<SessionId, Vec<Stub>>,
+    records: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Entries in `owed`, and how many there may be before the dead ones are looked for.
+    entries: usize,
+    prune_at: usize,
+}
+
+/// Everything that survives.
+pub(super) struct Recovered {
+    pub(super) index: Index,
+    pub(super) gathered: Gathered,
+    pub(super) salt: Option<u64>,
+    pub(super) next_number: u64,
+    /// The last segment and its end.
+    pub(super) last: Option<(u32, u64)>,
+    pub(super) recovery: Recovery,
+    strays: Vec<String>,
+    /// The size that a file is to be cut to.
+    cut: Option<u64>,
+}
+
+/// What a session is owed, in order.
+pub(super) struct Queue {
+    pub(super) inflight: Vec<(Stub, Progress)>,
+    pub(super) waiting: Vec<Stub>,
+}
+
+/// Reads everything and changes nothing.
+pub(super) fn read(segments: Segments) -> Recovered {
+    let Segments { all, salt, next_number, next_id, strays, damages, newer: _ } = segments;
+    let mut recovered = Recovered {
+        index: Index::beginning_at(next_id.max(1)),
+        gathered: Gathered::default(),
+        salt,
+        next_number,
+        last: None,
+        recovery: Recovery { segments: all.len() as u64, damages, ..Recovery::default() },
+        strays,
+        cut: None,
+    };
+    let Recovered { index, gathered, recovery, cut, last, .. } = &mut recovered;
+    for (number, segment) in all {
+        index.add_segment(number, std::sync::Arc::clone(&segment.file), segment.size);
+        let scanned = scan(number, &segment, salt.unwrap_or(0), &mut recovery.damages, |op, at| {
+            if index.apply(op, at) {
+                gathered.take(op);
+            }
+            gathered.prune_in_time(index);
+        });
+        recovery.frames += scanned.frames;
+        recovery.torn_bytes += scanned.torn;
+        let size = if scanned.torn > 0 { scanned.end } else { segment.size };
+        if let Some(segment) = index.segments.get_mut(&number) {
+            segment.size = size;
+        }
+        *cut = (scanned.torn > 0).then_some(scanned.end);
+        *last = Some((number, size));
+        recovery.bytes += size;
+    }
+    index.tidy_progress();
+    recovered.recovery.messages = recovered.index.messages;
+    recovered.recovery.records = recovered.index.records() as u64;
+    recovered
+}
+
+impl Recovered {
+    /// Cuts the torn end, removes files that were never begun and copies damaged bytes aside.
+    pub(super) fn repair(&self, files: &dyn Files) -> io::Result<()> {
+        for damage in &self.recovery.damages {
+            tracing::warn!(file = damage.file, offset = damage.offset, bytes = damage.length, "{}", damage.what);
+            if let Err(error) = set_aside(files, damage) {
+                tracing::warn!(file = damage.file, %error, "the damaged bytes could not be copied aside");
+            }
+        }
+        for stray in &self.strays {
+            files.remove(stray)?;
+        }
+        if let (Some(size), Some((number, _))) = (self.cut, self.last) {
+            let torn = self.recovery.torn_bytes;
+            tracing::warn!(file = name_of(number), offset = size, bytes = torn, "a half-written end is cut");
+            let file = files.open(&name_of(number))?;
+            file.truncate(size)?;
+            file.sync()?;
+        }
+        if !self.strays.is_empty() {
+            files.sync_dir()?;
+        }
+        Ok(())
+    }
+
+    /// The records, those that can't be read left out and reported.
+    pub(super) fn records(&mut self) -> Vec<Record> {
+        let mut records = Vec::with_capacity(self.gathered.records.len());
+        for (key, value) in std::mem::take(&mut self.gathered.records) {
+            match wire::record(&key, &value) {
+                Some(record) => {
+                    if let Record::Session(session) = &record {
+                        self.index.saw_session(session.id);
+                    }
+                    records.push(record);
+                }
+                None => {
+                    let at = self.index.record(&key);
+                    self.recovery.damages.push(Damage {
+                        file: at.map_or_else(String::new, |at| name_of(at.segment)),
+                        offset: at.map_or(0, |at| at.offset.into()),
+                        length: at.map_or(0, |at| at.length.into()),
+                        what: "a record can't be read".into(),
+                    });
+                }
+            }
+        }
+        records
+    }
+
+    /// What each session is owed. What is owed to others than `is_there` is settled.
+    pub(super) fn queues(&mut self, is_there: impl Fn(SessionId) -> bool) -> Vec<(SessionId, Queue)> {
+        self.gathered.prune(&self.index);
+        let mut queues = Vec::new();
+        for (session, stubs) in std::mem::take(&mut self.gathered.owed) {
+            if !is_there(session) {
+                let settled = stubs.iter().filter(|stub| self.index.settle(stub.id, stub.index)).count();
+                self.recovery.orphans += settled as u64;
+                continue;
+            }
+            if !stubs.is_empty() {
+                queues.push((session, self.queue(stubs)));
+            }
+        }
+        let lost: Vec<_> = self.index.inbound().filter(|(session, _)| !is_there(*session)).copied().collect();
+        lost.into_iter().for_each(|(session, packet_id)| self.index.release(session, packet_id));
+        self.recovery.messages = self.index.messages;
+        queues.sort_unstable_by_key(|(session, _)| *session);
+        queues
+    }
+
+    fn queue(&mut self, mut stubs: Vec<Stub>) -> Queue {
+        let mut inflight = Vec::new();
+        let mut by_packet_id = HashMap::new();
+        for stub in &stubs {
+            if let Some(progress) = self.index.progress(stub.id, stub.index)
+                && let Some(older) = by_packet_id.insert(progress.packet_id, *stub)
+            {
+                // One of the two was acknowledged and its mark was not written yet. Which one is not known, so neither is
+                // taken for it: the older waits again.
+                self.index.unsend(older.id, older.index);
+            }
+        }
+        stubs.retain(|stub| match self.index.progress(stub.id, stub.index) {
+            Some(progress) => {
+                inflight.push((*stub, progress));
+                false
+            }
+            None => true,
+        });
+        stubs.shrink_to_fit();
+        Queue { inflight, waiting: stubs }
+    }
+}
+
+impl Gathered {
+    fn take(&mut self, op: &Op<'_>) {
+        match op {
+            Op::Message(message) => {
+                let size = u32::try_from(size_of::<Message>() + message.message.len()).unwrap_or(u32::MAX);
+                for owed in &message.owed {
+                    let stub = Stub { id: message.id, index: owed.index, size };
+                    self.owed.entry(owed.session).or_default().push(stub);
+                }
+                self.entries += message.owed.len();
+            }
+            Op::Put { key, value } if retained_change(key, value).is_some_and(|(_, is_cleared)| is_cleared) => {
+                self.records.remove(*key);
+            }
+            Op::Put { key, value } => {
+                self.records.insert((*key).into(), (*value).into());
+            }
+            Op::Delete { key } => {
+                self.records.remove(*key);
+            }
+            Op::Settled { .. } | Op::Sent { .. } | Op::Received { .. } | Op::Inbound { .. } | Op::Released { .. } => {}
+        }
+    }
+
+    /// A log is at most some times as long as what is live in it, and so is this.
+    fn prune_in_time(&mut self, index: &Index) {
+        /// Not worth the while below.
+        const FEW: usize = 1 << 20;
+        if self.entries >= self.prune_at.max(FEW) {
+            self.prune(index);
+            self.entries = self.owed.values().map(Vec::len).sum();
+            self.prune_at = 2 * self.entries;
+        }
+    }
+
+    /// Forgets what nobody is owed, and what is there twice because it was moved.
+    fn prune(&mut self, index: &Index) {
+        self.owed.retain(|_, stubs| {
+            stubs.retain(|stub| index.is_live(stub.id, stub.index));
+            if !stubs.is_sorted_by_key(|stub| (stub.id, stub.index)) {
+                stubs.sort_unstable_by_key(|stub| (stub.id, stub.index));
+            }
+            stubs.dedup_by_key(|stub| (stub.id, stub.index));
+            !stubs.is_empty()
+        });
+    }
+}
+
+/// Copies damaged bytes to a file of their own, unless a start before this one did.
+pub(super) fn set_aside(files: &dyn Files, damage: &Damage) -> io::Result<()> {
+    /// What is copied at once.
+    const PIECE: u64 = 1 << 20;
+    let name = format!("{}.damaged-{}", damage.file, damage.offset);
+    if damage.length == 0 || files.list()?.contains(&name) {
+        return Ok(());
+    }
+    let from = files.open(&damage.file)?;
+    let to = files.create(&name)?;
+    let mut done = 0;
+    while done < damage.length {
+        let mut piece = Vec::new();
+        let length = usize::try_from(PIECE.min(damage.length - done)).unwrap_or(0);
+        read_up_to(&*from, damage.offset + done, length, &mut piece)?;
+        if piece.is_empty() {
+            break;
+        }
+        write_all(&*to, done, &piece)?;
+        done += piece.len() as u64;
+    }
+    to.sync()?;
+    files.sync_dir()
+}

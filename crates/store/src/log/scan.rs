@@ -1,0 +1,303 @@
+//! Reads segments from front to back and tells what is whole, what was torn and what is damaged.
+//!
+//! In: the files of a folder, which may hold anything. Out: every operation of every whole frame in order, and a list of what is
+//! wrong. Changes nothing: what is to be cut or set aside is said, not done. Never trusts a length.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::files::{Files, LogFile, read_up_to};
+use super::frame::{
+    FRAME_HEADER, FrameHeader, Header, MARKER, SEGMENT_HEADER, SegmentHeader, Spot, name_of, number_of,
+};
+use super::index::At;
+use super::op::Op;
+use super::wire::In;
+
+/// How much is read at once.
+const CHUNK: usize = 1 << 20;
+/// What a disk that fails to read is asked for in its stead.
+const BLOCK: usize = 4 << 10;
+
+/// Bytes that are not what was written there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where they begin.
+    pub offset: u64,
+    /// How many; 0 for what is missing.
+    pub length: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// The segments of a folder.
+pub(super) struct Segments {
+    /// By number, each with the end that its successor says it has.
+    pub(super) all: BTreeMap<u32, Found>,
+    pub(super) salt: Option<u64>,
+    /// The first number that was never used by a segment.
+    pub(super) next_number: u64,
+    pub(super) next_id: u64,
+    /// Files of segments that were never begun.
+    pub(super) strays: Vec<String>,
+    pub(super) damages: Vec<Damage>,
+    /// A file was written by a newer program: its name and version.
+    pub(super) newer: Option<(String, u32)>,
+}
+
+/// One segment.
+pub(super) struct Found {
+    pub(super) file: Arc<dyn LogFile>,
+    /// Where it ends according to its successor; the last has none.
+    pub(super) sealed: Option<u64>,
+    pub(super) size: u64,
+}
+
+/// What reading a segment came to.
+pub(super) struct Scanned {
+    /// Behind the last whole frame that counts.
+    pub(super) end: u64,
+    pub(super) frames: u64,
+    /// Bytes behind `end` that were never synced.
+    pub(super) torn: u64,
+}
+
+impl Segments {
+    /// Opens every segment and reads its header.
+    pub(super) fn find(files: &dyn Files) -> io::Result<Self> {
+        let names = files.list()?;
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
+        numbers.sort_unstable();
+        let mut found = Self {
+            all: BTreeMap::new(),
+            salt: None,
+            next_number: numbers.last().map_or(1, |last| u64::from(*last) + 1),
+            next_id: 0,
+            strays: Vec::new(),
+            damages: Vec::new(),
+            newer: None,
+        };
+        let mut headers = BTreeMap::new();
+        for number in numbers {
+            let file = files.open(&name_of(number))?;
+            let size = file.size()?;
+            let mut bytes = Vec::new();
+            read_blocks(&*file, 0, SEGMENT_HEADER, &mut bytes);
+            match SegmentHeader::read(&bytes) {
+                Header::Good(header) if header.number == number => {
+                    found.salt = Some(header.salt);
+                    found.next_id = found.next_id.max(header.next_id);
+                    headers.insert(number, header);
+                }
+                Header::Newer(version) => found.newer = Some((name_of(number), version)),
+                Header::Good(_) | Header::Bad => {}
+            }
+            found.all.insert(number, Found { file, sealed: None, size });
+        }
+        found.chain(&headers);
+        Ok(found)
+    }
+
+    fn chain(&mut self, headers: &BTreeMap<u32, SegmentHeader>) {
+        let first = self.all.keys().next().copied();
+        for header in headers.values().filter(|header| header.previous != 0) {
+            match self.all.get_mut(&header.previous) {
+                Some(previous) => previous.sealed = Some(header.previous_end),
+                None if first.is_some_and(|first| first < header.previous) => self.damages.push(Damage {
+                    file: name_of(header.previous),
+                    offset: 0,
+                    length: 0,
+                    what: "the segment is missing".into(),
+                }),
+                // What is before the first was given back.
+                None => {}
+            }
+        }
+        let salt = self.salt;
+        let last = self.all.keys().next_back().copied();
+        self.all.retain(|number, segment| {
+            let has_header = headers.contains_key(number);
+            if segment.sealed.is_some() || (has_header && Some(*number) == last) {
+                return true;
+            }
+            // Nobody followed it. It holds nothing if it was given up, or the power went, while it was made.
+            let is_bare = segment.size <= SEGMENT_HEADER as u64;
+            let is_empty = is_bare || !has_header && salt.is_none_or(|salt| !has_frames(*number, segment, salt));
+            // A file without a header and without another segment can't be judged, so it is no stray.
+            let is_stray = is_empty && (is_bare || salt.is_some());
+            if is_stray {
+                self.strays.push(name_of(*number));
+            }
+            !is_stray
+        });
+        for number in self.all.keys().filter(|number| !headers.contains_key(number)) {
+            self.damages.push(Damage {
+                file: name_of(*number),
+                offset: 0,
+                length: SEGMENT_HEADER as u64,
+                what: "the header of the segment is damaged".into(),
+            });
+        }
+    }
+}
+
+fn has_frames(number: u32, segment: &Found, salt: u64) -> bool {
+    let mut reader = Reader::new(number, &*segment.file, segment.size, salt);
+    reader.find_frame(SEGMENT_HEADER as u64, |_| true).is_some()
+}
+
+/// Reads a segment and hands on the operations of its whole frames.
+pub(super) fn scan(
+    number: u32,
+    segment: &Found,
+    salt: u64,
+    damages: &mut Vec<Damage>,
+    mut take: impl FnMut(&Op<'_>, At),
+) -> Scanned {
+    let end = segment.sealed.unwrap_or(segment.size);
+    let mut reader = Reader::new(number, &*segment.file, end.min(segment.size), salt);
+    let mut scanned = Scanned { end: SEGMENT_HEADER as u64, frames: 0, torn: 0 };
+    let mut damage = |offset: u64, until: u64, what: &str| {
+        let length = until - offset;
+        damages.push(Damage { file: name_of(number), offset, length, what: what.into() });
+    };
+    while scanned.end < reader.end {
+        let at = scanned.end;
+        if let Some(length) = reader.frame(at, |body, offset| hand_on(number, body, offset, &mut take)) {
+            scanned.frames += 1;
+            scanned.end += FRAME_HEADER as u64 + length;
+            continue;
+        }
+        // What was synced once and is not whole now is damaged; what was never synced is a torn end.
+        let is_torn =
+            segment.sealed.is_none() && reader.find_frame(at + 1, |header| u64::from(header.synced) > at).is_none();
+        if is_torn {
+            scanned.torn = reader.end - at;
+            return scanned;
+        }
+        let next = reader.find_frame(at + 1, |_| true).unwrap_or(reader.end);
+        damage(at, next, "a frame is damaged");
+        scanned.end = next;
+    }
+    if segment.size < end {
+        damage(segment.size, end, "the end of the segment is missing");
+    }
+    scanned
+}
+
+/// Hands on the operations of a frame, all or none.
+fn hand_on(number: u32, body: &[u8], offset: u64, take: &mut impl FnMut(&Op<'_>, At)) -> Option<()> {
+    for (op, from, length) in ops(body)? {
+        let offset = u32::try_from(offset + from as u64).unwrap_or(u32::MAX);
+        take(&op, At { segment: number, offset, length: u32::try_from(length).unwrap_or(u32::MAX) });
+    }
+    Some(())
+}
+
+/// The operations of a body, each with its offset in it and its length; `None` when one is malformed.
+pub(super) fn ops(body: &[u8]) -> Option<Vec<(Op<'_>, usize, usize)>> {
+    let mut ops = Vec::new();
+    let mut input = In(body);
+    while !input.is_empty() {
+        let from = body.len() - input.0.len();
+        // The checksum of the frame covers them.
+        let op = Op::read(&mut input, false).ok()?;
+        ops.push((op, from, body.len() - input.0.len() - from));
+    }
+    Some(ops)
+}
+
+/// A segment, a chunk at a time.
+struct Reader<'a> {
+    number: u32,
+    file: &'a dyn LogFile,
+    end: u64,
+    salt: u64,
+    chunk: Vec<u8>,
+    /// Where the chunk begins.
+    from: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn new(number: u32, file: &'a dyn LogFile, end: u64, salt: u64) -> Self {
+        Self { number, file, end, salt, chunk: Vec::new(), from: 0 }
+    }
+
+    /// Exactly these bytes; `None` when they go beyond the end.
+    fn get(&mut self, offset: u64, length: u64) -> Option<&[u8]> {
+        if offset.checked_add(length)? > self.end {
+            return None;
+        }
+        let length = usize::try_from(length).ok()?;
+        let has = self.from <= offset && offset + length as u64 <= self.from + self.chunk.len() as u64;
+        if !has {
+            self.chunk.clear();
+            self.from = offset;
+            let most = usize::try_from(self.end - offset).unwrap_or(usize::MAX);
+            read_blocks(self.file, offset, length.max(CHUNK).min(most), &mut self.chunk);
+        }
+        let start = usize::try_from(offset - self.from).ok()?;
+        self.chunk.get(start..start + length)
+    }
+
+    fn header(&mut self, at: u64) -> Option<FrameHeader> {
+        let spot = Spot { salt: self.salt, segment: self.number, offset: at };
+        FrameHeader::read(self.get(at, FRAME_HEADER as u64)?, spot)
+    }
+
+    /// The length of the body of the whole frame at `at`, when `check` takes it; it is told the body and its offset.
+    fn frame(&mut self, at: u64, check: impl FnOnce(&[u8], u64) -> Option<()>) -> Option<u64> {
+        let header = self.header(at)?;
+        let start = at + FRAME_HEADER as u64;
+        let body = self.get(start, header.length.into())?;
+        if !header.fits(body) {
+            return None;
+        }
+        check(body, start)?;
+        Some(header.length.into())
+    }
+
+    /// How much of the chunk begins at `from`, after reading on when it is less than a header.
+    fn ahead(&mut self, from: u64) -> Option<u64> {
+        self.get(from, FRAME_HEADER as u64)?;
+        Some(self.from + self.chunk.len() as u64 - from)
+    }
+
+    /// Where the next whole frame is whose header `wanted` takes.
+    fn find_frame(&mut self, mut from: u64, wanted: impl Fn(&FrameHeader) -> bool) -> Option<u64> {
+        loop {
+            let ahead = self.ahead(from)?;
+            let window = self.get(from, ahead)?;
+            let Some(place) = window.windows(MARKER.len()).position(|bytes| bytes == MARKER) else {
+                // A marker may begin in the last three bytes.
+                from += ahead - MARKER.len() as u64 + 1;
+                continue;
+            };
+            let at = from + place as u64;
+            let is_wanted = self.header(at).is_some_and(|header| wanted(&header));
+            if is_wanted && self.frame(at, |body, _| ops(body).map(|_| ())).is_some() {
+                return Some(at);
+            }
+            from = at + 1;
+        }
+    }
+}
+
+/// Reads, with zeros in place of blocks that the disk can't read: their checksums will say so.
+fn read_blocks(file: &dyn LogFile, offset: u64, length: usize, out: &mut Vec<u8>) {
+    if read_up_to(file, offset, length, out).is_ok() {
+        return;
+    }
+    let mut done = 0;
+    while done < length {
+        let block = BLOCK.min(length - done);
+        let before = out.len();
+        if read_up_to(file, offset + done as u64, block, out).is_err() {
+            out.resize(before + block, 0);
+        }
+        done += block;
+    }
+}

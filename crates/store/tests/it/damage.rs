@@ -1,0 +1,215 @@
+//! Bytes that are not what was written: torn ends are cut, damage is named and set aside, and nothing else is lost.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use viaduct_codec::QoS;
+use viaduct_store::log::{FaultyFiles, Files, OpenError, Options, check};
+use viaduct_store::{Record, Store};
+
+use crate::rig::{NOW, Rig, message, options, owed, session, waiting};
+
+const FIRST: &str = "00000001.log";
+
+/// A folder with `count` messages, each in a frame of its own, and where each frame ends.
+fn folder(count: usize, segment_bytes: u64) -> (FaultyFiles, Vec<usize>) {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::open(files.clone(), &Options { segment_bytes, ..options(1) }).unwrap();
+    rig.put(Record::Session(session(1, "one")));
+    let mut ends = vec![files.bytes(FIRST).unwrap().len()];
+    for number in 0..count {
+        let payload = format!("message {number}");
+        std::mem::forget(rig.append(message("t", &payload, QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]));
+        ends.push(files.bytes(FIRST).unwrap().len());
+    }
+    rig.end();
+    (files.after_kill(), ends)
+}
+
+fn numbers(range: impl Iterator<Item = usize>) -> Vec<String> {
+    range.map(|number| format!("message {number}")).collect()
+}
+
+#[test]
+fn a_torn_end_is_cut_wherever_it_is_torn() {
+    let (files, ends) = folder(3, Options::SEGMENT_BYTES);
+    let bytes = files.bytes(FIRST).unwrap();
+    for cut in ends[2]..bytes.len() {
+        for zeros in [0, 1, 50, 5000] {
+            let torn = FaultyFiles::default();
+            let mut left = bytes[..cut].to_vec();
+            left.resize(cut + zeros, 0);
+            torn.put(FIRST, left);
+            let mut rig = Rig::open(torn.clone(), &Options { refuse_damaged: true, ..options(1) }).unwrap();
+            assert_eq!(rig.recovery.torn_bytes as usize, cut + zeros - ends[2]);
+            assert_eq!(torn.bytes(FIRST).unwrap().len(), ends[2]);
+            let mut loaded = rig.load();
+            assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..2));
+            // It goes on behind.
+            std::mem::forget(rig.append(message("t", "message 2", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]));
+            rig.log.close();
+            drop((loaded, rig));
+            assert!(check(&torn).unwrap().damages.is_empty());
+            let mut rig = Rig::one(torn);
+            let mut loaded = rig.load();
+            assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..3));
+            rig.log.close();
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_named_and_set_aside_and_the_rest_is_served() {
+    let (files, ends) = folder(5, Options::SEGMENT_BYTES);
+    let bytes = files.bytes(FIRST).unwrap();
+    for place in ends[2]..ends[3] {
+        let damaged = FaultyFiles::default();
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 0x10;
+        damaged.put(FIRST, flipped.clone());
+        let refused = Rig::open(damaged.clone(), &Options { refuse_damaged: true, ..options(1) });
+        let Err(OpenError::Damaged(found)) = refused.map(|_| ()) else { panic!("it starts") };
+        assert_eq!((found[0].offset as usize, found[0].length as usize), (ends[2], ends[3] - ends[2]));
+        assert_eq!(damaged.list().unwrap(), [FIRST], "nothing is touched");
+        assert_eq!(check(&damaged).unwrap().damages, found);
+        let mut rig = Rig::one(damaged.clone());
+        assert_eq!(rig.recovery.damages, found);
+        let aside = damaged.bytes(&format!("{FIRST}.damaged-{}", ends[2])).unwrap();
+        assert_eq!(aside, flipped[ends[2]..ends[3]]);
+        let mut loaded = rig.load();
+        assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers([0, 1, 3, 4].into_iter()));
+        rig.put(Record::Session(session(2, "two")));
+        rig.log.close();
+        drop((loaded, rig));
+        let again = Rig::one(damaged);
+        assert_eq!(again.recovery.damages, found, "it is said every time");
+    }
+}
+
+#[test]
+fn damage_in_an_old_segment_costs_no_other_segment() {
+    let (files, _) = folder(200, 2 << 10);
+    let names: Vec<String> = files.list().unwrap();
+    assert!(names.len() > 5);
+    let whole = Rig::one(files.after_kill()).recovery.messages;
+    for name in &names[..names.len() - 1] {
+        let damaged = files.after_kill();
+        let mut bytes = damaged.bytes(name).unwrap();
+        let place = bytes.len() - 5;
+        bytes[place] ^= 1;
+        damaged.put(name, bytes);
+        let rig = Rig::one(damaged);
+        assert_eq!(rig.recovery.damages.len(), 1);
+        assert!(rig.recovery.messages + 2 > whole, "{name}");
+        rig.end();
+    }
+    // A header that is gone, and a file that is.
+    for name in &names[1..names.len() - 1] {
+        let damaged = files.after_kill();
+        let mut bytes = damaged.bytes(name).unwrap();
+        bytes[..64].fill(0);
+        damaged.put(name, bytes);
+        let rig = Rig::one(damaged.clone());
+        assert_eq!((rig.recovery.damages.len(), rig.recovery.messages), (1, whole), "{name}");
+        rig.end();
+        damaged.remove(name).unwrap();
+        let rig = Rig::one(damaged.after_kill());
+        assert!(!rig.recovery.damages.is_empty() && rig.recovery.messages > whole * 3 / 4);
+        rig.end();
+    }
+}
+
+#[test]
+fn a_newer_format_is_left_alone() {
+    let (files, _) = folder(1, Options::SEGMENT_BYTES);
+    let mut bytes = files.bytes(FIRST).unwrap();
+    bytes[8] = 2;
+    let checksum = crc32c::crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
+    files.put(FIRST, bytes);
+    let before = files.changes();
+    let Err(error) = Rig::open(files.clone(), &options(1)).map(|_| ()) else { panic!("it starts") };
+    assert!(matches!(error, OpenError::NewerFormat { version: 2, .. }), "{error}");
+    assert_eq!((files.changes(), files.list().unwrap().len()), (before, 1));
+}
+
+#[test]
+fn a_store_that_another_holds_is_left_alone() {
+    let (files, _) = folder(1, Options::SEGMENT_BYTES);
+    let rig = Rig::one(files.clone());
+    let Err(error) = Rig::open(files.clone(), &options(1)).map(|_| ()) else { panic!("it starts") };
+    assert_eq!(error.to_string(), "the store is held by another broker (process 1)");
+    assert!(check(&files).is_err());
+    drop(rig);
+    assert!(check(&files).is_ok());
+}
+
+#[test]
+fn a_segment_that_was_being_made_is_removed() {
+    let (files, _) = folder(1, Options::SEGMENT_BYTES);
+    for left in [0, 10, 64] {
+        let files = files.after_kill();
+        files.put("00000002.log", vec![0; left]);
+        let mut rig = Rig::open(files.clone(), &Options { refuse_damaged: true, ..options(1) }).unwrap();
+        assert!(files.bytes("00000002.log").is_none());
+        assert_eq!(rig.load().queued.len(), 1);
+        rig.end();
+    }
+}
+
+#[test]
+fn a_message_that_looks_like_a_frame_is_none() {
+    let (files, ends) = folder(2, Options::SEGMENT_BYTES);
+    // A true frame of this very store, as the payload of a message in a frame that is damaged.
+    let whole = files.bytes(FIRST).unwrap();
+    let frame = whole[ends[0]..ends[1]].to_vec();
+    let mut rig = Rig::one(files.clone());
+    let evil = viaduct_codec::Message { payload: frame.into(), ..message("t", "", QoS::AtLeastOnce) };
+    let accepted = rig.door().append(NOW, &Arc::new(evil), vec![owed(1, QoS::AtLeastOnce)], None, 0).unwrap();
+    rig.log.close();
+    rig.safe(accepted.accepted);
+    rig.put(Record::Session(session(1, "one")));
+    drop(rig);
+    let mut bytes = files.bytes(FIRST).unwrap();
+    bytes[ends[2] + 20] ^= 1;
+    files.put(FIRST, bytes);
+    let mut rig = Rig::one(files);
+    assert_eq!(rig.recovery.damages.len(), 1);
+    let mut loaded = rig.load();
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..2));
+    rig.log.close();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever the bytes are: no panic, no great memory, and what starts can be written.
+    #[test]
+    fn any_bytes_can_be_opened(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        cut in any::<prop::sample::Index>(),
+        twice in any::<bool>(),
+        insert in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let (files, _) = folder(30, 1 << 10);
+        let name = if twice { "00000002.log" } else { FIRST };
+        let mut bytes = files.bytes(name).unwrap();
+        for (place, value) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        let cut = cut.index(bytes.len());
+        bytes.splice(cut..cut, insert);
+        files.put(name, bytes);
+        let _ = check(&files);
+        if let Ok(mut rig) = Rig::open(files, &options(1)) {
+            let loaded = rig.load();
+            for (_, mut backlog) in loaded.queued {
+                for read in rig.door().read(&backlog.pop_front(usize::MAX)) {
+                    prop_assert!(read.is_ok());
+                }
+            }
+            rig.put(Record::Session(session(5, "five")));
+        }
+    }
+}

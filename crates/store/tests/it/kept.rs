@@ -1,0 +1,352 @@
+//! What was kept is there again, exactly, and what needs no write gets none.
+
+use std::sync::Arc;
+
+use viaduct_codec::{
+    ClientId, MessageProperties, QoS, RetainHandling, SessionId, SubscribeOptions, Time, TopicFilter, TopicName,
+    UserProperties, VarInt,
+};
+use viaduct_store::log::{FaultyFiles, Options};
+use viaduct_store::{
+    Accepted, Appended, Key, Owed, Record, SessionRecord, Store, StoredWill, SubscriptionRecord, WillRecord,
+};
+
+use crate::rig::{NOW, Rig, message, options, owed, packet_id, session, waiting};
+
+fn rich() -> viaduct_codec::Message {
+    let mut user_properties = Vec::new();
+    assert!(UserProperties::push(&mut user_properties, "name", "value"));
+    viaduct_codec::Message {
+        expires: Some(Time::from_millis(99_000)),
+        retain: true,
+        properties: Some(Box::new(MessageProperties {
+            payload_format: Some(true),
+            response_topic: Some(TopicName::new("answers").unwrap()),
+            correlation_data: Some(vec![0, 255].into()),
+            content_type: Some("text/plain".into()),
+            user_properties: user_properties.into(),
+        })),
+        ..message("a/b", "rich", QoS::ExactlyOnce)
+    }
+}
+
+#[test]
+fn records_come_back_as_they_were() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    let will = StoredWill { message: Arc::new(rich()), delay: 7 };
+    let full = SessionRecord {
+        username: Some("ann".into()),
+        is_local: true,
+        mountpoint: Some("site/".into()),
+        disconnected: Some(Time::from_millis(5)),
+        will: Some(will.clone()),
+        delayed_will: Some((Time::from_millis(77), Arc::new(rich()))),
+        expiry: u32::MAX,
+        ..session(9, "full")
+    };
+    let subscription = SubscriptionRecord {
+        client_id: ClientId::from("full"),
+        filter: TopicFilter::new("$share/g/a/+").unwrap(),
+        options: SubscribeOptions {
+            qos: QoS::ExactlyOnce,
+            no_local: true,
+            retain_as_published: true,
+            retain_handling: RetainHandling::DoNotSend,
+        },
+        id: VarInt::new(268_435_455),
+    };
+    let last = WillRecord {
+        client_id: ClientId::from("short"),
+        username: Some("bob".into()),
+        is_local: true,
+        mountpoint: Some("m/".into()),
+        will,
+    };
+    rig.put(Record::Session(session(3, "gone")));
+    rig.put(Record::Session(session(8, "full")));
+    for record in [
+        Record::Session(full.clone()),
+        Record::Subscription(subscription.clone()),
+        Record::Retained(Arc::new(rich()), 77),
+        Record::Will(last.clone()),
+    ] {
+        rig.put(record);
+    }
+    let accepted = rig.door().delete(NOW, &Key::Session(ClientId::from("gone"))).unwrap();
+    rig.safe(accepted);
+    rig.end();
+    for files in [files.after_kill(), files.after_power_cut(|_, _| 0)] {
+        let mut rig = Rig::one(files);
+        let loaded = rig.load();
+        assert_eq!(loaded.sessions, std::slice::from_ref(&full));
+        assert_eq!(loaded.subscriptions, std::slice::from_ref(&subscription));
+        assert_eq!(loaded.retained, [Arc::new(rich())]);
+        assert_eq!(loaded.wills, std::slice::from_ref(&last));
+        assert_eq!(loaded.next_session_id, SessionId(10));
+        assert_eq!(rig.recovery.records, 4);
+    }
+}
+
+#[test]
+fn what_is_owed_comes_back_in_order_and_what_settled_does_not() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "one")));
+    rig.put(Record::Session(session(2, "two")));
+    let whole = Owed {
+        session: SessionId(2),
+        qos: QoS::ExactlyOnce,
+        retain: true,
+        ids: [1, 300].into_iter().filter_map(VarInt::new).collect(),
+        group: Some("$share/g/a".into()),
+    };
+    let mut places = Vec::new();
+    for number in 0..20 {
+        let message = message("t", &number.to_string(), QoS::ExactlyOnce);
+        places.push(rig.append(message, vec![owed(1, QoS::AtLeastOnce), whole.clone()]));
+    }
+    // Of the first ten, one is done with; of the last, both are.
+    places.drain(..10).for_each(|mut both| {
+        both.remove(0);
+        std::mem::forget(both);
+    });
+    places.pop();
+    rig.flush();
+    rig.log.close();
+    drop(places);
+    drop(rig);
+    let mut rig = Rig::one(files.after_power_cut(|_, _| 0));
+    assert_eq!((rig.recovery.messages, rig.recovery.orphans), (19, 0));
+    let mut loaded = rig.load();
+    let expected = |range: std::ops::Range<u32>| range.map(|number| number.to_string()).collect::<Vec<_>>();
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), expected(10..19));
+    assert_eq!(waiting(&mut rig, &mut loaded, 2), expected(0..19));
+    let (_, mut backlog) = loaded.queued.remove(1);
+    assert!(backlog.bytes() > 19 * 80);
+    let stored = rig.door().read(&backlog.pop_front(1)).remove(0).unwrap();
+    assert_eq!(stored.owed, whole);
+}
+
+#[test]
+fn a_qos_1_message_that_is_acknowledged_in_time_costs_no_write() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "one")));
+    let before = files.changes();
+    let message = Arc::new(message("t", "fast", QoS::AtLeastOnce));
+    let mut last = None;
+    for _ in 0..10 {
+        let owed = vec![owed(1, QoS::AtLeastOnce), owed(1, QoS::AtLeastOnce)];
+        let Appended { kept, accepted } = rig.door().append(NOW, &message, owed, None, 77).unwrap();
+        let kept = kept.unwrap();
+        let place = kept.place(0);
+        assert_eq!(rig.door().sent(NOW, &place, packet_id(1)), Ok(Accepted::Safe), "it goes with the message");
+        drop((place, kept.place(1)));
+        last = Some(accepted);
+    }
+    assert_eq!(rig.door().poll_released(), [77; 10]);
+    assert!(rig.door().next_timeout().is_some());
+    rig.safe(last.unwrap());
+    assert_eq!(files.changes(), before);
+    assert_eq!(rig.door().next_timeout(), None);
+    // QoS 2 and an inbound identifier are written whatever happens.
+    let Appended { kept, accepted } = rig
+        .door()
+        .append(NOW, &message, vec![owed(1, QoS::AtLeastOnce)], Some((SessionId(1), packet_id(3))), 78)
+        .unwrap();
+    drop(kept.unwrap().place(0));
+    assert!(rig.door().poll_released().is_empty());
+    rig.safe(accepted);
+    assert!(files.changes() > before);
+    rig.end();
+    let mut rig = Rig::one(files.after_kill());
+    let loaded = rig.load();
+    assert_eq!(loaded.inbound, [(SessionId(1), packet_id(3))]);
+    assert!(loaded.queued.is_empty() && loaded.inflight.is_empty());
+}
+
+#[test]
+fn nothing_owed_is_safe_at_once() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    let nobody = rig.door().append(NOW, &Arc::new(rich()), Vec::new(), None, 1).unwrap();
+    assert!(nobody.kept.is_none());
+    assert_eq!(nobody.accepted, Accepted::Safe);
+    assert_eq!((rig.door().next_timeout(), files.changes()), (None, 0));
+}
+
+#[test]
+fn what_was_in_flight_is_in_flight_again() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "one")));
+    let two = || vec![owed(1, QoS::ExactlyOnce)];
+    let places: Vec<_> =
+        (0..4).flat_map(|number| rig.append(message("t", &number.to_string(), QoS::ExactlyOnce), two())).collect();
+    for (place, id) in places.iter().zip([10, 11, 12]) {
+        let accepted = rig.door().sent(NOW, place, packet_id(id)).unwrap();
+        rig.safe(accepted);
+    }
+    let accepted = rig.door().received(NOW, &places[1]).unwrap();
+    rig.safe(accepted);
+    // QoS 1, sent before its group is written.
+    let owed = vec![owed(1, QoS::AtLeastOnce)];
+    let Appended { kept, accepted } =
+        rig.door().append(NOW, &Arc::new(message("t", "4", QoS::AtLeastOnce)), owed, None, 0).unwrap();
+    let early = kept.unwrap().place(0);
+    assert_eq!(rig.door().sent(NOW, &early, packet_id(13)), Ok(Accepted::Safe));
+    rig.safe(accepted);
+    rig.log.close();
+    drop((places, early));
+    drop(rig);
+    let mut rig = Rig::one(files.after_power_cut(|_, _| 0));
+    let mut loaded = rig.load();
+    // The QoS 1 message goes out again behind the one that waits: it was known of, and of an earlier one it might not be.
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), ["3", "4"]);
+    let (_, inflight) = loaded.inflight.remove(0);
+    let seen: Vec<_> =
+        inflight.iter().map(|one| (one.stored.message.payload.to_vec(), one.packet_id.get(), one.received)).collect();
+    let expected = [("0", 10, false), ("1", 11, true), ("2", 12, false)];
+    assert_eq!(seen, expected.map(|(payload, id, received)| (payload.as_bytes().to_vec(), id, received)));
+    // They settle through their places like any other.
+    drop((inflight, loaded));
+    rig.flush();
+    rig.end();
+}
+
+#[test]
+fn an_identifier_that_two_entries_claim_stays_with_the_younger() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "one")));
+    for number in 0..2 {
+        let places = rig.append(message("t", &number.to_string(), QoS::ExactlyOnce), vec![owed(1, QoS::ExactlyOnce)]);
+        let accepted = rig.door().sent(NOW, &places[0], packet_id(5)).unwrap();
+        rig.safe(accepted);
+        std::mem::forget(places);
+    }
+    rig.end();
+    let mut rig = Rig::one(files.after_kill());
+    let mut loaded = rig.load();
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), ["0"]);
+    assert_eq!(loaded.inflight[0].1[0].stored.message.payload, "1");
+}
+
+#[test]
+fn inbound_identifiers_last_until_they_are_released() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "one")));
+    let message = Arc::new(message("t", "x", QoS::ExactlyOnce));
+    for id in 1..=3 {
+        let appended = rig.door().append(NOW, &message, Vec::new(), Some((SessionId(1), packet_id(id))), 0).unwrap();
+        rig.safe(appended.accepted);
+    }
+    rig.door().released(NOW, SessionId(1), packet_id(2)).unwrap();
+    rig.flush();
+    rig.end();
+    let mut rig = Rig::one(files.after_kill());
+    assert_eq!(rig.load().inbound, [(SessionId(1), packet_id(1)), (SessionId(1), packet_id(3))]);
+    assert_eq!(rig.recovery.messages, 0);
+}
+
+#[test]
+fn what_is_owed_to_a_session_without_a_record_is_settled() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "one")));
+    let places =
+        rig.append(message("t", "x", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce), owed(6, QoS::AtLeastOnce)]);
+    rig.log.close();
+    drop(places);
+    drop(rig);
+    let mut rig = Rig::one(files.after_kill());
+    assert_eq!((rig.recovery.orphans, rig.recovery.messages), (1, 1));
+    let mut loaded = rig.load();
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), ["x"]);
+    assert_eq!(loaded.next_session_id, SessionId(7), "no number is used again");
+}
+
+#[test]
+fn a_place_becomes_a_stub_once_its_message_can_be_read() {
+    let mut rig = Rig::one(FaultyFiles::default());
+    rig.put(Record::Session(session(1, "one")));
+    let owed = vec![owed(1, QoS::AtLeastOnce)];
+    let Appended { kept, accepted } =
+        rig.door().append(NOW, &Arc::new(message("t", "x", QoS::AtLeastOnce)), owed, None, 0).unwrap();
+    let place = kept.unwrap().place(0).into_stub(1).unwrap_err();
+    rig.safe(accepted);
+    let stub = place.into_stub(1).unwrap();
+    let stored = rig.door().read(&[stub]).remove(0).unwrap();
+    assert_eq!(stored.message.payload, "x");
+    drop(stored);
+    rig.flush();
+    assert!(rig.door().read(&[stub]).remove(0).is_err(), "it has settled");
+}
+
+#[test]
+fn the_number_of_workers_may_change() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::open(files.clone(), &options(3)).unwrap();
+    for (door, name) in ["s0", "s1", "s2"].into_iter().enumerate() {
+        let accepted = rig.doors[door].put(NOW, Record::Session(session(door as u64 + 1, name))).unwrap();
+        rig.safe_at(door, accepted);
+    }
+    let all = (1..=3).map(|session| owed(session, QoS::AtLeastOnce)).collect();
+    let places = rig.append(message("t", "x", QoS::AtLeastOnce), all);
+    rig.log.close();
+    drop((places, rig));
+    let mut files = files;
+    for doors in [2, 1, 3] {
+        files = files.after_kill();
+        let mut rig = Rig::open(files.clone(), &options(doors)).unwrap();
+        let loaded: Vec<_> = rig.doors.iter_mut().map(|door| door.load().unwrap()).collect();
+        let sessions: usize = loaded.iter().map(|loaded| loaded.sessions.len()).sum();
+        let queued: usize = loaded.iter().flat_map(|loaded| &loaded.queued).map(|(_, backlog)| backlog.len()).sum();
+        assert_eq!((sessions, queued), (3, 3));
+        assert_eq!(loaded[doors - 1].sessions.len(), 4 - doors);
+        assert!(loaded.iter().all(|loaded| loaded.next_session_id == SessionId(4)));
+        rig.log.close();
+    }
+}
+
+#[test]
+fn marks_of_one_worker_may_stand_before_the_message_of_another() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::open(files.clone(), &options(2)).unwrap();
+    let accepted = rig.doors[1].put(NOW, Record::Session(session(1, "s1"))).unwrap();
+    rig.safe_at(1, accepted);
+    let owed = vec![owed(1, QoS::ExactlyOnce)];
+    let message = Arc::new(message("t", "x", QoS::ExactlyOnce));
+    let Appended { kept, accepted } = rig.doors[0].append(NOW, &message, owed, None, 0).unwrap();
+    let place = kept.unwrap().place(0);
+    let sent = rig.doors[1].sent(NOW, &place, packet_id(4)).unwrap();
+    rig.safe_at(1, sent);
+    rig.safe_at(0, accepted);
+    rig.log.close();
+    drop((place, rig));
+    let mut rig = Rig::open(files.after_kill(), &options(2)).unwrap();
+    let loaded = rig.doors[1].load().unwrap();
+    assert_eq!(loaded.inflight[0].1[0].packet_id, packet_id(4));
+    rig.log.close();
+}
+
+#[test]
+fn groups_close_by_themselves_when_they_are_large() {
+    let files = FaultyFiles::default();
+    let options = Options { commit_delay: std::time::Duration::from_secs(3600), ..options(1) };
+    let mut rig = Rig::open(files, &options).unwrap();
+    let large = Arc::new(message("t", &"x".repeat(600 << 10), QoS::AtLeastOnce));
+    rig.door().append(NOW, &large, vec![owed(1, QoS::AtLeastOnce)], None, 0).unwrap();
+    while rig.door().poll_committed().is_none() {
+        rig.wait();
+    }
+    for _ in 0..1024 {
+        rig.door().released(NOW, SessionId(1), packet_id(1)).unwrap();
+    }
+    while rig.door().poll_committed().is_none() {
+        rig.wait();
+    }
+    assert_eq!(rig.door().next_timeout(), None);
+}
