@@ -1,0 +1,382 @@
+//! The drills in which something breaks under load: SIGKILL, or SIGKILL behind a power cut.
+//!
+//! In: how often, from which seed. Out: totals, broken promises. A round: everybody connects; load, until something breaks
+//! at a moment that chance has chosen; the broker starts again, everybody comes back and finishes; when everything has come
+//! to rest, what arrived is held against what was acknowledged; the broker is stopped and its store checked. The next
+//! round goes on with the same data.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use viaduct_codec::QoS;
+
+use crate::actor::{Actor, Habit, Weather, number};
+use crate::arguments::{Arguments, Drill};
+use crate::client::{Client, Event, Link, Profile};
+use crate::disk::Disk;
+use crate::judge::{Breach, Promise};
+use crate::report::{Outcome, Totals, tell};
+use crate::server::{Places, Server};
+use crate::stage::Stage;
+
+/// Of the file system whose power is cut.
+const DISK_BYTES: u64 = 512 << 20;
+/// In how many rounds of a thousand it is killed while it starts.
+const STUMBLES: u64 = 150;
+/// In how many rounds of a thousand it breaks once more while everybody comes back.
+const AGAIN: u64 = 250;
+/// How long a new subscriber waits for retained messages that are owed.
+const RETAINED: Duration = Duration::from_secs(5);
+
+/// Runs the rounds.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let (folder, is_ours) = match folder(arguments) {
+        Ok(found) => found,
+        Err(error) => {
+            println!("{error}");
+            return Outcome::Failed;
+        }
+    };
+    let mut disk = None;
+    if arguments.drill == Drill::Power {
+        match Disk::new(&folder, DISK_BYTES) {
+            Ok(new) => disk = Some(new),
+            Err(why) => return Outcome::Skipped(why.0),
+        }
+    }
+    println!("seed {}, sync = {:?}, in {}", arguments.seed, arguments.sync, folder.display());
+    let data = disk.as_ref().map_or_else(|| folder.join("data"), |disk| disk.path().join("data"));
+    let places =
+        Places { binary: absolute(&arguments.binary), folder: folder.clone(), data, sync: arguments.sync.clone() };
+    let mut totals = Totals::default();
+    let result = Server::new(places).and_then(|server| rounds(arguments, server, &mut disk, &mut totals));
+    println!("{totals}");
+    if let Err(error) = result {
+        println!("{error}");
+        return Outcome::Failed;
+    }
+    let is_lost = totals.breaches.iter().any(|breach| breach.promise == Promise::Lost);
+    let is_good = if arguments.expects_loss { is_lost } else { totals.breaches.is_empty() };
+    if !is_good {
+        if arguments.expects_loss {
+            println!("nothing acknowledged was lost, which was expected");
+        }
+        println!("kept: {}", folder.display());
+        return Outcome::Failed;
+    }
+    if is_ours {
+        drop(disk);
+        // What can't be removed is in the system's temporary folder.
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    Outcome::Passed
+}
+
+/// Where everything goes, and whether it is the drill's own to remove.
+pub(crate) fn folder(arguments: &Arguments) -> Result<(PathBuf, bool), String> {
+    let name = format!("viaduct-drill-{}-{}", std::process::id(), arguments.seed);
+    let (folder, is_ours) = match &arguments.folder {
+        Some(folder) => (folder.clone(), false),
+        None => (std::env::temp_dir().join(name), true),
+    };
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok((absolute(&folder), is_ours))
+}
+
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn rounds(
+    arguments: &Arguments,
+    mut server: Server,
+    disk: &mut Option<Disk>,
+    totals: &mut Totals,
+) -> Result<(), String> {
+    let mut stage = Stage::new(server.address, arguments.seed);
+    for round in 0..arguments.rounds {
+        let began = Instant::now();
+        let is_spared = arguments.drill == Drill::Cut;
+        let result = Round { stage: &mut stage, server: &mut server, disk: disk.as_mut(), is_spared }.run();
+        let breaches = stage.verdict();
+        totals.rounds = round + 1;
+        totals.acknowledged = stage.book.acknowledgements;
+        totals.arrivals = stage.book.arrivals;
+        totals.slowest_start = server.slowest_start;
+        let is_lost = breaches.iter().any(|breach| breach.promise == Promise::Lost);
+        if result.is_err() || !breaches.is_empty() {
+            println!("round {} of seed {}: {} promises broken", round + 1, arguments.seed, breaches.len());
+            tell(&breaches);
+            totals.breaches.extend(breaches);
+            result?;
+            if !arguments.keeps_going && (!arguments.expects_loss || is_lost) {
+                return Ok(());
+            }
+        } else if (round + 1) % 25 == 0 {
+            println!("round {}, {} ms: {totals}", round + 1, began.elapsed().as_millis());
+        }
+    }
+    Ok(())
+}
+
+struct Round<'a> {
+    stage: &'a mut Stage,
+    server: &'a mut Server,
+    disk: Option<&'a mut Disk>,
+    /// The broker lives for ever; only connections break.
+    is_spared: bool,
+}
+
+impl Round<'_> {
+    /// # Errors
+    /// The drill can't go on.
+    fn run(&mut self) -> Result<(), String> {
+        self.server.start()?;
+        self.gather();
+        self.load();
+        if self.is_spared {
+            self.stage.until("CONNACK", |stage| stage.actors.iter().all(|actor| actor.client.link != Link::Asking));
+            for actor in &mut self.stage.actors {
+                actor.cut(&mut self.stage.book);
+            }
+        } else {
+            self.break_it()?;
+            while self.stage.rng.chance(STUMBLES) {
+                self.server.stumble(Duration::from_millis(self.stage.rng.between(0, 60)))?;
+            }
+            self.server.start()?;
+            if self.stage.rng.chance(AGAIN) {
+                let soon = Duration::from_millis(self.stage.rng.between(0, 200));
+                self.come_back(Some(Instant::now() + soon));
+                self.break_it()?;
+                self.server.start()?;
+            }
+        }
+        self.come_back(None);
+        self.finish();
+        self.rest();
+        self.look_at_retained();
+        for actor in self.stage.actors.iter_mut().filter(|actor| actor.client.link == Link::On) {
+            actor.leave();
+        }
+        self.stage.emptied("the broker closes after DISCONNECT");
+        if self.is_spared {
+            return Ok(());
+        }
+        let mut check = |result: Result<(), String>| {
+            self.stage.breaches.extend(result.err().map(|what| Breach::new(Promise::Check, what)));
+        };
+        check(self.server.stop());
+        check(self.server.check_store());
+        Ok(())
+    }
+
+    /// Everybody has a session and subscriptions before the load begins.
+    fn gather(&mut self) {
+        let stage = &mut *self.stage;
+        stage.weather = Weather::Calm;
+        let lingers = stage.rng.chance(250);
+        for index in 0..stage.actors.len() {
+            if lingers || stage.actors.get(index).is_some_and(|actor| actor.habit != Habit::Lingering) {
+                stage.connect(index, false);
+            }
+        }
+        stage.settle(|actor| actor.habit != Habit::Lingering || lingers);
+        for actor in stage.actors.iter_mut().filter(|actor| !Stage::is_awake(actor)) {
+            actor.leave();
+        }
+        stage.until("the broker closes after DISCONNECT", |stage| {
+            stage.actors.iter().all(|actor| Stage::is_awake(actor) || actor.client.link == Link::Off)
+        });
+    }
+
+    /// Everybody does what they are used to, until the moment comes.
+    fn load(&mut self) {
+        let stage = &mut *self.stage;
+        stage.weather = Weather::Load;
+        let end = Instant::now() + Duration::from_millis(stage.rng.between(50, 1_500));
+        while Instant::now() < end {
+            for index in 0..stage.actors.len() {
+                act(stage, index);
+            }
+            stage.turn(Duration::from_millis(1));
+        }
+    }
+
+    /// The process is killed, behind a power cut if there is a disk for it; whatever the broker had sent is read.
+    fn break_it(&mut self) -> Result<(), String> {
+        let stage = &mut *self.stage;
+        if let Some(disk) = &mut self.disk {
+            stage.weather = Weather::Breaking;
+            let mut cut = disk.cut_power()?;
+            let mut end = None;
+            // For a moment it lives on without a disk: what it acknowledges now it acknowledges on the strength of nothing.
+            while end.is_none_or(|end| Instant::now() < end) {
+                stage.turn(Duration::from_millis(1));
+                if end.is_none() && cut.try_wait().map_err(|error| error.to_string())?.is_some() {
+                    end = Some(Instant::now() + Duration::from_millis(stage.rng.between(0, 50)));
+                }
+            }
+            if !cut.wait().is_ok_and(|status| status.success()) {
+                return Err("xfs_io could not shut the file system down".to_owned());
+            }
+        } else if let Some(status) = self.server.ended() {
+            return Err(format!("the broker ended by itself with {status}:\n{}", self.server.last_words()));
+        }
+        stage.weather = Weather::Breaking;
+        self.server.kill();
+        stage.emptied("connections of a dead process end");
+        if let Some(disk) = &mut self.disk {
+            disk.detach()?;
+            disk.attach()?;
+        }
+        Ok(())
+    }
+
+    /// Everybody connects again in some order, and sends what was not acknowledged and a little more; until `end`, if
+    /// there is one.
+    fn come_back(&mut self, end: Option<Instant>) {
+        let stage = &mut *self.stage;
+        stage.weather = Weather::Calm;
+        let now = Instant::now();
+        for actor in &mut stage.actors {
+            actor.next = now + Duration::from_millis(stage.rng.between(0, 60));
+            if let Some(source) = &mut actor.source {
+                source.budget = u32::try_from(stage.rng.between(5, 30)).unwrap_or(5);
+            }
+        }
+        let is_early = |actor: &Actor| Stage::is_awake(actor) && actor.habit != Habit::Lingering;
+        stage.until("everybody comes back", |stage| {
+            for index in 0..stage.actors.len() {
+                let Stage { actors, rng, book, .. } = stage;
+                let Some(actor) = actors.get_mut(index) else { continue };
+                actor.publish(rng, book);
+                if is_early(actor) && actor.client.link == Link::Off && Instant::now() >= actor.next {
+                    stage.connect(index, false);
+                }
+            }
+            match end {
+                Some(end) => Instant::now() >= end,
+                None => stage.actors.iter().filter(|actor| is_early(actor)).all(Actor::is_settled),
+            }
+        });
+    }
+
+    /// Publishers get every acknowledgement, and then those come who were away.
+    fn finish(&mut self) {
+        let stage = &mut *self.stage;
+        stage.finish_publishing();
+        for index in 0..stage.actors.len() {
+            if stage.actors.get(index).is_some_and(|actor| !Stage::is_awake(actor)) {
+                stage.connect(index, false);
+            }
+        }
+        stage.settle(|actor| actor.habit != Habit::Lingering);
+    }
+
+    fn rest(&mut self) {
+        let stage = &mut *self.stage;
+        stage.churn_to_rest();
+        stage.arrive();
+        stage.ping();
+    }
+
+    /// A new subscriber gets the last acknowledged change of every topic.
+    fn look_at_retained(&mut self) {
+        let stage = &mut *self.stage;
+        let there = match retained(self.server.address, stage) {
+            Ok(there) => there,
+            Err(what) => {
+                stage.breaches.push(Breach::new(Promise::Protocol, what));
+                return;
+            }
+        };
+        let wrong = stage.book.shelf.wrong(&there);
+        stage.breaches.extend(wrong.into_iter().map(|what| Breach::new(Promise::Retained, what)));
+        stage.book.shelf.settle(&there);
+    }
+}
+
+/// What an actor is used to doing while there is load.
+fn act(stage: &mut Stage, index: usize) {
+    let now = Instant::now();
+    let Stage { actors, rng, book, .. } = stage;
+    let Some(actor) = actors.get_mut(index) else { return };
+    if let Some(source) = actor.source.as_mut().filter(|source| now >= source.next) {
+        source.budget = u32::try_from(rng.between(1, 30)).unwrap_or(1);
+        source.next = now + Duration::from_millis(rng.between(10, 90));
+    }
+    while actor.publish(rng, book) {}
+    if now < actor.next {
+        return;
+    }
+    match (actor.habit, actor.client.link) {
+        (Habit::Steady | Habit::Sleeping | Habit::Lingering, _) => {}
+        (Habit::Churning, _) => {
+            actor.next = now + Duration::from_millis(rng.between(5, 60));
+            if actor.is_settled() {
+                actor.churn(book);
+            }
+        }
+        (Habit::Flapping | Habit::Phoenix, Link::Off) => {
+            actor.next = now + Duration::from_millis(rng.between(20, 300));
+            let clean = actor.habit == Habit::Phoenix && rng.chance(300);
+            stage.connect(index, clean);
+        }
+        // Whoever cuts while a CONNECT is on its way may be taken over by it later.
+        (Habit::Flapping | Habit::Phoenix, Link::Asking) => {}
+        (Habit::Flapping | Habit::Phoenix, Link::On) => {
+            actor.next = now + Duration::from_millis(rng.between(0, 60));
+            if rng.chance(750) {
+                actor.cut(book);
+            } else {
+                actor.leave();
+            }
+        }
+    }
+}
+
+/// What a new subscriber is sent, once that is what is owed or nothing more has come for long enough.
+fn retained(address: std::net::SocketAddr, stage: &mut Stage) -> Result<BTreeMap<String, u64>, String> {
+    let profile = Profile {
+        id: "retained".to_owned(),
+        is_v5: stage.rng.chance(500),
+        is_persistent: false,
+        receive_maximum: None,
+        is_lazy: false,
+    };
+    let mut client = Client::new(profile);
+    client.connect(address, true, None).map_err(|error| format!("the new subscriber can't connect: {error}"))?;
+    let mut there = BTreeMap::new();
+    let began = Instant::now();
+    let mut pongs = 0;
+    while began.elapsed() < RETAINED {
+        for event in client.turn() {
+            match event {
+                Event::Connected { .. } => client.subscribe(&[("r/#", QoS::AtLeastOnce)]),
+                Event::Subscribed { .. } => client.ping(),
+                Event::Pong => {
+                    pongs += 1;
+                    client.ping();
+                }
+                Event::Delivered { topic, payload, retain, .. } => {
+                    let number = number(&payload).filter(|_| retain);
+                    let number =
+                        number.ok_or_else(|| format!("what is retained on {topic} is none of our messages"))?;
+                    there.insert(topic, number);
+                }
+                Event::Closed => return Err("the connection of the new subscriber was closed".to_owned()),
+                _ => {}
+            }
+        }
+        // Behind the second answer everything that was on its way with SUBACK has come.
+        if pongs >= 2 && stage.book.shelf.wrong(&there).is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    client.disconnect();
+    let _ = client.turn();
+    Ok(there)
+}

@@ -1,0 +1,215 @@
+//! The real binary: started, killed, stopped, and its store checked.
+//!
+//! In: a folder, where the data shall be, how it shall sync. Out: a broker that says that it is ready, and its exit codes.
+//! Must never: leave a process behind, or end one that it did not start.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a start, a stop or a check may take. Far longer than it does.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Below the range that the system hands out for outgoing connections, and beside that of the tests.
+const PORTS: std::ops::Range<u16> = 17_000..21_000;
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) binary: PathBuf,
+    /// Configuration and log.
+    pub(crate) folder: PathBuf,
+    pub(crate) data: PathBuf,
+    /// `[store] sync`.
+    pub(crate) sync: String,
+}
+
+/// A broker that is running, or was.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) places: Places,
+    pub(crate) address: SocketAddr,
+    admin: SocketAddr,
+    child: Option<Child>,
+    /// The longest time from the start of the process to ready.
+    pub(crate) slowest_start: Duration,
+}
+
+impl Server {
+    /// Nothing runs yet.
+    ///
+    /// # Errors
+    /// No free ports, or no folder.
+    pub(crate) fn new(places: Places) -> Result<Self, String> {
+        std::fs::create_dir_all(&places.folder).map_err(|error| format!("{}: {error}", places.folder.display()))?;
+        let mut free = (0..PORTS.len()).filter_map(|step| {
+            let spread = (std::process::id() as usize).wrapping_mul(97) + step;
+            let port = PORTS.clone().nth(spread % PORTS.len())?;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().and_then(|listener| listener.local_addr().ok())
+        });
+        let (Some(address), Some(admin)) = (free.next(), free.next()) else { return Err("no free port".to_owned()) };
+        Ok(Self { places, address, admin, child: None, slowest_start: Duration::ZERO })
+    }
+
+    /// Starts it, if it does not run, and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// It ended, or did not become ready.
+    pub(crate) fn start(&mut self) -> Result<(), String> {
+        if self.child.is_some() && self.ended().is_none() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.spawn()?;
+        loop {
+            if let Some(code) = self.ended() {
+                self.child = None;
+                return Err(format!("the broker ended with {code} instead of starting:\n{}", self.last_words()));
+            }
+            if self.get("/health/ready").is_ok_and(|(status, _)| status == 200) {
+                self.slowest_start = self.slowest_start.max(began.elapsed());
+                return Ok(());
+            }
+            if began.elapsed() > DEADLINE {
+                return Err(format!("the broker is not ready after {DEADLINE:?}:\n{}", self.last_words()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Starts it and kills it after `time`, wherever it is then.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub(crate) fn stumble(&mut self, time: Duration) -> Result<(), String> {
+        self.spawn()?;
+        std::thread::sleep(time);
+        self.kill();
+        Ok(())
+    }
+
+    fn spawn(&mut self) -> Result<(), String> {
+        let config = self.places.folder.join("broker.toml");
+        let write = |path: &Path, text: &str| std::fs::write(path, text).map_err(|error| error.to_string());
+        write(&config, &self.configuration())?;
+        let log = File::options().create(true).append(true).open(self.log_path()).map_err(|error| error.to_string())?;
+        let errors = log.try_clone().map_err(|error| error.to_string())?;
+        let child = Command::new(&self.places.binary)
+            .args(["run", "--config"])
+            .arg(&config)
+            .current_dir(&self.places.folder)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .map_err(|error| format!("{}: {error}", self.places.binary.display()))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn configuration(&self) -> String {
+        let Places { data, sync, .. } = &self.places;
+        format!(
+            "[node]\nid = \"drill\"\ndata_dir = {data:?}\nworkers = 2\n\n[log]\nfilter = \"warn\"\n\n\
+             [[listener]]\nbind = \"{}\"\n\n[limits]\nconnect_timeout = \"30s\"\n\n\
+             [session]\nmax_queued_messages = 1000000\nmax_queued_bytes = \"1GiB\"\n\n\
+             [store]\nsync = \"{sync}\"\n\n[admin]\nbind = \"{}\"\n\n[sys]\ninterval = \"0s\"\n",
+            self.address, self.admin
+        )
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.places.folder.join("broker.log")
+    }
+
+    /// The end of its log.
+    pub(crate) fn last_words(&self) -> String {
+        let log = std::fs::read(self.log_path()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// How it ended by itself; `None` while it runs.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let child = self.child.as_mut()?;
+        child.try_wait().ok().flatten().map(|status| status.to_string())
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both fail only when it is gone already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// It does not end, or not with 0.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        let Some(child) = self.child.as_mut() else { return Ok(()) };
+        let _ = kill_process(Pid::from_child(child), Signal::TERM);
+        let began = Instant::now();
+        while began.elapsed() < DEADLINE {
+            if let Ok(Some(status)) = child.try_wait() {
+                self.child = None;
+                return if status.success() { Ok(()) } else { Err(format!("SIGTERM: it ended with {status}")) };
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.kill();
+        Err(format!("SIGTERM: it did not end within {DEADLINE:?}"))
+    }
+
+    /// `viaduct store check`, while nothing runs.
+    ///
+    /// # Errors
+    /// There is no such command, or it found something.
+    pub(crate) fn check_store(&self) -> Result<(), String> {
+        let store = |words: &[&str]| {
+            let mut command = Command::new(&self.places.binary);
+            command.arg("store").args(words).stdin(Stdio::null());
+            command
+        };
+        let is_there = store(&["--help"]).output().is_ok_and(|output| output.status.success());
+        if !is_there {
+            return Err("there is no `viaduct store check`".to_owned());
+        }
+        let output = store(&["check"]).arg(&self.places.data).output().map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Err(format!("store check ended with {}: {} {}", output.status, said(&output.stdout), said(&output.stderr)))
+    }
+
+    /// GET from the admin port: status and body.
+    ///
+    /// # Errors
+    /// No HTTP answer.
+    pub(crate) fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
+        let mut socket = TcpStream::connect_timeout(&self.admin, Duration::from_secs(2))?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer)?;
+        let answer = String::from_utf8_lossy(&answer);
+        let bad = || std::io::Error::other("no HTTP answer");
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(bad)?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(bad)?;
+        Ok((status, body.to_owned()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
