@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use viaduct_codec::{Kept, PacketId, QoS, ReasonCode, Time};
+use viaduct_session::Hold;
 use viaduct_store::{Accepted, Ticket};
 
 use crate::Engine;
@@ -42,7 +43,7 @@ pub(crate) enum Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// PUBLISH or PUBREL to the client.
-    Proceed,
+    Proceed(Hold),
     /// PUBCOMP for the client's own message.
     Complete,
 }
@@ -151,7 +152,7 @@ impl Engine {
     /// Lets the session at `index` do what its QoS 2 message waited with.
     pub(crate) fn take_step(&mut self, now: Time, index: usize, id: PacketId, step: Step) {
         self.with_session(index, |session, output| match step {
-            Step::Proceed => session.proceed(now, id, output),
+            Step::Proceed(hold) => session.proceed(now, id, hold, output),
             Step::Complete => session.complete(id, output),
         });
     }

@@ -80,18 +80,19 @@ impl Engine {
         let notes = slot.session.take_notes();
         let now = self.clock;
         for note in notes {
-            let (packet_id, accepted) = match &note {
-                Note::Sent(packet_id, place, qos) => {
+            let (packet_id, step, accepted) = match &note {
+                Note::Sent(packet_id, place, qos, hold) => {
                     let accepted = self.store.sent(now, place, *packet_id);
                     if *qos < QoS::ExactlyOnce {
                         continue; // Nothing waits for it: after a crash it would be sent again under any identifier.
                     }
-                    (*packet_id, accepted)
+                    (*packet_id, Step::Proceed(*hold), accepted)
                 }
-                Note::Received(packet_id, place) => (*packet_id, self.store.received(now, place)),
-                Note::Released(packet_id) => (*packet_id, self.store.released(now, id, *packet_id)),
+                Note::Received(packet_id, place, hold) => {
+                    (*packet_id, Step::Proceed(*hold), self.store.received(now, place))
+                }
+                Note::Released(packet_id) => (*packet_id, Step::Complete, self.store.released(now, id, *packet_id)),
             };
-            let step = if matches!(note, Note::Released(_)) { Step::Complete } else { Step::Proceed };
             match accepted {
                 Ok(Accepted::Pending(ticket)) => self.wait(ticket, Waiter::Exchange(key, packet_id, step)),
                 Ok(Accepted::Safe) => self.take_step(now, index, packet_id, step),

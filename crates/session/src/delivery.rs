@@ -22,14 +22,18 @@ pub struct Delivery {
     pub kept: Option<Arc<Place>>,
 }
 
+/// One step of one message that waits for the store: what became safe for an earlier step lets no later one go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hold(pub(crate) u32);
+
 /// What the store has to know of a conversation, in the order in which it happened.
 #[derive(Clone, Debug)]
 pub enum Note {
     /// A kept message goes out under this identifier. One of QoS 2 waits for
     /// [`Session::proceed`](crate::server::Session::proceed).
-    Sent(PacketId, Arc<Place>, QoS),
+    Sent(PacketId, Arc<Place>, QoS, Hold),
     /// PUBREC came for it; PUBREL waits for [`Session::proceed`](crate::server::Session::proceed).
-    Received(PacketId, Arc<Place>),
+    Received(PacketId, Arc<Place>, Hold),
     /// PUBREL came: the client's identifier is free. PUBCOMP waits for
     /// [`Session::complete`](crate::server::Session::complete).
     Released(PacketId),

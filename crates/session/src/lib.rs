@@ -15,7 +15,7 @@ mod output;
 pub mod server;
 mod violation;
 
-pub use delivery::{Counts, Delivered, Delivery, DropReason, Note, OnFull, QueueLimits};
+pub use delivery::{Counts, Delivered, Delivery, DropReason, Hold, Note, OnFull, QueueLimits};
 pub use flow::Incoming;
 pub use limits::OUTPUT_HIGH_WATER;
 pub use output::Output;

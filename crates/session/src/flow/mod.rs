@@ -16,7 +16,7 @@ use viaduct_codec::{
     Ack, Packet, PacketId, PacketType, PlainAck, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version,
 };
 
-use crate::delivery::{Counts, Delivery, Note};
+use crate::delivery::{Counts, Delivery, Hold, Note};
 use crate::limits::OUTPUT_HIGH_WATER;
 use crate::output::Output;
 use crate::violation::Violation;
@@ -91,6 +91,8 @@ pub(crate) struct Flow {
     counts: Counts,
     /// The store knows the peer's QoS 2 identifiers.
     keeps_ids: bool,
+    /// The last step that waited for the store.
+    holds: u32,
     /// What the store has to know; mostly nothing.
     #[allow(clippy::box_collection, reason = "eight bytes instead of 24 in every session")]
     notes: Option<Box<Vec<Note>>>,
@@ -180,9 +182,10 @@ impl Flow {
         }
         let Some(id) = self.ids.take() else { return Err(TooLarge) };
         if let Some(place) = &delivery.kept {
-            self.notes.get_or_insert_default().push(Note::Sent(id, Arc::clone(place), delivery.qos));
+            let hold = next_hold(&mut self.holds);
+            self.notes.get_or_insert_default().push(Note::Sent(id, Arc::clone(place), delivery.qos, hold));
             if delivery.qos == QoS::ExactlyOnce {
-                self.outbound.sent(id, delivery, token, Written::WhenStored); // Whether it fits is seen when it is written.
+                self.outbound.sent(id, delivery, token, Written::WhenStored(hold)); // Whether it fits is seen when it is written.
                 return Ok(());
             }
         }
@@ -219,10 +222,10 @@ impl Flow {
         }
     }
 
-    /// The store knows now what the exchange under `id` waited to be known.
-    pub(crate) fn proceed(&mut self, now: Time, id: PacketId, out: &mut Output) {
+    /// The store knows now what the exchange under `id` waited to be known, if it still waits for that.
+    pub(crate) fn proceed(&mut self, now: Time, id: PacketId, hold: Hold, out: &mut Output) {
         let Some((place, exchange)) = self.outbound.find(id) else { return };
-        if !std::mem::take(&mut exchange.is_held) {
+        if exchange.held.take_if(|held| *held == hold).is_none() {
             return;
         }
         let exchange = exchange.clone();
@@ -264,12 +267,12 @@ impl Flow {
 
     /// Tells the store once more what exchanges wait for: the first time it could not take it.
     fn note_held(&mut self) {
-        for exchange in self.outbound.iter().filter(|exchange| exchange.is_held) {
-            let Some(place) = exchange.delivery.kept.clone() else { continue };
+        for exchange in self.outbound.iter() {
+            let (Some(hold), Some(place)) = (exchange.held, exchange.delivery.kept.clone()) else { continue };
             self.notes.get_or_insert_default().push(if exchange.is_received() {
-                Note::Received(exchange.id, place)
+                Note::Received(exchange.id, place, hold)
             } else {
-                Note::Sent(exchange.id, place, exchange.delivery.qos)
+                Note::Sent(exchange.id, place, exchange.delivery.qos, hold)
             });
         }
     }
@@ -353,15 +356,16 @@ impl Flow {
                 exchange.awaits = Awaits::Pubcomp;
                 let token = exchange.token;
                 if let Some(place) = &exchange.delivery.kept {
-                    exchange.is_held = true;
-                    let note = Note::Received(id, Arc::clone(place));
+                    let hold = next_hold(&mut self.holds);
+                    exchange.held = Some(hold);
+                    let note = Note::Received(id, Arc::clone(place), hold);
                     self.notes.get_or_insert_default().push(note);
                 } else {
                     self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
                 }
                 Ok(Answered::Received(token, ack.reason))
             }
-            Awaits::Pubcomp if exchange.is_held => Ok(Answered::Nothing),
+            Awaits::Pubcomp if exchange.held.is_some() => Ok(Answered::Nothing),
             Awaits::Pubcomp => {
                 self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
                 Ok(Answered::Nothing)
@@ -517,6 +521,11 @@ impl Flow {
         }
         taken.into_iter().map(|exchange| exchange.delivery).collect()
     }
+}
+
+fn next_hold(last: &mut u32) -> Hold {
+    *last = last.wrapping_add(1);
+    Hold(*last)
 }
 
 /// Puts the topic on a PUBLISH in this form.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use viaduct_codec::{PacketId, QoS};
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Hold};
 use crate::limits::IDLE_CAPACITY;
 
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub(crate) struct Exchange {
     /// The caller's name for it.
     pub(crate) token: u64,
     /// What is to be sent next waits until the store knows of it: after a crash it must be known what the peer may have.
-    pub(crate) is_held: bool,
+    pub(crate) held: Option<Hold>,
     /// PUBLISH went out before, so that the next one is a repetition.
     pub(crate) is_tried: bool,
 }
@@ -51,7 +51,7 @@ pub(crate) enum Written {
     /// When those before it are.
     InTurn,
     /// When the store knows of it, and those before it are.
-    WhenStored,
+    WhenStored(Hold),
 }
 
 /// What the peer has to send next.
@@ -87,7 +87,7 @@ impl Outbound {
             QoS::ExactlyOnce => Awaits::Pubrec,
             _ => Awaits::Puback,
         };
-        self.exchanges.push_back(Exchange { id, delivery, awaits, token: 0, is_held: false, is_tried: true });
+        self.exchanges.push_back(Exchange { id, delivery, awaits, token: 0, held: None, is_tried: true });
     }
 
     /// All that is open, in order.
@@ -118,7 +118,7 @@ impl Outbound {
         if self.written >= self.here {
             return None;
         }
-        self.exchanges.get(usize::from(self.written)).filter(|exchange| !exchange.is_held)
+        self.exchanges.get(usize::from(self.written)).filter(|exchange| exchange.held.is_none())
     }
 
     /// The exchange that [`Outbound::next_unwritten`] named was written.
@@ -135,7 +135,7 @@ impl Outbound {
             delivery,
             awaits,
             token,
-            is_held: written == Written::WhenStored,
+            held: if let Written::WhenStored(hold) = written { Some(hold) } else { None },
             is_tried,
         });
         self.here += 1;

@@ -27,7 +27,7 @@ pub use admit::{Admission, Authentication, Terms, admit};
 pub use refusal::{Refusal, RefusalKind};
 pub use will::{Ending, Will, WillFate, will_fate};
 
-use crate::delivery::{Counts, Delivered, Delivery, DropReason, Note, QueueLimits};
+use crate::delivery::{Counts, Delivered, Delivery, DropReason, Hold, Note, QueueLimits};
 use crate::flow::{self, Answered, Flow, Incoming, KeepAlive, Queue};
 use crate::limits::OUTPUT_HIGH_WATER;
 use crate::output::Output;
@@ -170,8 +170,8 @@ impl Session {
     }
 
     /// The store knows what it was told of the message under `id`: what waited for that goes out.
-    pub fn proceed(&mut self, now: Time, id: PacketId, out: &mut Output) {
-        self.flow.proceed(now, id, out);
+    pub fn proceed(&mut self, now: Time, id: PacketId, hold: Hold, out: &mut Output) {
+        self.flow.proceed(now, id, hold, out);
         self.pump(now, out); // What turned out to be too large has left its place in the window.
     }
 
