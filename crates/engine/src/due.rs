@@ -16,6 +16,8 @@ use crate::key::SessionKey;
 pub(crate) enum Timer {
     /// When to look at keep alive, delayed will and expiry of a session.
     Session(SessionKey),
+    /// When to try again to read what a session can send next.
+    Page(SessionKey),
     /// When to look for expired retained messages.
     RetainedExpiry,
 }

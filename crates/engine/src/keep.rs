@@ -14,7 +14,9 @@ use crate::Engine;
 use crate::acks::{Step, Waiter};
 use crate::connections::CloseReason;
 use crate::dispatch::{Chosen, delivery};
+use crate::due::Timer;
 use crate::key::SessionKey;
+use crate::limits::READ_PAUSE;
 
 /// How the subscriber of `route` is owed `message`; `None` when it is not, or does not outlive its connection.
 pub(crate) fn owed<'a>(
@@ -116,20 +118,45 @@ impl Engine {
             if stubs.is_empty() {
                 return;
             }
-            let page = self.read(index, &stubs);
-            self.with_output(index, |session, output| session.page_in(now, page, output));
+            let (page, unread) = self.read(index, &stubs);
+            self.with_output(index, |session, output| session.page_in(now, page, &unread, output));
+            if !unread.is_empty() {
+                if let Some(slot) = self.sessions.get(index) {
+                    self.due.at(now.after(READ_PAUSE), Timer::Page(slot.key));
+                }
+                return;
+            }
         }
     }
 
-    fn read(&mut self, index: usize, stubs: &[Stub]) -> Vec<Delivery> {
+    /// The time has come to try again to read what the session of `key` can send next.
+    pub(crate) fn page_again(&mut self, key: SessionKey) {
+        if let Some(index) = self.sessions.find(key) {
+            self.page(index);
+            self.keep_notes(index);
+        }
+    }
+
+    /// The messages at `stubs`. What is damaged is given up and passed over; from the first that can't be read now everything
+    /// stays where it is, so that nothing overtakes it.
+    fn read(&mut self, index: usize, stubs: &[Stub]) -> (Vec<Delivery>, Vec<Stub>) {
         let mut page = Vec::with_capacity(stubs.len());
-        for stored in self.store.read(stubs) {
+        let mut unread = Vec::new();
+        for (stub, stored) in stubs.iter().zip(self.store.read(stubs)) {
             match stored {
-                Ok(stored) => page.extend(self.delivery_of(index, stored)),
-                Err(error) => self.unreadable(index, &error),
+                Ok(stored) if unread.is_empty() => page.extend(self.delivery_of(index, stored)),
+                // Nobody else has its place, and what was read can be read again.
+                Ok(stored) => unread.extend(stored.place.into_stub(stub.size)),
+                Err(error @ StoreError::Damaged(_)) if unread.is_empty() => self.unreadable(index, &error),
+                Err(error) => {
+                    if unread.is_empty() {
+                        self.note_unread(index, &error);
+                    }
+                    unread.push(*stub);
+                }
             }
         }
-        page
+        (page, unread)
     }
 
     /// A message from the store as the session at `index` is to get it.
@@ -139,6 +166,13 @@ impl Engine {
         let message = if slot.mountpoint.is_some() { slot.unmounted(&message)? } else { message };
         let Owed { qos, retain, ids, group, .. } = owed;
         Some(Delivery { message, qos, retain, ids, group, kept: Some(place) })
+    }
+
+    fn note_unread(&mut self, index: usize, error: &StoreError) {
+        let client_id = self.client_id(index);
+        self.log.line(self.clock, |more| {
+            tracing::warn!(%client_id, %error, more, "what waits for it can't be read from the store now; it is tried again");
+        });
     }
 
     pub(crate) fn unreadable(&self, index: usize, error: &StoreError) {

@@ -186,6 +186,7 @@ impl Engine {
         while let Some((time, timer)) = self.due.pop(now) {
             match timer {
                 Timer::Session(key) => self.check_session(now, time, key),
+                Timer::Page(key) => self.page_again(key),
                 Timer::RetainedExpiry => {
                     self.shared.retained.remove_expired(now, limits::EXPIRY_SWEEP);
                     self.due.at(now.after(limits::EXPIRY_INTERVAL), Timer::RetainedExpiry);

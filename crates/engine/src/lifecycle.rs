@@ -238,6 +238,7 @@ impl Engine {
                 Timer::Session(key) => {
                     sessions.find(key).and_then(|index| sessions.get(index)?.armed).is_some_and(|armed| armed == time)
                 }
+                Timer::Page(key) => sessions.find(key).is_some(),
                 Timer::RetainedExpiry => true,
             });
         }

@@ -77,3 +77,6 @@ pub(crate) const SPARE_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// How often a worker looks whether the others have restored their sessions.
 pub(crate) const RESTORE_POLL: Duration = Duration::from_millis(5);
+
+/// How long a session waits after what it is owed could not be read from the store before it is tried again.
+pub(crate) const READ_PAUSE: Duration = Duration::from_secs(1);

@@ -3,111 +3,28 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests in a file of tests")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use viaduct_codec::{
-    Backlog, FilterRef, Message, Packet, PacketId, Place, Publish, PublishProperties, QoS, ReasonCode, SessionId, Stub,
-    Subscribe, SubscribeEntry, SubscribeOptions, Time, TopicRef, UserProperties, Version,
+    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscribeEntry,
+    SubscribeOptions, TopicRef, UserProperties, Version,
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
-use viaduct_store::{
-    Accepted, Appended, Health, Key, Loaded, MemoryStore, Owed, Record, Store, StoreError, Stored, Ticket,
-};
+use viaduct_store::log::{FaultyFiles, Log, Options};
+use viaduct_store::{FaultyStore, MemoryStore, Script, Store, Trouble};
 use viaduct_testkit::{Client, Got, World, connect};
 
-/// A store that takes no message while `broken` is set.
-#[derive(Debug, Default)]
-struct Fragile {
-    broken: Arc<AtomicBool>,
-    whole: MemoryStore,
-}
-
-impl Store for Fragile {
-    fn append(
-        &mut self,
-        now: Time,
-        message: &Arc<Message>,
-        owed: Vec<Owed>,
-        from: Option<(SessionId, PacketId)>,
-        publisher: u64,
-    ) -> Result<Appended, StoreError> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("the disk does not answer".to_owned()));
-        }
-        self.whole.append(now, message, owed, from, publisher)
-    }
-
-    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId) -> Result<Accepted, StoreError> {
-        self.whole.sent(now, place, packet_id)
-    }
-
-    fn received(&mut self, now: Time, place: &Place) -> Result<Accepted, StoreError> {
-        self.whole.received(now, place)
-    }
-
-    fn released(&mut self, now: Time, session: SessionId, packet_id: PacketId) -> Result<Accepted, StoreError> {
-        self.whole.released(now, session, packet_id)
-    }
-
-    fn put(&mut self, now: Time, record: Record) -> Result<Accepted, StoreError> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("the disk does not answer".to_owned()));
-        }
-        self.whole.put(now, record)
-    }
-
-    fn delete(&mut self, now: Time, key: &Key) -> Result<Accepted, StoreError> {
-        self.whole.delete(now, key)
-    }
-
-    fn load(&mut self) -> Result<Loaded, StoreError> {
-        self.whole.load()
-    }
-
-    fn read(&mut self, stubs: &[Stub]) -> Vec<Result<Stored, StoreError>> {
-        self.whole.read(stubs)
-    }
-
-    fn backlog(&self) -> Backlog {
-        self.whole.backlog()
-    }
-
-    fn handle_timeout(&mut self, now: Time) {
-        self.whole.handle_timeout(now);
-    }
-
-    fn next_timeout(&self) -> Option<Time> {
-        self.whole.next_timeout()
-    }
-
-    fn poll_committed(&mut self) -> Option<Ticket> {
-        self.whole.poll_committed()
-    }
-
-    fn poll_released(&mut self) -> Vec<u64> {
-        self.whole.poll_released()
-    }
-
-    fn state(&self) -> Health {
-        if self.broken.load(Ordering::Relaxed) {
-            return Health::Failing("the disk does not answer".into());
-        }
-        self.whole.state()
-    }
-
-    fn is_congested(&self) -> bool {
-        self.whole.is_congested()
-    }
-}
-
-/// One worker over such a store, and the switch that breaks it.
-fn world() -> (World, Arc<AtomicBool>) {
+/// One worker over a store that does what the script says.
+fn world() -> (World, Script) {
     let mut world = World::new(1);
-    let store = Box::<Fragile>::default();
-    let broken = Arc::clone(&store.broken);
+    let (store, script) = FaultyStore::new(MemoryStore::default());
+    replace_store(&mut world, Box::new(store));
+    (world, script)
+}
+
+fn replace_store(world: &mut World, store: Box<dyn Store>) {
     let (shared, now) = (Arc::clone(&world.shared), world.now());
     *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::new(Settings::default()), store, now);
-    (world, broken)
 }
 
 fn hello(world: &mut World, version: Version, id: &str) -> Client {
@@ -150,10 +67,10 @@ fn publish(qos: QoS) -> Packet<'static> {
 fn a_3_x_client_whose_message_can_not_be_kept_is_closed_without_an_acknowledgement() {
     for version in [Version::V31, Version::V311] {
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
-            let (mut world, broken) = world();
+            let (mut world, script) = world();
             let mut subscriber = subscriber(&mut world);
             let mut publisher = hello(&mut world, version, "publisher");
-            broken.store(true, Ordering::Relaxed);
+            script.always(Some(Trouble::Unavailable));
             world.send(&mut publisher, &[publish(qos)]);
             assert_eq!((publisher.got(), publisher.closed), (vec![], true), "{version} {qos:?}");
             // Nobody else notices: it did not get through, it is not retained, the other connection stays.
@@ -161,7 +78,7 @@ fn a_3_x_client_whose_message_can_not_be_kept_is_closed_without_an_acknowledgeme
             assert_eq!((subscriber.got(), subscriber.closed), (vec![Got::Pingresp], false));
             assert_eq!(world.shared.retained().0, 0);
             // The client still has the message, and when it sends it again it arrives.
-            broken.store(false, Ordering::Relaxed);
+            script.always(None);
             let mut publisher = hello(&mut world, version, "publisher");
             world.send(&mut publisher, &[publish(qos)]);
             let acknowledged = if qos == QoS::AtLeastOnce { 4 } else { 5 };
@@ -176,14 +93,102 @@ fn a_3_x_client_whose_message_can_not_be_kept_is_closed_without_an_acknowledgeme
 #[test]
 fn a_5_0_client_whose_message_can_not_be_kept_is_told_so() {
     for (qos, acknowledged) in [(QoS::AtLeastOnce, 4), (QoS::ExactlyOnce, 5)] {
-        let (mut world, broken) = world();
+        let (mut world, script) = world();
         let mut subscriber = subscriber(&mut world);
         let mut publisher = hello(&mut world, Version::V5, "publisher");
-        broken.store(true, Ordering::Relaxed);
+        script.always(Some(Trouble::Unavailable));
         world.send(&mut publisher, &[publish(qos)]);
         let refused = Got::Ack(acknowledged, 7, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
         assert_eq!((publisher.got(), publisher.closed), (vec![refused], false));
         world.take(&mut subscriber);
         assert_eq!(subscriber.got(), []);
     }
+}
+
+/// Lets the thread of the log and the engine work until `client` has got `count` packets more; they are returned.
+fn wait_for(world: &mut World, client: &mut Client, count: usize) -> Vec<Got> {
+    let mut got = Vec::new();
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while got.len() < count {
+        assert!(std::time::Instant::now() < end, "{} of {count} packets came", got.len());
+        world.pass(Duration::from_millis(10));
+        let now = world.now();
+        world.engine(0).handle_committed(now);
+        world.take(client);
+        got.extend(client.got());
+        std::thread::yield_now();
+    }
+    got
+}
+
+/// More than is kept in memory at the ends of a queue.
+const MANY: u16 = 400;
+
+#[test]
+fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
+    let mut world = World::new(1);
+    let options = Options::new(1, Arc::new(|_| 0), 7);
+    let opened = Log::open(&options, Arc::new(FaultyFiles::default()), Arc::new(|_| {})).unwrap();
+    let (store, script) = FaultyStore::new(opened.doors.into_iter().next().unwrap());
+    replace_store(&mut world, Box::new(store));
+    let mut keeps = connect(Version::V311, "keeps");
+    keeps.clean_start = false;
+    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps.clone())));
+    let subscribe = |qos| {
+        Packet::Subscribe(Subscribe {
+            packet_id: PacketId::new(1).unwrap(),
+            subscription_id: None,
+            user_properties: UserProperties::default(),
+            entries: vec![SubscribeEntry {
+                filter: FilterRef::new("t").unwrap(),
+                options: SubscribeOptions { qos, ..SubscribeOptions::default() },
+            }],
+        })
+    };
+    world.send(&mut subscriber, &[subscribe(QoS::AtLeastOnce)]);
+    wait_for(&mut world, &mut subscriber, 2);
+    world.cut(&mut subscriber);
+    let mut publisher = hello(&mut world, Version::V311, "publisher");
+    for number in 1..=MANY {
+        let payload = number.to_string();
+        let publish = Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: Some(TopicRef::new("t").unwrap()),
+            packet_id: PacketId::new(number),
+            properties: PublishProperties::default(),
+            payload: payload.as_bytes(),
+        });
+        world.send(&mut publisher, &[publish]);
+        // Each in its time, so that what came before it is written by then.
+        assert_eq!(wait_for(&mut world, &mut publisher, 1), [Got::Ack(4, number, ReasonCode::SUCCESS)]);
+    }
+    script.always(Some(Trouble::Unreadable));
+    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
+    let mut payloads: Vec<u16> = Vec::new();
+    let mut is_readable = false;
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while payloads.len() < usize::from(MANY) {
+        assert!(std::time::Instant::now() < end, "{} messages came", payloads.len());
+        world.pass(Duration::from_millis(500));
+        world.take(&mut subscriber);
+        let mut acks = Vec::new();
+        for got in subscriber.got() {
+            if let Got::Publish { payload, id: Some(id), .. } = got {
+                payloads.push(std::str::from_utf8(&payload).unwrap().parse().unwrap());
+                acks.push(Client::puback(id));
+            }
+        }
+        if acks.is_empty() && !is_readable {
+            // Everything that is in memory before it came; nothing that stands behind what can't be read did.
+            assert!(payloads.len() < usize::from(MANY) / 2, "{} messages came", payloads.len());
+            script.always(None);
+            is_readable = true;
+        }
+        world.send(&mut subscriber, &acks);
+    }
+    assert!(is_readable, "something had to be read");
+    assert_eq!(payloads, (1..=MANY).collect::<Vec<_>>());
+    opened.log.close();
 }

@@ -20,6 +20,8 @@ pub enum Trouble {
     Full,
     /// It was taken, and the caller is told that nobody knows.
     Unknown,
+    /// What waits can't be read now; everything else goes on.
+    Unreadable,
     /// It was taken, and is safe only when [`Script::catch_up`] says so.
     Slow,
 }
@@ -98,7 +100,7 @@ impl<S: Store> FaultyStore<S> {
     /// What is refused without asking the store.
     fn refused(trouble: Option<Trouble>) -> Result<(), StoreError> {
         match trouble {
-            None | Some(Trouble::Unknown | Trouble::Slow) => Ok(()),
+            None | Some(Trouble::Unknown | Trouble::Slow | Trouble::Unreadable) => Ok(()),
             Some(Trouble::Fenced) => Err(StoreError::Fenced { held: 1, current: 2 }),
             Some(Trouble::Unavailable) => Err(StoreError::Unavailable("the script says so".into())),
             Some(Trouble::Full) => Err(StoreError::Full { used: 1, limit: 1 }),
@@ -170,7 +172,9 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn read(&mut self, stubs: &[Stub]) -> Vec<Result<Stored, StoreError>> {
-        match Self::refused(self.trouble()) {
+        let trouble = self.trouble();
+        let unreadable = (trouble == Some(Trouble::Unreadable)).then_some(Trouble::Unavailable);
+        match Self::refused(unreadable.or(trouble)) {
             Ok(()) => self.store.read(stubs),
             Err(error) => stubs.iter().map(|_| Err(error.clone())).collect(),
         }
@@ -215,7 +219,7 @@ impl<S: Store> Store for FaultyStore<S> {
     fn state(&self) -> Health {
         match self.script.lines().always {
             Some(Trouble::Unavailable | Trouble::Fenced) => Health::Failing("the script says so".into()),
-            None | Some(Trouble::Full | Trouble::Unknown | Trouble::Slow) => self.store.state(),
+            None | Some(Trouble::Full | Trouble::Unknown | Trouble::Slow | Trouble::Unreadable) => self.store.state(),
         }
     }
 

@@ -117,18 +117,20 @@ impl Queue {
         }
         let stubs = waiting.backlog.as_mut().map_or_else(Vec::new, |backlog| backlog.pop_front(PAGE));
         waiting.bytes -= stubs.iter().map(|stub| stub.size as usize).sum::<usize>();
-        if waiting.backlog.as_ref().is_some_and(Backlog::is_empty) {
-            waiting.backlog = None;
-        }
         stubs
     }
 
-    /// What was read of [`Queue::page_out`], in order.
-    pub(crate) fn page_in(&mut self, page: Vec<Delivery>) {
-        if !page.is_empty() {
-            let waiting = self.waiting.get_or_insert_default();
-            waiting.bytes += page.iter().map(|delivery| delivery.message.size()).sum::<usize>();
-            waiting.rest.extend(page);
+    /// What was read of [`Queue::page_out`], in order, and behind it what has to be read another time.
+    pub(crate) fn page_in(&mut self, page: Vec<Delivery>, unread: &[Stub]) {
+        let Some(waiting) = &mut self.waiting else { return };
+        waiting.bytes += page.iter().map(|delivery| delivery.message.size()).sum::<usize>();
+        waiting.bytes += unread.iter().map(|stub| stub.size as usize).sum::<usize>();
+        waiting.rest.extend(page);
+        if let Some(backlog) = &mut waiting.backlog {
+            backlog.push_front(unread);
+            if backlog.is_empty() {
+                waiting.backlog = None;
+            }
         }
         self.settle();
     }

@@ -213,9 +213,10 @@ impl Session {
         if has_room { self.queue.page_out() } else { Vec::new() }
     }
 
-    /// What was read of [`Session::page_out`], in order; it is sent as far as there is room.
-    pub fn page_in(&mut self, now: Time, page: Vec<Delivery>, out: &mut Output) {
-        self.queue.page_in(page);
+    /// What was read of [`Session::page_out`], in order, and behind it what has to be read another time; it is sent as far as
+    /// there is room.
+    pub fn page_in(&mut self, now: Time, page: Vec<Delivery>, unread: &[Stub], out: &mut Output) {
+        self.queue.page_in(page, unread);
         self.pump(now, out);
     }
 
