@@ -172,6 +172,8 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     while payloads.len() < usize::from(MANY) {
         assert!(std::time::Instant::now() < end, "{} messages came", payloads.len());
         world.pass(Duration::from_millis(500));
+        let now = world.now();
+        world.engine(0).handle_committed(now);
         world.take(&mut subscriber);
         let mut acks = Vec::new();
         for got in subscriber.got() {
@@ -180,7 +182,7 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
                 acks.push(Client::puback(id));
             }
         }
-        if acks.is_empty() && !is_readable {
+        if acks.is_empty() && !payloads.is_empty() && !is_readable {
             // Everything that is in memory before it came; nothing that stands behind what can't be read did.
             assert!(payloads.len() < usize::from(MANY) / 2, "{} messages came", payloads.len());
             script.always(None);
