@@ -24,6 +24,8 @@ pub struct Faults {
     pub power_for: Option<u64>,
     /// Every other read and write is interrupted by a signal.
     pub interrupted: bool,
+    /// In every file, bytes from here on can't be read.
+    pub unreadable_from: Option<u64>,
 }
 
 /// A folder in memory.
@@ -256,6 +258,9 @@ impl LogFile for FaultyFile {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let mut disk = self.files.disk();
         disk.interrupt()?;
+        if disk.faults.unreadable_from.is_some_and(|from| offset + bytes.len() as u64 > from) {
+            return Err(io::Error::other("a bad block"));
+        }
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let content = disk.contents.get(self.number).ok_or(ErrorKind::NotFound)?;
         let from = content.now.get(offset..).unwrap_or_default();

@@ -295,6 +295,13 @@ impl Index {
         }
     }
 
+    /// The next numbers of each kind are taken by something that can't be seen.
+    pub(super) fn skip_numbers(&mut self, count: u64) {
+        for next in [&mut self.next_id, &mut self.next_session, &mut self.next_retained] {
+            *next = next.saturating_add(count);
+        }
+    }
+
     fn saw_id(&mut self, id: u64) {
         self.next_id = self.next_id.max(id.saturating_add(1));
     }

@@ -100,6 +100,9 @@ pub(super) fn read(segments: Segments) -> Recovered {
         *last = Some((number, size));
         recovery.bytes += size;
     }
+    // What can't be read may hold numbers that must not be given out again: fewer than it has bytes.
+    let damaged: u64 = recovery.damages.iter().map(|damage| damage.length).sum();
+    index.skip_numbers(damaged);
     index.tidy_progress();
     recovered.recovery.messages = recovered.index.messages;
     recovered.recovery.records = recovered.index.records() as u64;

@@ -85,7 +85,7 @@ impl Segments {
             let file = files.open(&name_of(number))?;
             let size = file.size()?;
             let mut bytes = Vec::new();
-            read_blocks(&*file, 0, SEGMENT_HEADER, &mut bytes);
+            let _ = read_blocks(&*file, 0, SEGMENT_HEADER, &mut bytes); // What can't be read is no header.
             match SegmentHeader::read(&bytes) {
                 Header::Good(header) if header.number == number => {
                     found.salt = Some(header.salt);
@@ -171,9 +171,11 @@ pub(super) fn scan(
             scanned.end += FRAME_HEADER as u64 + length;
             continue;
         }
-        // What was synced once and is not whole now is damaged; what was never synced is a torn end.
-        let is_torn =
-            segment.sealed.is_none() && reader.find_frame(at + 1, |header| u64::from(header.synced) > at).is_none();
+        // What was synced once and is not whole now is damaged; what was never synced is a torn end. What the disk does not
+        // give is neither known to be torn nor gone for ever: it must not be cut.
+        let is_torn = segment.sealed.is_none()
+            && reader.find_frame(at + 1, |header| u64::from(header.synced) > at).is_none()
+            && reader.unreadable_until <= at;
         if is_torn {
             scanned.torn = reader.end - at;
             return scanned;
@@ -219,11 +221,13 @@ struct Reader<'a> {
     chunk: Vec<u8>,
     /// Where the chunk begins.
     from: u64,
+    /// Behind the last bytes that the disk did not give.
+    unreadable_until: u64,
 }
 
 impl<'a> Reader<'a> {
     fn new(number: u32, file: &'a dyn LogFile, end: u64, salt: u64) -> Self {
-        Self { number, file, end, salt, chunk: Vec::new(), from: 0 }
+        Self { number, file, end, salt, chunk: Vec::new(), from: 0, unreadable_until: 0 }
     }
 
     /// Exactly these bytes; `None` when they go beyond the end.
@@ -237,7 +241,8 @@ impl<'a> Reader<'a> {
             self.chunk.clear();
             self.from = offset;
             let most = usize::try_from(self.end - offset).unwrap_or(usize::MAX);
-            read_blocks(self.file, offset, length.max(CHUNK).min(most), &mut self.chunk);
+            let unreadable = read_blocks(self.file, offset, length.max(CHUNK).min(most), &mut self.chunk);
+            self.unreadable_until = self.unreadable_until.max(unreadable);
         }
         let start = usize::try_from(offset - self.from).ok()?;
         self.chunk.get(start..start + length)
@@ -286,18 +291,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads, with zeros in place of blocks that the disk can't read: their checksums will say so.
-fn read_blocks(file: &dyn LogFile, offset: u64, length: usize, out: &mut Vec<u8>) {
+/// Reads, with zeros in place of blocks that the disk can't read: their checksums will say so. Where the last of those ends, 0
+/// without any.
+fn read_blocks(file: &dyn LogFile, offset: u64, length: usize, out: &mut Vec<u8>) -> u64 {
     if read_up_to(file, offset, length, out).is_ok() {
-        return;
+        return 0;
     }
-    let mut done = 0;
+    let (mut done, mut unreadable_until) = (0, 0);
     while done < length {
         let block = BLOCK.min(length - done);
         let before = out.len();
         if read_up_to(file, offset + done as u64, block, out).is_err() {
             out.resize(before + block, 0);
+            unreadable_until = offset + (done + block) as u64;
         }
         done += block;
     }
+    unreadable_until
 }

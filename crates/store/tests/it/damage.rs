@@ -213,3 +213,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_end_that_the_disk_does_not_give_is_not_cut_and_is_there_when_it_gives_it_again() {
+    let (files, ends) = folder(300, Options::SEGMENT_BYTES);
+    let whole = files.bytes(FIRST).unwrap();
+    files.change(|faults| faults.unreadable_from = Some(ends[250] as u64));
+    let mut rig = Rig::one(files.clone());
+    assert_eq!((rig.recovery.torn_bytes, rig.recovery.damages.len()), (0, 1));
+    let mut loaded = rig.load();
+    let before = waiting(&mut rig, &mut loaded, 1);
+    assert_eq!(before, numbers(0..before.len()), "what stands before it is served");
+    assert!(before.len() > 100, "{} are", before.len());
+    // What comes now goes elsewhere.
+    std::mem::forget(rig.append(message("t", "message 300", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]));
+    rig.log.close();
+    drop((loaded, rig));
+    assert_eq!(files.bytes(FIRST).unwrap(), whole);
+    files.change(|faults| faults.unreadable_from = None);
+    let mut rig = Rig::one(files);
+    assert_eq!((rig.recovery.torn_bytes, rig.recovery.damages.len()), (0, 0));
+    let mut loaded = rig.load();
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..301));
+    rig.log.close();
+}
