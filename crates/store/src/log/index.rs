@@ -46,7 +46,9 @@ pub(super) struct Index {
     /// Messages owed to more than 31: which entries are live.
     wide: HashMap<u64, Vec<u64>>,
     /// Entries that were sent, also such whose message is not there yet: another worker's group may come later.
-    progress: HashMap<(u64, u32), Progress>,
+    progress: HashMap<(u64, u32), Mark>,
+    /// Marks seen so far.
+    marks: u64,
     records: HashMap<Box<[u8]>, Entry>,
     /// Retained messages that are gone, by the number of the change: an earlier change may be written later.
     cleared: [HashMap<Box<[u8]>, u64>; 2],
@@ -60,6 +62,13 @@ pub(super) struct Index {
     pub(super) next_retained: u64,
     /// Messages that somebody is owed.
     pub(super) messages: u64,
+}
+
+/// How far an entry that was sent is, and in which order that was said.
+#[derive(Clone, Copy)]
+struct Mark {
+    progress: Progress,
+    number: u64,
 }
 
 /// Where a record is, and for a retained message the number of the change.
@@ -121,12 +130,12 @@ impl Index {
                 {
                     segment.early.push((*id, *index));
                 }
-                self.progress.insert((*id, *index), Progress { packet_id: *packet_id, received: false });
+                self.note_sent(*id, *index, Progress { packet_id: *packet_id, received: false });
             }
             Op::Received { id, index } => {
                 self.saw_id(*id);
-                if let Some(progress) = self.progress.get_mut(&(*id, *index)) {
-                    progress.received = true;
+                if let Some(mark) = self.progress.get_mut(&(*id, *index)) {
+                    mark.progress.received = true;
                 }
             }
             Op::Put { key, value } => return self.put(key, value, at),
@@ -203,7 +212,7 @@ impl Index {
         for owed in &message.owed {
             self.saw_session(owed.session);
             if let Some(progress) = owed.progress {
-                self.progress.insert((message.id, owed.index), progress);
+                self.note_sent(message.id, owed.index, progress);
             }
         }
         let slot =
@@ -331,7 +340,17 @@ impl Index {
     }
 
     pub(super) fn progress(&self, id: u64, index: u32) -> Option<Progress> {
-        self.progress.get(&(id, index)).copied()
+        self.progress.get(&(id, index)).map(|mark| mark.progress)
+    }
+
+    /// Which of two entries went out later: the one with the higher number.
+    pub(super) fn sent_at(&self, id: u64, index: u32) -> Option<u64> {
+        self.progress.get(&(id, index)).map(|mark| mark.number)
+    }
+
+    fn note_sent(&mut self, id: u64, index: u32, progress: Progress) {
+        self.marks += 1;
+        self.progress.insert((id, index), Mark { progress, number: self.marks });
     }
 
     /// The packet identifier is with another entry; this one waits again.

@@ -182,15 +182,19 @@ impl Recovered {
 
     fn queue(&mut self, mut stubs: Vec<Stub>) -> Queue {
         let mut inflight = Vec::new();
-        let mut by_packet_id = HashMap::new();
+        let mut by_packet_id: HashMap<_, (u64, Stub)> = HashMap::new();
         for stub in &stubs {
-            if let Some(progress) = self.index.progress(stub.id, stub.index)
-                && let Some(older) = by_packet_id.insert(progress.packet_id, *stub)
-            {
-                // One of the two was acknowledged and its mark was not written yet. Which one is not known, so neither is
-                // taken for it: the older waits again.
-                self.index.unsend(older.id, older.index);
+            let sent = self.index.progress(stub.id, stub.index).zip(self.index.sent_at(stub.id, stub.index));
+            let Some((progress, at)) = sent else { continue };
+            let mine = (at, *stub);
+            let kept = by_packet_id.entry(progress.packet_id).or_insert(mine);
+            if kept.1 == *stub {
+                continue;
             }
+            // The identifier was free when it was used last. What had it before was acknowledged, and its mark was not written
+            // yet, or an earlier start gave it back: it waits again.
+            let stale = if kept.0 < at { std::mem::replace(kept, mine) } else { mine };
+            self.index.unsend(stale.1.id, stale.1.index);
         }
         stubs.retain(|stub| match self.index.progress(stub.id, stub.index) {
             Some(progress) => {

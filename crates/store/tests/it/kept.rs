@@ -216,7 +216,7 @@ fn what_was_in_flight_is_in_flight_again() {
 }
 
 #[test]
-fn an_identifier_that_two_entries_claim_stays_with_the_younger() {
+fn an_identifier_that_two_entries_claim_stays_with_who_used_it_last() {
     let files = FaultyFiles::default();
     let mut rig = Rig::one(files.clone());
     rig.put(Record::Session(session(1, "one")));
@@ -231,6 +231,36 @@ fn an_identifier_that_two_entries_claim_stays_with_the_younger() {
     let mut loaded = rig.load();
     assert_eq!(waiting(&mut rig, &mut loaded, 1), ["0"]);
     assert_eq!(loaded.inflight[0].1[0].stored.message.payload, "1");
+}
+
+#[test]
+fn an_identifier_that_a_start_gave_back_belongs_to_whom_it_is_given_then() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "one")));
+    let first = rig.append(message("t", "first", QoS::ExactlyOnce), vec![owed(1, QoS::ExactlyOnce)]);
+    let second = rig.append(message("t", "second", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]);
+    let accepted = rig.door().sent(NOW, &second[0], packet_id(5)).unwrap();
+    rig.safe(accepted);
+    std::mem::forget((first, second));
+    rig.end();
+    // It was known of the second and not of the first that it was sent: both wait again, and the first is sent with the
+    // identifier that the second had.
+    let files = files.after_kill();
+    let mut rig = Rig::one(files.clone());
+    let mut loaded = rig.load();
+    let mut backlog = loaded.queued.remove(0).1;
+    let first = rig.door().read(&backlog.pop_front(1)).remove(0).unwrap();
+    assert_eq!(first.message.payload, "first");
+    let accepted = rig.door().sent(NOW, &first.place, packet_id(5)).unwrap();
+    rig.safe(accepted);
+    std::mem::forget((first, backlog));
+    rig.end();
+    let mut rig = Rig::one(files.after_kill());
+    let mut loaded = rig.load();
+    let inflight = &loaded.inflight[0].1;
+    assert_eq!((inflight.len(), &inflight[0].stored.message.payload[..]), (1, &b"first"[..]));
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), ["second"]);
 }
 
 #[test]
