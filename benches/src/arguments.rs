@@ -53,7 +53,6 @@ impl Arguments {
                 "--only" => arguments.only.push(value()?),
                 "--peer" => arguments.peers.push(peer(&value()?)?),
                 "--write" => arguments.is_written = true,
-                "--help" => return Err(HELP.to_owned()),
                 _ => return Err(format!("{word}?\n\n{HELP}")),
             }
         }

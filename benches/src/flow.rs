@@ -82,6 +82,8 @@ pub(crate) struct Outcome {
     pub(crate) behind: u64,
     /// Nanoseconds from the scheduled time; sparse only.
     pub(crate) latency: Option<Histogram>,
+    /// How often the server asked the disk, for each delivery; of who says so.
+    pub(crate) syncs: Option<f64>,
 }
 
 /// What a flow brought: one outcome, or with `one_stops` or `has_churn` those from before and after by turns.
@@ -244,6 +246,7 @@ impl Field {
     fn measure(&mut self, server: &Running, time: Duration) -> io::Result<Outcome> {
         let own = std::process::id();
         let arrived = self.arrived();
+        let stored = server.store()?;
         let (server_before, own_before) = (server.usage()?, Usage::of(own)?);
         self.latency = Histogram::new();
         let begin = Instant::now();
@@ -252,16 +255,19 @@ impl Field {
         self.drain()?;
         let elapsed = self.last_arrival.saturating_duration_since(begin);
         let usage = server.usage()?.since(server_before);
+        let deliveries = self.arrived() - arrived;
+        let stored = stored.zip(server.store()?);
         let disturbed = own_usage.waiting.max(usage.waiting) as f64 / elapsed.as_nanos().max(1) as f64;
         let counted = || self.subscribers.iter().filter(|subscriber| subscriber.is_counted);
         Ok(Outcome {
-            deliveries: self.arrived() - arrived,
+            deliveries,
             elapsed,
             usage,
             disturbed,
             lost: counted().map(|each| each.tally.lost(self.topic(each.topic).sent)).sum(),
             behind: counted().map(|each| each.tally.behind).sum(),
             latency: matches!(self.flow.regime, Regime::Sparse(_)).then(|| self.latency.clone()),
+            syncs: stored.map(|(first, last)| (last.syncs - first.syncs) / deliveries.max(1) as f64),
         })
     }
 

@@ -12,6 +12,8 @@ pub(crate) const PUBCOMP: u8 = 7;
 pub(crate) const SUBSCRIBE: u8 = 8;
 pub(crate) const SUBACK: u8 = 9;
 pub(crate) const PINGREQ: u8 = 12;
+/// The whole packet.
+pub(crate) const DISCONNECT: [u8; 2] = [14 << 4, 0];
 
 /// A whole packet at the front of a buffer.
 #[derive(Clone, Copy, Debug)]

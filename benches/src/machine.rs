@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, Signal};
@@ -51,6 +52,45 @@ pub(crate) fn own_memory(pid: u32) -> io::Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap_or_default();
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().map_err(io::Error::other)?;
     Ok(kilobytes * 1024)
+}
+
+/// Memory of a process that is in RAM, its program included, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resident {
+    pub(crate) now: u64,
+    /// The most since it began or [`forget_peak`].
+    pub(crate) peak: u64,
+}
+
+impl Resident {
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let bytes = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+            let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().map_err(io::Error::other)?;
+            Ok::<u64, io::Error>(kilobytes * 1024)
+        };
+        Ok(Self { now: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
+    }
+}
+
+/// From now on the peak of a process of one's own counts anew.
+pub(crate) fn forget_peak(pid: u32) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")
+}
+
+/// The file system that a folder is on, as `ext4 on /dev/vda`.
+pub(crate) fn file_system(folder: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut best = (0, "an unknown file system".to_owned());
+    for line in mounts.lines() {
+        let mut words = line.split(' ');
+        let (Some(device), Some(point), Some(kind)) = (words.next(), words.next(), words.next()) else { continue };
+        if folder.starts_with(point) && point.len() >= best.0 {
+            best = (point.len(), format!("{kind} on {device}"));
+        }
+    }
+    best.1
 }
 
 /// Raises the limit of open files as far as allowed and returns it.

@@ -5,13 +5,17 @@
 //! the others of the same minutes, and every message that was lost.
 
 mod arguments;
+mod backlog;
+mod bare;
 mod crowd;
 mod flow;
 mod frame;
 mod histogram;
 mod link;
 mod machine;
+mod offline;
 mod poll;
+mod promises;
 mod relay;
 mod report;
 mod run;
@@ -19,6 +23,7 @@ mod scenario;
 mod server;
 mod tally;
 mod tls;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -26,6 +31,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let (command, rest) = words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let result = match (command, rest) {
+        ("run", rest) if rest.iter().any(|word| word == "--help") => {
+            print!("{}", arguments::HELP);
+            Ok(())
+        }
         ("run", rest) => arguments::Arguments::read(rest).and_then(|arguments| run::run(&arguments)),
         ("relay", [mode, port]) => relay(mode, port),
         ("launch", [cores, program, rest @ ..]) => launch(cores, program, rest),

@@ -1,6 +1,7 @@
 //! Tables: in come samples, out go medians with their spread, ratios to the relay and to mosquitto, and losses.
 
-use crate::scenario::{Sample, Scenario};
+use crate::promises;
+use crate::scenario::{Column, Sample, Scenario};
 
 /// One server in one scenario.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) machine: String,
     /// Of the minute before the run.
     pub(crate) load: String,
+    /// The file system under the servers' folders.
+    pub(crate) disk: String,
     /// Names and versions of the servers.
     pub(crate) versions: Vec<(String, String)>,
     pub(crate) command: String,
@@ -30,39 +33,16 @@ pub(crate) struct Report {
     pub(crate) tables: Vec<Table>,
 }
 
-const PAGE_HEAD: &str = "# Benchmarks
+const RELAY: &str = "relay (parse)";
 
-Written by `cargo xtask bench --write`; `cargo xtask bench` runs the same and only prints. Every figure stands beside
-others of the same minutes: **compare within a table, not between machines**.
-
-- A sample is a fresh server process on its own core and a load generator on another, over loopback. Samples are taken
-  in turn, server after server, round after round; a figure is the median of the rounds, with the least and the most in
-  brackets.
-- Servers have their default settings but for these. Viaduct: one worker, no HTTP, `session.max_inflight = 1000`.
-  mosquitto: `max_inflight_messages 0` and `max_queued_messages 0`, because it would lose messages otherwise, and
-  `set_tcp_nodelay true`. rumqttd: 500 in flight, and no wait between two connections.
-- CPU is what the operating system counts for all threads of the server (`/proc/PID/task/*/schedstat`), divided by the
-  messages that subscribers received. It holds on a busy machine far better than messages a second do, which also
-  depend on the generator.
-- `relay (copy)` forwards a publisher's bytes and `relay (parse)` walks the messages, hashes the topic and looks up who
-  hears it. They check, count and keep nothing: they are the floor, not brokers. `÷ parse` is the cost relative to the
-  second, `× mosquitto` how many times cheaper than mosquitto in the same run.
-- *Dense*: each publisher writes up to 64 KiB of messages at once, with at most 192 KiB under way to one subscriber.
-  *Unbatched*: one message is written and the next when it has arrived. *Sparse*: an open loop at a fixed rate; latency
-  counts from the time at which a message was due, and no percentile is shown when server or generator waited for a
-  core more than 2 % of the time in each of three attempts (`noisy`).
-- A *bridge* is two processes of the same broker on one core, published at the first and heard at the second; its cost
-  is that of both, and `÷ within one` relates it to the same flow through one process.
-- Every message carries its place in its publisher's stream. *Lost* ones never came, *doubled* ones came after a later
-  one; both are sums over all rounds.
-- Memory is what the server holds alone and unbacked by a file (`Anonymous` in `smaps_rollup`); what the kernel holds
-  for a socket comes on top and is the same for all.
-";
+/// What stands above every run.
+const PAGE_HEAD: &str = include_str!("head.md");
 
 impl Report {
     /// Machine, versions and command.
     pub(crate) fn head(&self) -> String {
-        let mut text = format!("Machine: {}; load before the run: {}.\n", self.machine, self.load);
+        let Self { machine, load, disk, .. } = self;
+        let mut text = format!("Machine: {machine}; load before the run: {load}; data on {disk}.\n");
         let versions: Vec<String> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         text.push_str(&format!("Servers: {}.\n", versions.join("; ")));
         let quick = if self.is_quick { ", short samples that show that it works and not how fast" } else { "" };
@@ -74,7 +54,12 @@ impl Report {
     pub(crate) fn page(&self) -> String {
         let head = self.head().lines().collect::<Vec<_>>().join("\n\n");
         let tables: String = self.tables.iter().map(Table::text).collect();
-        format!("{PAGE_HEAD}\n## This run\n\n{head}\n{tables}")
+        format!("{PAGE_HEAD}\n## This run\n\n{head}\n{}\n## Tables\n{tables}", self.promises())
+    }
+
+    /// What must hold, and whether it does.
+    pub(crate) fn promises(&self) -> String {
+        promises::text(&self.tables)
     }
 }
 
@@ -83,10 +68,11 @@ impl Table {
     pub(crate) fn text(&self) -> String {
         let scenario = &self.scenario;
         let mut columns = vec!["server".to_owned(), scenario.unit().to_owned(), scenario.rate_unit().to_owned()];
-        columns.extend(["÷ parse", "× mosquitto"].map(str::to_owned));
-        if scenario.has_base() {
-            columns.push("÷ within one".to_owned());
+        if self.has_relay() {
+            columns.push("÷ parse".to_owned());
         }
+        columns.push("× mosquitto".to_owned());
+        columns.extend(scenario.base().map(str::to_owned));
         if scenario.has_messages() {
             columns.extend(["lost", "doubled"].map(str::to_owned));
         }
@@ -94,6 +80,7 @@ impl Table {
             columns.extend(["p50 µs", "p99 µs"].map(str::to_owned));
         }
         columns.extend(scenario.burden().map(str::to_owned));
+        columns.extend(scenario.further().iter().map(|column| column.title().to_owned()));
         let mut rows = vec![columns];
         rows.extend(self.contestants.iter().map(|contestant| self.row(contestant)));
         let mut text = format!("\n### {}\n\n{}.\n\n{}", scenario.name, scenario.about, aligned(&rows));
@@ -106,13 +93,42 @@ impl Table {
         text
     }
 
+    /// Whether there is a null relay in it.
+    fn has_relay(&self) -> bool {
+        self.contestants.iter().any(|contestant| contestant.name == RELAY)
+    }
+
+    /// The median of a figure of the server of this name, if it is there and tells.
+    fn median(&self, name: &str, pick: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let contestant = self.contestants.iter().find(|contestant| contestant.name == name)?;
+        Some(Spread::new(contestant.samples.iter().filter_map(pick))?.median)
+    }
+
+    pub(crate) fn cost(&self, name: &str) -> Option<f64> {
+        self.median(name, |sample| Some(sample.cost))
+    }
+
+    pub(crate) fn burden(&self, name: &str) -> Option<f64> {
+        self.median(name, |sample| sample.burden)
+    }
+
+    pub(crate) fn further(&self, name: &str, column: Column) -> Option<f64> {
+        self.median(name, |sample| sample.value(column))
+    }
+
+    /// Of all servers whose name begins so; `None` if messages are not counted.
+    pub(crate) fn lost_and_doubled(&self, begin: &str) -> Option<u64> {
+        let own = self.contestants.iter().filter(|contestant| contestant.name.starts_with(begin));
+        let samples = own.flat_map(|contestant| &contestant.samples);
+        self.scenario.has_messages().then(|| samples.map(|sample| sample.lost + sample.behind).sum())
+    }
+
     fn row(&self, contestant: &Contestant) -> Vec<String> {
         let samples = &contestant.samples;
         let of = |pick: fn(&Sample) -> f64| Spread::new(samples.iter().map(pick));
         let cost = of(|sample| sample.cost);
         let ratio = |other: &str, is_inverse: bool| {
-            let reference = self.contestants.iter().find(|each| each.name == other)?;
-            let reference = Spread::new(reference.samples.iter().map(|sample| sample.cost))?.median;
+            let reference = self.cost(other)?;
             let own = cost.as_ref()?.median;
             let ratio = if is_inverse { reference / own } else { own / reference };
             Some(significant(ratio))
@@ -122,10 +138,12 @@ impl Table {
             contestant.name.clone(),
             or_none(cost.as_ref().map(|cost| cost.text(significant))),
             or_none(of(|sample| sample.rate).map(|rate| thousands(rate.median))),
-            or_none(ratio("relay (parse)", false)),
-            or_none(ratio("mosquitto", true)),
         ];
-        if self.scenario.has_base() {
+        if self.has_relay() {
+            cells.push(or_none(ratio(RELAY, false)));
+        }
+        cells.push(or_none(ratio("mosquitto", true)));
+        if self.scenario.base().is_some() {
             let base = contestant.name.split_once(',').map(|(base, _)| base);
             cells.push(or_none(base.and_then(|base| ratio(base, false))));
         }
@@ -143,6 +161,10 @@ impl Table {
         if self.scenario.burden().is_some() {
             let burdens = Spread::new(samples.iter().filter_map(|sample| sample.burden));
             cells.push(or_none(burdens.map(|burden| burden.text(|value| format!("{value:.2}")))));
+        }
+        for column in self.scenario.further() {
+            let spread = Spread::new(samples.iter().filter_map(|sample| sample.value(*column)));
+            cells.push(or_none(spread.map(|spread| spread.text(significant))));
         }
         cells
     }
@@ -173,7 +195,7 @@ impl Spread {
 }
 
 /// Three digits.
-fn significant(value: f64) -> String {
+pub(crate) fn significant(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size == 0.0 => return thousands(value),
         size if size >= 10.0 => 1,
@@ -185,7 +207,7 @@ fn significant(value: f64) -> String {
 }
 
 /// A whole number with commas.
-fn thousands(value: f64) -> String {
+pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -198,7 +220,7 @@ fn thousands(value: f64) -> String {
 }
 
 /// A markdown table whose columns also line up in a terminal; the first row is the head.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let length = |cell: &String| cell.chars().count();
     let widths: Vec<usize> = (0..columns)

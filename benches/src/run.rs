@@ -16,8 +16,12 @@ const OTHER_FILES: u64 = 500;
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = tempfile::tempdir().map_err(|error| format!("a folder for certificates: {error}"))?;
+    let target = target(&root);
+    let data = tempfile::Builder::new().prefix("bench-data-").tempdir_in(&target);
+    let data = data.map_err(|error| format!("a folder for the servers: {error}"))?;
     let places = Places {
-        target: target(&root),
+        target,
+        data: data.path().to_owned(),
         own: std::env::current_exe().map_err(|error| format!("where am I: {error}"))?,
         identity: Identity::new(folder.path()).map_err(|error| format!("certificate: {error}"))?,
     };
@@ -32,6 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let mut report = Report {
         machine: machine::description(&cores),
         load,
+        disk: machine::file_system(data.path()),
         versions,
         command: arguments.command.clone(),
         rounds: arguments.rounds,
@@ -47,6 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         print!("{}", table.text());
         report.tables.push(table);
     }
+    print!("{}", report.promises());
     if arguments.is_written {
         let page = root.join("docs/benchmarks.md");
         std::fs::write(&page, report.page()).map_err(|error| format!("{}: {error}", page.display()))?;
@@ -80,11 +86,13 @@ fn in_turn(
 
 fn effort(is_quick: bool) -> Effort {
     let most = usize::try_from(machine::open_files().saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
-    let (warm_up, time, connections) = if is_quick { (100, 300, 500) } else { (300, 1_000, 10_000) };
+    let (warm_up, time, connections, backlog) =
+        if is_quick { (100, 300, 500, 50_000) } else { (300, 1_000, 10_000, 1_000_000) };
     Effort {
         warm_up: Duration::from_millis(warm_up),
         time: Duration::from_millis(time),
         connections: most.min(connections),
+        backlog,
     }
 }
 

@@ -3,8 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use crate::backlog::{self, Backlog};
 use crate::crowd::Crowd;
 use crate::flow::{Flow, Outcome, Outcomes, Regime};
+use crate::offline::{self, Offline};
 use crate::server::{Bridge, Places, Running, Server, Wish};
 
 /// Run-queue waiting above which latencies say more about the neighbours than about the server.
@@ -32,6 +34,12 @@ enum Kind {
     Memory(Crowd),
     /// CPU per connection and subscription.
     Arrival(Crowd),
+    /// CPU per delivery to sessions that outlive their connections, beside the same to clean ones.
+    Kept(Flow),
+    /// CPU per message to sessions whose clients are away.
+    Offline(Offline),
+    /// Time of a restart with a long backlog, and memory while it drains.
+    Backlog(Backlog),
 }
 
 /// How long and how much.
@@ -41,10 +49,38 @@ pub(crate) struct Effort {
     pub(crate) time: Duration,
     /// Connections of a crowd, at most.
     pub(crate) connections: usize,
+    /// Messages of a backlog.
+    pub(crate) backlog: u64,
+}
+
+/// A further column of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    Syncs,
+    Bytes,
+    OfBare,
+    OfSingle,
+    Queued,
+    AtRest,
+    Peak,
+}
+
+impl Column {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Syncs => "syncs per message",
+            Self::Bytes => "bytes per message",
+            Self::OfBare => "rate ÷ bare, same groups",
+            Self::OfSingle => "rate ÷ bare, one a sync",
+            Self::Queued => "queued/s",
+            Self::AtRest => "MiB when ready",
+            Self::Peak => "MiB at most",
+        }
+    }
 }
 
 /// One server's result of one round.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// In the scenario's unit.
     pub(crate) cost: f64,
@@ -58,9 +94,16 @@ pub(crate) struct Sample {
     pub(crate) latency: Option<(f64, f64)>,
     /// What one that stopped reading, or churn, did to the cost of the others: 1 is nothing.
     pub(crate) burden: Option<f64>,
+    /// What the further columns hold, as far as this server tells.
+    pub(crate) further: Vec<(Column, f64)>,
 }
 
 impl Sample {
+    /// What is in a further column.
+    pub(crate) fn value(&self, column: Column) -> Option<f64> {
+        self.further.iter().find(|(own, _)| *own == column).map(|(_, value)| *value)
+    }
+
     /// Whether a latency may be read from it.
     pub(crate) fn is_quiet(&self) -> bool {
         self.disturbed < QUIET
@@ -93,11 +136,6 @@ pub(crate) fn all() -> Vec<Scenario> {
         flow("dense-100-1", "A hundred to one, dense, QoS 0, 16 bytes", fan_in),
         flow("dense-1-1-1k", "One to one, dense, QoS 0, 1 KiB", pairs(1, 1024, 0)),
         flow("dense-10-10-qos1", "Ten to ten, dense, QoS 1, 64 bytes, 100 in flight", pairs(10, 64, 1)),
-        flow(
-            "dense-10-10-qos1-kept",
-            "Ten to ten, dense, QoS 1, 64 bytes, 100 in flight; the subscribers' sessions outlive their connections",
-            Flow { is_kept: true, ..pairs(10, 64, 1) },
-        ),
         flow("dense-10-10-qos2", "Ten to ten, dense, QoS 2, 64 bytes, 100 in flight", pairs(10, 64, 2)),
         flow(
             "unbatched",
@@ -139,6 +177,31 @@ pub(crate) fn all() -> Vec<Scenario> {
             "One to a hundred, dense, QoS 0, 1 KiB; one of the hundred stops reading by turns, the figures are of the others",
             Flow { one_stops: true, payload: 1024, ..fan_out },
         ),
+        row(
+            "store-online",
+            "Ten to ten, dense, QoS 1, 64 bytes, 100 in flight, to clean sessions and to sessions that outlive their connections",
+            Kind::Kept(pairs(10, 64, 1)),
+        ),
+        row(
+            "store-offline",
+            "One publisher, QoS 1, 200 bytes, 100 in flight, to a session whose client is away",
+            Kind::Offline(Offline { publishers: 1, sessions: 1 }),
+        ),
+        row(
+            "store-offline-100",
+            "A hundred publishers, QoS 1, 200 bytes, 100 in flight each, to a hundred sessions whose clients are away",
+            Kind::Offline(Offline { publishers: 100, sessions: 100 }),
+        ),
+        row(
+            "store-backlog",
+            "A session is owed a million messages of 200 bytes; the server restarts, and the client takes them",
+            Kind::Backlog(Backlog { sessions: 1 }),
+        ),
+        row(
+            "store-backlog-100",
+            "A hundred sessions are owed ten thousand messages of 200 bytes each; the server restarts, and the clients take them",
+            Kind::Backlog(Backlog { sessions: 100 }),
+        ),
     ]
 }
 
@@ -146,7 +209,9 @@ impl Scenario {
     /// What a cost is counted in.
     pub(crate) fn unit(&self) -> &'static str {
         match self.kind {
-            Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_) => "CPU µs per delivery",
+            Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_) | Kind::Kept(_) => "CPU µs per delivery",
+            Kind::Offline(_) => "CPU µs per message",
+            Kind::Backlog(_) => "ms until ready",
             Kind::Memory(_) => "bytes per connection",
             Kind::Arrival(_) => "CPU µs per connection",
         }
@@ -155,14 +220,25 @@ impl Scenario {
     /// What comes so often a second.
     pub(crate) fn rate_unit(&self) -> &'static str {
         match self.kind {
-            Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_) => "deliveries/s",
+            Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_) | Kind::Kept(_) | Kind::Backlog(_) => "deliveries/s",
+            Kind::Offline(_) => "messages/s",
             Kind::Memory(_) | Kind::Arrival(_) => "connections/s",
         }
     }
 
     /// Whether messages are counted.
     pub(crate) fn has_messages(&self) -> bool {
-        matches!(self.kind, Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_))
+        !matches!(self.kind, Kind::Memory(_) | Kind::Arrival(_) | Kind::Offline(_))
+    }
+
+    /// What else there is to say, in this order.
+    pub(crate) fn further(&self) -> &'static [Column] {
+        match self.kind {
+            Kind::Kept(_) => &[Column::Syncs],
+            Kind::Offline(_) => &[Column::Syncs, Column::Bytes, Column::OfBare, Column::OfSingle],
+            Kind::Backlog(_) => &[Column::Queued, Column::AtRest, Column::Peak],
+            _ => &[],
+        }
     }
 
     /// Whether latency is claimed, which only an open loop allows.
@@ -179,9 +255,13 @@ impl Scenario {
         }
     }
 
-    /// Whether one server is compared with another of its kind.
-    pub(crate) fn has_base(&self) -> bool {
-        matches!(self.kind, Kind::Bridged(_))
+    /// What one server is compared with, where that is another of its kind.
+    pub(crate) fn base(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Bridged(_) => Some("÷ within one"),
+            Kind::Kept(_) => Some("÷ clean"),
+            _ => None,
+        }
     }
 
     /// Who takes part: everyone who can.
@@ -204,6 +284,11 @@ impl Scenario {
             Kind::Bridged(_) => {
                 contestants = servers.iter().flat_map(with_bridges).collect();
             }
+            Kind::Kept(_) => {
+                contestants.retain(|each| *each != Server::Copy);
+                contestants = contestants.iter().flat_map(with_kept).collect();
+            }
+            Kind::Offline(_) | Kind::Backlog(_) => contestants.retain(Server::can_keep),
             Kind::Memory(crowd) | Kind::Arrival(crowd) => {
                 contestants.retain(|each| *each != Server::Copy && (!crowd.tls || each.speaks_tls()));
             }
@@ -235,12 +320,22 @@ impl Scenario {
     /// Starts a server, runs the scenario against it once, ends it.
     fn attempt(&self, server: &Server, places: &Places, cores: &[usize], effort: Effort) -> io::Result<Sample> {
         let tls = matches!(self.kind, Kind::Memory(Crowd { tls: true, .. }) | Kind::Arrival(Crowd { tls: true, .. }));
-        let running = server.start(places, Wish { cores: &server_cores(server, cores), tls })?;
+        let stores = matches!(self.kind, Kind::Kept(_) | Kind::Offline(_) | Kind::Backlog(_));
+        let cores = &server_cores(server, cores);
+        let mut running = server.start(places, Wish { cores, tls, stores })?;
         let sample = match self.kind {
             Kind::Flow(flow) | Kind::Workers(flow) | Kind::Bridged(flow) => {
                 flow.run(&running, effort.warm_up, effort.time).map(|outcomes| of_flow(&outcomes))
             }
+            Kind::Kept(flow) => {
+                let flow = Flow { is_kept: matches!(server, Server::Kept(_)), ..flow };
+                flow.run(&running, effort.warm_up, effort.time).map(|outcomes| of_flow(&outcomes))
+            }
             Kind::Memory(crowd) | Kind::Arrival(crowd) => self.of_crowd(crowd, &running, places, effort),
+            Kind::Offline(offline) => {
+                offline.run(&running, cores, effort.warm_up, effort.time).map(|outcome| of_offline(&outcome))
+            }
+            Kind::Backlog(backlog) => backlog.run(&mut running, effort.backlog).map(|outcome| of_backlog(&outcome)),
         };
         sample.map_err(|error| io::Error::new(error.kind(), format!("{error} {}", running.last_words())))
     }
@@ -260,6 +355,7 @@ impl Scenario {
             disturbed: cost.usage.waiting as f64 / cost.elapsed.as_nanos() as f64,
             latency: None,
             burden: None,
+            further: Vec::new(),
         })
     }
 }
@@ -273,6 +369,12 @@ fn with_bridges(server: &Server) -> Vec<Server> {
         _ => return Vec::new(),
     };
     std::iter::once(server.clone()).chain(bridges.iter().copied().map(Server::Bridge)).collect()
+}
+
+/// A broker with clean sessions and, if it keeps any, with others.
+fn with_kept(server: &Server) -> Vec<Server> {
+    let kept = server.can_keep().then(|| Server::Kept(Box::new(server.clone())));
+    std::iter::once(server.clone()).chain(kept).collect()
 }
 
 /// The generator has the last core; the server has the first ones, one for each worker, if there are as many.
@@ -304,5 +406,39 @@ fn of_flow(outcomes: &Outcomes) -> Sample {
         disturbed: measured.iter().map(|each| each.disturbed).fold(0.0, f64::max),
         latency: latency.map(|all| (micros(all.percentile(0.5)), micros(all.percentile(0.99)))),
         burden: (!outcomes.others.is_empty()).then(|| cost(&outcomes.others) / cost(&outcomes.all)),
+        further: measured.iter().find_map(|each| each.syncs).map(|syncs| (Column::Syncs, syncs)).into_iter().collect(),
+    }
+}
+
+fn of_offline(outcome: &offline::Outcome) -> Sample {
+    let messages = outcome.messages.max(1) as f64;
+    let rate = messages / outcome.elapsed.as_secs_f64();
+    let further = outcome.beside.map_or(Vec::new(), |beside| {
+        vec![
+            (Column::Syncs, beside.syncs),
+            (Column::Bytes, beside.bytes),
+            (Column::OfBare, rate / beside.same_groups),
+            (Column::OfSingle, rate / beside.one_each),
+        ]
+    });
+    let cost = outcome.usage.on_core as f64 / 1000.0 / messages;
+    Sample { cost, rate, lost: 0, behind: 0, disturbed: 0.0, latency: None, burden: None, further }
+}
+
+fn of_backlog(outcome: &backlog::Outcome) -> Sample {
+    let mebibytes = |bytes: f64| bytes / 1_048_576.0;
+    Sample {
+        cost: outcome.until_ready.as_secs_f64() * 1000.0,
+        rate: outcome.drained,
+        lost: outcome.lost,
+        behind: outcome.behind,
+        disturbed: 0.0,
+        latency: None,
+        burden: None,
+        further: vec![
+            (Column::Queued, outcome.queued),
+            (Column::AtRest, mebibytes(outcome.at_rest)),
+            (Column::Peak, mebibytes(outcome.peak)),
+        ],
     }
 }

@@ -1,6 +1,6 @@
 //! The servers that are compared: how each is configured, started, waited for, asked for its version and ended.
 //!
-//! Every sample gets a process of its own on a free loopback port, with default settings except where a default would
+//! Every sample gets a process of its own on a free loopback port and an empty folder on a disk, with default settings except where a default would
 //! lose messages that another server keeps, or would measure a delay instead of a cost.
 
 use std::fs;
@@ -16,6 +16,7 @@ use crate::frame;
 use crate::link::{Link, Scratch};
 use crate::machine::Usage;
 use crate::tls::Identity;
+use crate::watch::{self, StoreNumbers};
 
 /// The longest that a server may take until it answers a CONNECT.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,6 +40,8 @@ pub(crate) enum Server {
     Mosquitto,
     /// From crates.io, under `target/bench-peers`.
     Rumqttd,
+    /// A broker whose subscribers have sessions that outlive their connections, beside the same with clean sessions.
+    Kept(Box<Self>),
     /// Two of one kind: what is published at the first is heard at the second.
     Bridge(Bridge),
     /// Any other: a command for the shell and the port it will listen on.
@@ -71,6 +74,8 @@ pub(crate) struct Places {
     pub(crate) target: PathBuf,
     /// This program, which is also the relay.
     pub(crate) own: PathBuf,
+    /// Where servers have their folders: on a disk, because what they keep is synced.
+    pub(crate) data: PathBuf,
     /// For certificates of TLS listeners.
     pub(crate) identity: Identity,
 }
@@ -80,6 +85,8 @@ pub(crate) struct Places {
 pub(crate) struct Wish<'a> {
     pub(crate) cores: &'a [usize],
     pub(crate) tls: bool,
+    /// Whether it is to survive its end what sessions are owed, and to say what its store does.
+    pub(crate) stores: bool,
 }
 
 impl Server {
@@ -92,6 +99,7 @@ impl Server {
             Self::Mosquitto => "mosquitto".to_owned(),
             Self::Rumqttd => "rumqttd".to_owned(),
             // The name of what it is measured by stands before the comma.
+            Self::Kept(broker) => format!("{}, kept", broker.name()),
             Self::Bridge(Bridge::Viaduct { level: 5 }) => "Viaduct, bridge 5.0".to_owned(),
             Self::Bridge(Bridge::Viaduct { .. }) => "Viaduct, bridge 3.1.1".to_owned(),
             Self::Bridge(Bridge::Mosquitto) => "mosquitto, bridge 3.1.1".to_owned(),
@@ -105,11 +113,8 @@ impl Server {
             Self::Copy | Self::Parse => Some(env!("CARGO_PKG_VERSION").to_owned()),
             Self::Viaduct { .. } => said(Command::new(places.viaduct()).arg("--version"), "viaduct "),
             Self::Mosquitto => said(Command::new(mosquitto()).arg("-h"), "mosquitto version "),
-            Self::Rumqttd => {
-                let crates = fs::read_to_string(places.target.join("bench-peers/.crates.toml")).ok()?;
-                places.rumqttd().exists().then_some(())?;
-                Some(crates.lines().find_map(|line| line.strip_prefix("\"rumqttd "))?.split(' ').next()?.to_owned())
-            }
+            Self::Rumqttd => said(Command::new(places.rumqttd()).arg("--version"), "rumqttd "),
+            Self::Kept(broker) => broker.version(places),
             Self::Bridge(bridge) => bridge.broker().version(places),
             Self::Peer { command, .. } => Some(format!("`{command}`")),
         }
@@ -117,7 +122,11 @@ impl Server {
 
     /// Starts it and waits until it answers and, being a bridge, carries messages.
     pub(crate) fn start(&self, places: &Places, wish: Wish<'_>) -> io::Result<Running> {
-        let Self::Bridge(bridge) = self else { return self.start_one(places, wish, "") };
+        let bridge = match self {
+            Self::Bridge(bridge) => bridge,
+            Self::Kept(broker) => return broker.start_one(places, wish, ""),
+            _ => return self.start_one(places, wish, ""),
+        };
         let broker = bridge.broker();
         let far = broker.start_one(places, wish, "")?;
         let mut near = broker.start_one(places, wish, &bridge.config(far.address))?;
@@ -127,27 +136,43 @@ impl Server {
 
     /// One process; `more` goes to the end of its configuration.
     fn start_one(&self, places: &Places, wish: Wish<'_>, more: &str) -> io::Result<Running> {
-        let folder = tempfile::Builder::new().prefix("viaduct-bench").tempdir()?;
+        let folder = tempfile::Builder::new().tempdir_in(&places.data)?;
         let port = match self {
             Self::Peer { port, .. } => *port,
             _ => free_port()?,
         };
         let tls_port = if wish.tls { Some(free_port()?) } else { None };
+        let admin_port = if wish.stores && *self == (Self::Viaduct { workers: 1 }) { Some(free_port()?) } else { None };
+        let more = &(self.storing(wish.stores, admin_port) + more);
         let words = self.command(places, folder.path(), port, tls_port, more)?;
-        let log = fs::File::create(folder.path().join("log"))?;
         let cores: Vec<String> = wish.cores.iter().map(ToString::to_string).collect();
-        let child = Command::new(&places.own)
-            .arg("launch")
-            .arg(cores.join(","))
-            .args(words)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let mut command = Command::new(&places.own);
+        command.arg("launch").arg(cores.join(",")).args(words).current_dir(folder.path()).stdin(Stdio::null());
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let running = Running { child, address: at(port), tls_address: tls_port.map(at), folder, far: None };
+        let running = Running {
+            child: spawn(&mut command, folder.path())?,
+            command,
+            address: at(port),
+            tls_address: tls_port.map(at),
+            admin: admin_port.map(at),
+            folder,
+            far: None,
+        };
         running.wait().map(|()| running)
+    }
+
+    /// What is added to its configuration so that it keeps, without a limit, what sessions are owed. Viaduct always does.
+    fn storing(&self, stores: bool, admin: Option<u16>) -> String {
+        match (self, admin) {
+            (Self::Viaduct { .. }, Some(port)) => {
+                format!(
+                    "max_queued_messages = 10000000\nmax_queued_bytes = \"16GiB\"\n[admin]\nbind = \"127.0.0.1:{port}\"\n"
+                )
+            }
+            (Self::Viaduct { .. }, None) => "[admin]\nbind = \"off\"\n".to_owned(),
+            (Self::Mosquitto, _) if stores => "persistence true\npersistence_location ./\n".to_owned(),
+            _ => String::new(),
+        }
     }
 
     fn command(
@@ -177,9 +202,15 @@ impl Server {
                 fs::write(&file, rumqttd_config(port))?;
                 words(&[&path(&places.rumqttd()), "--config", &path(&file), "--quiet"])
             }
+            Self::Kept(broker) => broker.command(places, folder, port, tls, more)?,
             Self::Bridge(bridge) => bridge.broker().command(places, folder, port, tls, more)?,
             Self::Peer { command, .. } => words(&["sh", "-c", &format!("exec {command}")]),
         })
+    }
+
+    /// Whether it can keep sessions over its end.
+    pub(crate) fn can_keep(&self) -> bool {
+        matches!(self, Self::Viaduct { workers: 1 } | Self::Mosquitto)
     }
 
     /// Whether it has a TLS listener here.
@@ -225,8 +256,8 @@ impl Places {
 
 fn viaduct_config(workers: usize, port: u16, tls: Option<u16>, places: &Places) -> String {
     let mut text = format!(
-        "[node]\ndata_dir = \"data\"\nworkers = {workers}\n[log]\nfilter = \"warn\"\n[admin]\nbind = \"off\"\n\
-         [session]\nmax_inflight = 1000\n[[listener]]\nname = \"plain\"\nbind = \"127.0.0.1:{port}\"\n"
+        "[node]\ndata_dir = \"data\"\nworkers = {workers}\n[log]\nfilter = \"warn\"\n\
+         [[listener]]\nname = \"plain\"\nbind = \"127.0.0.1:{port}\"\n"
     );
     if let Some(port) = tls {
         let Identity { certificate, key, .. } = &places.identity;
@@ -237,6 +268,7 @@ fn viaduct_config(workers: usize, port: u16, tls: Option<u16>, places: &Places) 
             key.display()
         ));
     }
+    text.push_str("[session]\nmax_inflight = 1000\n");
     text
 }
 
@@ -278,6 +310,12 @@ fn said(command: &mut Command, before: &str) -> Option<String> {
     Some(text.lines().find_map(|line| line.strip_prefix(before))?.trim().to_owned())
 }
 
+/// Starts it with its output in a file of its folder.
+fn spawn(command: &mut Command, folder: &Path) -> io::Result<Child> {
+    let log = fs::File::create(folder.join("log"))?;
+    command.stdout(log.try_clone()?).stderr(log).spawn()
+}
+
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
@@ -286,8 +324,12 @@ fn free_port() -> io::Result<u16> {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
+    /// What started it.
+    command: Command,
     pub(crate) address: SocketAddr,
     pub(crate) tls_address: Option<SocketAddr>,
+    /// Where it tells about itself.
+    admin: Option<SocketAddr>,
     folder: TempDir,
     /// The other end of a bridge, where subscribers are.
     far: Option<Box<Self>>,
@@ -307,6 +349,37 @@ impl Running {
     /// Where what is published at `address` is heard.
     pub(crate) fn subscriber_address(&self) -> SocketAddr {
         self.far.as_ref().map_or(self.address, |far| far.address)
+    }
+
+    /// The folder that it works in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What its store says, if it says something.
+    pub(crate) fn store(&self) -> io::Result<Option<StoreNumbers>> {
+        self.admin.map(StoreNumbers::ask).transpose()
+    }
+
+    /// Ends it and starts it anew on what it kept; how long it took from its start until it was ready. What tells whether it is
+    /// ready is killed; what does not is asked to end, because it may save only then.
+    pub(crate) fn start_again(&mut self) -> io::Result<Duration> {
+        if self.admin.is_some() {
+            self.child.kill()?;
+        } else if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        self.child.wait()?;
+        let begin = Instant::now();
+        self.child = spawn(&mut self.command, self.folder.path())?;
+        let Some(admin) = self.admin else { return self.wait().map(|()| begin.elapsed()) };
+        while !watch::is_ready(admin) {
+            if begin.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!("not ready; {}", self.last_words())));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(begin.elapsed())
     }
 
     /// The end of what it wrote, to say why something failed.

@@ -13,7 +13,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         && word == "--set-up"
     {
         let target = ["--root", "target/bench-peers", "--target-dir", "target/bench-peers/build"];
-        return cargo(&[&["install"], &RUMQTTD[..], &target[..]].concat(), &[]);
+        // A folder that has the program but has lost cargo's record of it is no obstacle.
+        return cargo(&[&["install", "--force"], &RUMQTTD[..], &target[..]].concat(), &[]);
     }
     cargo(&["build", "--quiet", "--release", "--package", "viaduct"], &[])?;
     cargo(&["run", "--quiet", "--release", "--package", "viaduct-benches", "--", "run"], arguments)
