@@ -22,6 +22,8 @@ use crate::key::{ConnectionId, SessionKey};
 pub(crate) struct Waiting {
     by_ticket: VecDeque<(Ticket, Waiter)>,
     answers: HashMap<SessionKey, VecDeque<Answer>>,
+    /// Those of them that have a plan.
+    plans: usize,
     /// The last ticket that is safe.
     safe: Option<Ticket>,
 }
@@ -72,7 +74,7 @@ struct Answer {
 impl Waiting {
     /// Whether a message of this session waits to be handed on.
     pub(crate) fn holds_back(&self, key: SessionKey) -> bool {
-        !self.answers.is_empty()
+        self.plans > 0
             && self.answers.get(&key).is_some_and(|answers| answers.iter().rev().any(|answer| answer.plan.is_some()))
     }
 }
@@ -97,8 +99,13 @@ impl Engine {
             }
             return self.send_ack(ack);
         }
+        self.waiting.plans += usize::from(plan.is_some());
         self.waiting.answers.entry(ack.session).or_default().push_back(Answer { ack, ticket, kept, plan });
-        if let Some(ticket) = ticket {
+        let last = self.waiting.by_ticket.back();
+        // Once for a run of messages: whoever is told looks for all that it may answer.
+        if let Some(ticket) = ticket
+            && !matches!(last, Some((own, Waiter::Answer(key))) if *own == ticket && *key == ack.session)
+        {
             self.wait(ticket, Waiter::Answer(ack.session));
         }
     }
@@ -159,32 +166,42 @@ impl Engine {
 
     /// Sends the answers of a session that nothing keeps back any more.
     fn release_answers(&mut self, now: Time, key: SessionKey) {
+        let safe = self.waiting.safe;
+        let is_safe = |answer: &Answer| {
+            answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
+                || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
+        };
         loop {
-            let safe = self.waiting.safe;
             let Some(answers) = self.waiting.answers.get_mut(&key) else { return };
-            let is_safe = |answer: &Answer| {
-                answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
-                    || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
-            };
-            if !answers.front().is_some_and(is_safe) {
-                return;
-            }
-            let Some(answer) = answers.pop_front() else { return };
+            // Up to the next message that is handed on before it is answered, all at once.
+            let count = answers.iter().take_while(|answer| is_safe(answer) && answer.plan.is_none()).count();
+            let acks: Vec<Ack> = answers.drain(..count).map(|answer| answer.ack).collect();
+            let is_next = answers.front().is_some_and(is_safe);
+            let held = if is_next { answers.pop_front() } else { None };
             if answers.is_empty() {
                 self.waiting.answers.remove(&key);
             }
-            if let Some(plan) = answer.plan {
+            self.send_acks(key, &acks);
+            let Some(Answer { ack, plan, .. }) = held else { return };
+            self.waiting.plans -= 1;
+            if let Some(plan) = plan {
                 self.carry_out(now, *plan);
             }
-            self.send_ack(answer.ack);
+            self.send_ack(ack);
+        }
+    }
+
+    fn send_acks(&mut self, key: SessionKey, acks: &[Ack]) {
+        if let (false, Some(index)) = (acks.is_empty(), self.sessions.find(key)) {
+            self.with_session(index, |session, output| {
+                for ack in acks {
+                    session.acknowledge(ack.packet_id, ack.qos, ack.reason, None, output);
+                }
+            });
         }
     }
 
     fn send_ack(&mut self, ack: Ack) {
-        if let Some(index) = self.sessions.find(ack.session) {
-            self.with_session(index, |session, output| {
-                session.acknowledge(ack.packet_id, ack.qos, ack.reason, None, output);
-            });
-        }
+        self.send_acks(ack.session, &[ack]);
     }
 }

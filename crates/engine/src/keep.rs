@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{Message, QoS, Stub};
+use viaduct_codec::{Message, QoS, SessionId, Stub};
 use viaduct_router::{Merged, Route, RouteSet};
 use viaduct_session::{Delivery, Note};
 use viaduct_store::{Accepted, Owed, StoreError};
@@ -43,6 +43,7 @@ impl Engine {
             return list;
         }
         if routes.has_durable() {
+            list.reserve_exact(routes.routes().len() + chosen.len());
             let owed = routes.routes().iter().filter_map(|route| Some((route.key, owed(route, message, publisher)?)));
             list.extend(owed.map(|(key, merged)| self.owed(key, &delivery(message, merged, None))));
         }
@@ -53,12 +54,18 @@ impl Engine {
 
     fn owed(&self, session: SessionKey, delivery: &Delivery) -> Owed {
         Owed {
-            session: self.shared.durable(session),
+            session: self.durable(session),
             qos: delivery.qos,
             retain: delivery.retain,
             ids: delivery.ids.clone(),
             group: delivery.group.clone(),
         }
+    }
+
+    /// The number of a session in the store; none when it has ended meanwhile. Of one's own without a look at what workers share.
+    fn durable(&self, key: SessionKey) -> SessionId {
+        let own = self.sessions.find(key).and_then(|index| self.sessions.get(index)).filter(|slot| slot.is_durable());
+        own.map_or_else(|| self.shared.durable(key), |slot| slot.id)
     }
 
     /// Appends what one session is owed and nobody has appended yet: a retained message, or one of a share group that

@@ -171,7 +171,7 @@ pub trait Store {
     /// The highest ticket that became safe since the last call; `None` when nothing did.
     fn poll_committed(&mut self) -> Option<Ticket>;
 
-    /// The `publisher`s of messages, one for each, that everybody owed has acknowledged before they were written. Cheap when
+    /// The `publisher`s of messages that everybody owed has acknowledged before they were written, each at least once. Cheap when
     /// there is none. What is returned here is as good as safe.
     fn poll_released(&mut self) -> Vec<u64>;
 

@@ -181,7 +181,10 @@ impl Flow {
             return self.write_publish(now, &delivery, None, false, out);
         }
         let Some(id) = self.ids.take() else { return Err(TooLarge) };
-        if let Some(place) = &delivery.kept {
+        // A QoS 1 message that is not written yet is written with its identifier; of any other the store has to hear.
+        if let Some(place) = &delivery.kept
+            && !(delivery.qos == QoS::AtLeastOnce && place.note_sent(id))
+        {
             let hold = next_hold(&mut self.holds);
             self.notes.get_or_insert_default().push(Note::Sent(id, Arc::clone(place), delivery.qos, hold));
             if delivery.qos == QoS::ExactlyOnce {

@@ -3,6 +3,7 @@
 //! In: what the worker's engine wants kept. Out: groups for the thread of the log, and tickets that tell when each is safe. Knows
 //! no file; the only thing it may wait for is a read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use super::shared::{Group, Shared};
 use super::wire::{key_bytes, put_record};
 use crate::{Accepted, Appended, Health, InFlight, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket};
 
-/// Operations after which a group is closed.
-const GROUP_OPS: usize = 1024;
+/// Operations after which a group is closed: what a stream to clients that are there has under way is far less.
+const GROUP_OPS: usize = 4096;
 /// Bytes after which it is.
 const GROUP_BYTES: usize = 512 << 10;
 /// Bytes that may be handed over and not be safe before publishers are not read any more.
@@ -31,11 +32,14 @@ pub struct Door {
     shared: Arc<Shared>,
     settler: Arc<Settler>,
     limits: Limits,
-    open: Vec<Waiting>,
+    /// The oldest first. All that came at one moment has one ticket.
+    open: VecDeque<Open>,
+    /// Bytes of all that is open.
     bytes: usize,
-    due: Option<Time>,
-    /// The ticket of the group that is open.
+    /// The ticket of what came last, or comes next when nothing is open.
     ticket: u64,
+    /// Up to this ticket nothing is open any more.
+    closed: u64,
     /// The ticket of the last group that was handed over.
     handed: u64,
     /// The last ticket that was told to be safe.
@@ -50,11 +54,29 @@ pub(super) struct Prepared {
     pub(super) inflight: Vec<(SessionId, Vec<(Stub, Progress)>)>,
 }
 
-/// One thing of the group that is open.
+/// One thing that is to be written, unless it settles before its time has come.
+struct Open {
+    since: Time,
+    ticket: u64,
+    bytes: usize,
+    waiting: Waiting,
+}
+
 enum Waiting {
     Message { message: Arc<Message>, owed: Vec<Owed>, kept: Arc<Kept>, from: Option<(SessionId, PacketId)> },
     Sent { kept: Arc<Kept>, index: u32, packet_id: PacketId },
     Encoded(Vec<u8>),
+}
+
+impl Waiting {
+    /// Whether it has settled and need not be written any more.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Message { kept, .. } => kept.is_over(),
+            Self::Sent { kept, index, .. } => kept.is_settled(*index),
+            Self::Encoded(_) => false,
+        }
+    }
 }
 
 impl Door {
@@ -65,26 +87,53 @@ impl Door {
             shared: Arc::clone(shared),
             settler,
             limits,
-            open: Vec::new(),
+            open: VecDeque::new(),
             bytes: 0,
-            due: None,
             ticket: 1,
+            closed: 0,
             handed: 0,
             told: 0,
             loaded: Some(prepared),
         }
     }
 
-    /// Adds to the open group and says under which ticket.
+    /// Adds to what is open and says under which ticket.
     fn add(&mut self, now: Time, waiting: Waiting, bytes: usize) -> Accepted {
-        let ticket = Ticket(self.ticket);
-        self.open.push(waiting);
-        self.bytes += bytes;
-        self.due.get_or_insert_with(|| now.after(self.limits.commit_delay));
-        if self.open.len() >= GROUP_OPS || self.bytes >= GROUP_BYTES || self.limits.commit_delay == Duration::ZERO {
-            self.close();
+        if self.open.back().is_some_and(|last| last.since != now) {
+            self.ticket += 1;
         }
-        Accepted::Pending(ticket)
+        let ticket = self.ticket;
+        self.open.push_back(Open { since: now, ticket, bytes, waiting });
+        self.bytes += bytes;
+        if self.limits.commit_delay == Duration::ZERO {
+            self.close(self.open.len());
+        } else if self.is_full(1) {
+            self.sweep();
+            // Half empty is worth waiting on; less would be swept again and again.
+            if self.is_full(2) {
+                self.close(self.open.len());
+            }
+        }
+        Accepted::Pending(Ticket(ticket))
+    }
+
+    /// Whether so much is open that a group of the `part`th part of its size could be made of it.
+    fn is_full(&self, part: usize) -> bool {
+        self.open.len() >= GROUP_OPS / part || self.bytes >= GROUP_BYTES / part
+    }
+
+    /// Lets go of what has settled; how much that was.
+    fn sweep(&mut self) -> usize {
+        let before = self.open.len();
+        let bytes = &mut self.bytes;
+        self.open.retain(|open| {
+            let is_over = open.waiting.is_over();
+            if is_over {
+                *bytes -= open.bytes;
+            }
+            !is_over
+        });
+        before - self.open.len()
     }
 
     fn add_encoded(&mut self, now: Time, encode: impl FnOnce(&mut Vec<u8>)) -> Accepted {
@@ -94,17 +143,28 @@ impl Door {
         self.add(now, Waiting::Encoded(op), bytes)
     }
 
-    /// Hands the open group over. What settled in the meantime is left out; when nothing is left, there is nothing to write.
-    fn close(&mut self) {
-        self.due = None;
-        if self.open.is_empty() {
-            return;
-        }
-        let ticket = self.ticket;
-        self.ticket += 1;
-        let mut body = Vec::with_capacity(self.bytes + self.open.len() * 32);
-        let mut last_id = 0;
-        for waiting in self.open.drain(..) {
+    /// What has waited for long enough is written, and what came after it as well. Only where most settles by waiting, the younger
+    /// half of the delay is left open: otherwise a dense stream would have whatever is under way written each time.
+    fn close_due(&mut self, now: Time) {
+        let open = self.open.len();
+        let pays = self.sweep() > open / 2;
+        let half = self.limits.commit_delay / 2;
+        let count = match pays {
+            true => self.open.iter().take_while(|open| open.since.after(half) <= now).count(),
+            false => self.open.len(),
+        };
+        let is_due = |open: &Open| open.since.after(self.limits.commit_delay) <= now;
+        self.close(if self.open.front().is_some_and(is_due) { count } else { 0 });
+    }
+
+    /// Hands the `count` oldest over as one group, without what settled in the meantime; when nothing is left, there is nothing to
+    /// write. Nothing is split that has one ticket.
+    fn close(&mut self, count: usize) {
+        let mut body = Vec::with_capacity(self.open.iter().take(count).map(|open| open.bytes + 32).sum());
+        let (mut last_id, mut last_ticket) = (0, self.closed);
+        for Open { ticket, bytes, waiting, .. } in self.open.drain(..count) {
+            self.bytes -= bytes;
+            last_ticket = ticket;
             match waiting {
                 Waiting::Message { message, owed, kept, from } => {
                     if put_claimed(&mut body, &message, &owed, &kept, from) {
@@ -119,10 +179,16 @@ impl Door {
                 Waiting::Encoded(op) => body.extend_from_slice(&op),
             }
         }
-        self.bytes = 0;
+        self.closed = match self.open.front() {
+            Some(first) => first.ticket - 1,
+            None => {
+                self.ticket += 1;
+                self.ticket - 1
+            }
+        };
         if !body.is_empty() {
-            self.handed = ticket;
-            self.shared.hand_over(Group { door: self.number, ticket, last_id, body });
+            self.handed = last_ticket;
+            self.shared.hand_over(Group { door: self.number, ticket: last_ticket, last_id, body });
         }
     }
 
@@ -277,19 +343,19 @@ impl Store for Door {
     }
 
     fn handle_timeout(&mut self, now: Time) {
-        if self.due.is_some_and(|due| due <= now) {
-            self.close();
+        if self.next_timeout().is_some_and(|due| due <= now) {
+            self.close_due(now);
         }
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        self.due
+        Some(self.open.front()?.since.after(self.limits.commit_delay))
     }
 
     fn poll_committed(&mut self) -> Option<Ticket> {
         let committed = self.shared.doors.get(self.number).map_or(0, |door| door.committed.load(Ordering::Acquire));
-        // Groups that had nothing to write are as safe as the last that had.
-        let safe = if committed >= self.handed { self.ticket - 1 } else { committed };
+        // What had nothing to write is as safe as the last that had.
+        let safe = if committed >= self.handed { self.closed } else { committed };
         if safe <= self.told {
             return None;
         }
@@ -313,6 +379,6 @@ impl Store for Door {
 impl Drop for Door {
     /// What was taken is written, as far as the log can.
     fn drop(&mut self) {
-        self.close();
+        self.close(self.open.len());
     }
 }
