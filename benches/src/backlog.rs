@@ -46,8 +46,7 @@ impl Backlog {
     pub(crate) fn run(&self, server: &mut Running, messages: u64) -> io::Result<Outcome> {
         let idle = Resident::of(server.pid())?.now;
         (0..self.sessions).try_for_each(|number| offline::leave(server.address, number))?;
-        let publishers = if self.sessions == 1 { 1 } else { PUBLISHERS };
-        let mut fill = Fill::new(server.address, Offline { publishers, sessions: self.sessions })?;
+        let mut fill = Fill::new(server.address, Offline { publishers: PUBLISHERS, sessions: self.sessions })?;
         let took = fill.run(Until::Sent(messages))?;
         let sent = std::mem::take(&mut fill.sent);
         drop(fill);
@@ -79,7 +78,7 @@ fn drain(server: &Running, sent: &[u64]) -> io::Result<(Vec<Tally>, Duration)> {
         let link = Link::on(link::dial(server.address, None)?, &offline::client_id(number), None, true)?;
         poll.add(&link, number)?;
         links.push(link);
-        tallies.push(Tally::new(sent.len()));
+        tallies.push(Tally::new(PUBLISHERS));
     }
     let (mut scratch, mut ready, mut last) = (Scratch::new(), Vec::new(), Instant::now());
     let is_over = |tallies: &[Tally]| tallies.iter().zip(sent).all(|(tally, sent)| tally.progress >= *sent);

@@ -136,6 +136,7 @@ struct Publisher {
     link: Link,
     topic: usize,
     frame: Vec<u8>,
+    sent: u64,
     open: usize,
 }
 
@@ -153,7 +154,7 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    /// Topics have one publisher each, or share them out; a message's place is counted by topic.
+    /// Connects the publishers. A message's place is counted by publisher.
     pub(crate) fn new(address: SocketAddr, offline: Offline) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut publishers = Vec::new();
@@ -162,7 +163,7 @@ impl Fill {
             let link = Link::connect(address, &format!("pub-{number}"), None)?;
             poll.add(&link, number)?;
             let frame = frame::publish(&topic(topic_number), 1, PAYLOAD);
-            publishers.push(Publisher { link, topic: topic_number, frame, open: 0 });
+            publishers.push(Publisher { link, topic: topic_number, frame, sent: 0, open: 0 });
         }
         let payload_at = publishers.first().map_or(0, |first| first.frame.len()) - PAYLOAD;
         Ok(Self {
@@ -212,16 +213,18 @@ impl Fill {
         let count = self.publishers.len();
         self.turn += 1;
         for step in 0..count {
-            let Some(publisher) = self.publishers.get_mut((self.turn + step) % count) else { continue };
+            let number = (self.turn + step) % count;
+            let Some(publisher) = self.publishers.get_mut(number) else { continue };
             let Some(sent) = self.sent.get_mut(publisher.topic) else { continue };
             while publisher.open < IN_FLIGHT && room > 0 {
                 let (head, payload) = publisher.frame.split_at_mut(self.payload_at);
-                tally::stamp(payload, publisher.topic as u32, *sent);
+                tally::stamp(payload, number as u32, publisher.sent);
                 if let Some(id) = head.last_chunk_mut::<2>() {
-                    *id = ((*sent % u64::from(u16::MAX)) as u16 + 1).to_be_bytes();
+                    *id = ((publisher.sent % u64::from(u16::MAX)) as u16 + 1).to_be_bytes();
                 }
                 publisher.link.queue().extend_from_slice(&publisher.frame);
                 *sent += 1;
+                publisher.sent += 1;
                 publisher.open += 1;
                 room -= 1;
             }

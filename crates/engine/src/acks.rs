@@ -24,6 +24,8 @@ pub(crate) struct Waiting {
     answers: HashMap<SessionKey, VecDeque<Answer>>,
     /// Those of them that have a plan.
     plans: usize,
+    /// For those that leave together; empty in between.
+    run: Vec<Ack>,
     /// The last ticket that is safe.
     safe: Option<Ticket>,
 }
@@ -92,8 +94,8 @@ impl Engine {
             Accepted::Safe => None,
             Accepted::Pending(ticket) => Some(ticket),
         };
-        let waits = !self.waiting.answers.is_empty() && self.waiting.answers.contains_key(&ack.session);
-        if ticket.is_none() && !waits {
+        let waits = || !self.waiting.answers.is_empty() && self.waiting.answers.contains_key(&ack.session);
+        if ticket.is_none() && !waits() {
             if let Some(plan) = plan {
                 self.carry_out(now, *plan);
             }
@@ -145,7 +147,7 @@ impl Engine {
                         self.take_step(now, index, id, step);
                     }
                 }
-                Some((_, Waiter::Message(plan))) => self.carry_out(now, *plan),
+                Some((_, Waiter::Message(plan))) => drop(self.carry_out(now, *plan)),
                 Some((_, Waiter::Output(connection))) => {
                     if let Some(index) = self.connections.find(connection) {
                         self.connections.let_go(index);
@@ -175,13 +177,16 @@ impl Engine {
             let Some(answers) = self.waiting.answers.get_mut(&key) else { return };
             // Up to the next message that is handed on before it is answered, all at once.
             let count = answers.iter().take_while(|answer| is_safe(answer) && answer.plan.is_none()).count();
-            let acks: Vec<Ack> = answers.drain(..count).map(|answer| answer.ack).collect();
+            let mut acks = std::mem::take(&mut self.waiting.run);
+            acks.extend(answers.drain(..count).map(|answer| answer.ack));
             let is_next = answers.front().is_some_and(is_safe);
             let held = if is_next { answers.pop_front() } else { None };
             if answers.is_empty() {
                 self.waiting.answers.remove(&key);
             }
             self.send_acks(key, &acks);
+            acks.clear();
+            self.waiting.run = acks;
             let Some(Answer { ack, plan, .. }) = held else { return };
             self.waiting.plans -= 1;
             if let Some(plan) = plan {

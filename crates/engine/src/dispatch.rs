@@ -96,8 +96,8 @@ impl Engine {
         Plan { message, routes, chosen, publisher, kept: None }
     }
 
-    /// Hands the message of `plan` to those who are to get it.
-    pub(crate) fn carry_out(&mut self, now: Time, plan: Plan) {
+    /// Hands the message of `plan` to those who are to get it, and gives back what the store keeps of it.
+    pub(crate) fn carry_out(&mut self, now: Time, plan: Plan) -> Option<Arc<Kept>> {
         let Plan { message, routes, chosen, publisher, kept } = plan;
         let mut told = None;
         for route in routes.routes() {
@@ -116,6 +116,7 @@ impl Engine {
             }
             self.send_to_member(now, chosen, 0);
         }
+        kept
     }
 
     /// Hands `message` to those of `routes` that live on this worker. How many places `kept` has for all of `routes`.

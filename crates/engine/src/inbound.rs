@@ -225,7 +225,8 @@ impl Engine {
             Ok(appended) => appended,
             Err(error) => return self.not_taken(index, &error),
         };
-        plan.kept.clone_from(&appended.kept);
+        let Appended { kept, accepted } = appended;
+        plan.kept = kept;
         let retained = match self.retain(&plan.message) {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -234,14 +235,13 @@ impl Engine {
             }
         };
         // What comes behind a message that is held back is held back as well, so that it does not overtake it.
-        let is_held = qos == QoS::ExactlyOnce && appended.accepted != Accepted::Safe;
+        let is_held = qos == QoS::ExactlyOnce && accepted != Accepted::Safe;
         if is_held || self.waiting.holds_back(key) {
-            return Taken::Kept(reason, appended.accepted.max(retained), None, Some(Box::new(plan)));
+            return Taken::Kept(reason, accepted.max(retained), None, Some(Box::new(plan)));
         }
         // A retained change is safe by being written alone.
-        let kept = appended.kept.filter(|_| retained == Accepted::Safe);
-        self.carry_out(now, plan);
-        match (appended.accepted.max(retained), kept) {
+        let kept = self.carry_out(now, plan).filter(|_| retained == Accepted::Safe);
+        match (accepted.max(retained), kept) {
             (Accepted::Safe, None) => Taken::Ack(reason),
             (accepted, kept) => Taken::Kept(reason, accepted, kept, None),
         }
