@@ -321,8 +321,9 @@ impl Scenario {
     fn attempt(&self, server: &Server, places: &Places, cores: &[usize], effort: Effort) -> io::Result<Sample> {
         let tls = matches!(self.kind, Kind::Memory(Crowd { tls: true, .. }) | Kind::Arrival(Crowd { tls: true, .. }));
         let stores = matches!(self.kind, Kind::Kept(_) | Kind::Offline(_) | Kind::Backlog(_));
+        let has_default_window = matches!(self.kind, Kind::Backlog(_));
         let cores = &server_cores(server, cores);
-        let mut running = server.start(places, Wish { cores, tls, stores })?;
+        let mut running = server.start(places, Wish { cores, tls, stores, has_default_window })?;
         let sample = match self.kind {
             Kind::Flow(flow) | Kind::Workers(flow) | Kind::Bridged(flow) => {
                 flow.run(&running, effort.warm_up, effort.time).map(|outcomes| of_flow(&outcomes))

@@ -87,6 +87,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) tls: bool,
     /// Whether it is to survive its end what sessions are owed, and to say what its store does.
     pub(crate) stores: bool,
+    /// Whether Viaduct shall have no more under way to one client than it has by default.
+    pub(crate) has_default_window: bool,
 }
 
 impl Server {
@@ -143,7 +145,7 @@ impl Server {
         };
         let tls_port = if wish.tls { Some(free_port()?) } else { None };
         let admin_port = if wish.stores && *self == (Self::Viaduct { workers: 1 }) { Some(free_port()?) } else { None };
-        let more = &(self.storing(wish.stores, admin_port) + more);
+        let more = &(self.storing(wish, admin_port) + more);
         let words = self.command(places, folder.path(), port, tls_port, more)?;
         let cores: Vec<String> = wish.cores.iter().map(ToString::to_string).collect();
         let mut command = Command::new(&places.own);
@@ -162,15 +164,16 @@ impl Server {
     }
 
     /// What is added to its configuration so that it keeps, without a limit, what sessions are owed. Viaduct always does.
-    fn storing(&self, stores: bool, admin: Option<u16>) -> String {
+    fn storing(&self, wish: Wish<'_>, admin: Option<u16>) -> String {
+        let window = if wish.has_default_window { "" } else { "max_inflight = 1000\n" };
         match (self, admin) {
             (Self::Viaduct { .. }, Some(port)) => {
                 format!(
-                    "max_queued_messages = 10000000\nmax_queued_bytes = \"16GiB\"\n[admin]\nbind = \"127.0.0.1:{port}\"\n"
+                    "{window}max_queued_messages = 10000000\nmax_queued_bytes = \"16GiB\"\n[admin]\nbind = \"127.0.0.1:{port}\"\n"
                 )
             }
-            (Self::Viaduct { .. }, None) => "[admin]\nbind = \"off\"\n".to_owned(),
-            (Self::Mosquitto, _) if stores => "persistence true\npersistence_location ./\n".to_owned(),
+            (Self::Viaduct { .. }, None) => format!("{window}[admin]\nbind = \"off\"\n"),
+            (Self::Mosquitto, _) if wish.stores => "persistence true\npersistence_location ./\n".to_owned(),
             _ => String::new(),
         }
     }
@@ -268,7 +271,7 @@ fn viaduct_config(workers: usize, port: u16, tls: Option<u16>, places: &Places) 
             key.display()
         ));
     }
-    text.push_str("[session]\nmax_inflight = 1000\n");
+    text.push_str("[session]\n");
     text
 }
 
