@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use viaduct_import::Origin;
 
 /// An MQTT broker with bridges built in.
 #[derive(Debug, Parser)]
@@ -26,6 +27,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Turn the configuration of another broker into ours; what has no equal is said on standard error with its line
+    Import(ImportArgs),
     /// Set the password of a user, asked for or read from standard input
     Passwd {
         /// The password file; made when it is not there
@@ -78,6 +81,38 @@ pub(crate) enum BridgeCommand {
         #[command(flatten)]
         config: ConfigArgs,
     },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Whose it is
+    pub(crate) origin: OriginArg,
+    /// Its main file: mosquitto.conf or vernemq.conf
+    pub(crate) file: PathBuf,
+    /// Write it there, and files that it needs beside it, instead of on standard output; nothing is written over
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What relative paths in the file are relative to; without it they stay as they are
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
+}
+
+/// A broker that one can come from.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OriginArg {
+    /// Eclipse mosquitto 1.6 to 2.1
+    Mosquitto,
+    /// VerneMQ 1.x and 2.x
+    Vernemq,
+}
+
+impl From<OriginArg> for Origin {
+    fn from(origin: OriginArg) -> Self {
+        match origin {
+            OriginArg::Mosquitto => Self::Mosquitto,
+            OriginArg::Vernemq => Self::Vernemq,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, Args)]

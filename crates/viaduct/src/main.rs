@@ -4,6 +4,7 @@
 //! nothing was started, 1 anything else.
 
 mod cli;
+mod import;
 mod password;
 mod store;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         None => run(&cli.run),
         Some(Command::Run(args)) => run(&args.or(cli.run)),
         Some(Command::CheckConfig { file, config }) => check_config(file.as_deref(), &config),
+        Some(Command::Import(args)) => import::import(&args),
         Some(Command::Passwd { file, user, pbkdf2, scram }) => {
             let kind = match (pbkdf2, scram) {
                 (true, _) => HashKind::Pbkdf2,

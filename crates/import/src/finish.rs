@@ -1,0 +1,74 @@
+//! What holds for the configuration as a whole, whoever wrote it.
+//!
+//! In: listeners and bridges as they were found. Out: the same with names and addresses of their own, so that ours starts.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::directive::Directive;
+use crate::output::{ListenerOut, Output, Section, name, quoted};
+use crate::report::Report;
+
+/// Where our HTTP listens when nothing says otherwise.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8888);
+
+/// Adds a listener unless its address is taken, under a name of its own.
+pub(crate) fn add_listener(mut listener: ListenerOut, output: &mut Output, report: &mut Report) {
+    if let Some(other) = output.listeners.iter().find(|other| collide(other.bind, listener.bind)) {
+        let why = format!("{} is taken by listener {:?} already; it is left out", listener.bind, other.name);
+        report.act(&listener.origin, why, "give one of the two another address");
+        return;
+    }
+    listener.name = name(&listener.name, output.listeners.iter().map(|other| other.name.as_str()));
+    output.listeners.push(listener);
+}
+
+/// A name for the next bridge.
+pub(crate) fn bridge_name(origin: &Directive, wanted: &str, output: &Output, report: &mut Report) -> String {
+    let found = name(wanted, output.bridges.iter().map(|bridge| bridge.name.as_str()));
+    if found != wanted {
+        let why = format!("its name is {found:?} here: 1 to 64 bytes without '/', '+' and '#', and each once");
+        report.act(origin, why, "look at its client_id, which has the name in it unless it is set");
+    }
+    found
+}
+
+/// One listener at least, or ours would open one of its own.
+pub(crate) fn some_listener(main_file: &str, output: &mut Output, report: &mut Report) {
+    if !output.listeners.is_empty() {
+        return;
+    }
+    let origin = Directive::implied(main_file, "listener", "");
+    let why = "no listener could be taken over; one on 127.0.0.1:1883 that asks for a password is set";
+    report.act(&origin, why, "write the listeners");
+    output.listeners.push(ListenerOut {
+        name: "default".into(),
+        bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883),
+        origin,
+        anonymous: false,
+        by_certificate: false,
+        section: Section::default(),
+        tls: None,
+    });
+}
+
+/// Keeps our HTTP out of the way of the listeners.
+pub(crate) fn admin(bind: Option<(SocketAddr, &Directive)>, output: &mut Output, report: &mut Report) {
+    let wanted = bind.map_or(ADMIN, |(address, _)| address);
+    let taken = output.listeners.iter().find(|listener| collide(listener.bind, wanted)).cloned();
+    match (taken, bind) {
+        (Some(listener), _) => {
+            let why =
+                format!("it has {}, where metrics, health and API would be; they are switched off", listener.bind);
+            report.act(&listener.origin, why, "set admin.bind to another address");
+            output.admin.because("bind", quoted("off"), "a listener has its address");
+        }
+        (None, Some((address, directive))) => output.admin.set("bind", quoted(&address.to_string()), directive),
+        (None, None) => {}
+    }
+}
+
+/// Whether the system would refuse the second of the two.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && (a.ip() == b.ip() || everywhere)
+}

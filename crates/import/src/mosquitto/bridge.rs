@@ -1,0 +1,270 @@
+//! One `connection` of mosquitto as a bridge of ours.
+
+use crate::SideFile;
+use crate::address;
+use crate::directive::Directive;
+use crate::finish;
+use crate::output::{BridgeOut, Output, Section, list, quoted, seconds};
+use crate::pem::{self, Kind};
+use crate::report::Report;
+use crate::request::{Reader, Request};
+use crate::topic::{self, Carriage, Rule};
+use crate::value::{flag, number, text, tls_version, words, wrong};
+
+use super::Block;
+
+/// The longest wait that ours can have between two attempts, in seconds.
+const LONGEST_WAIT: i64 = 86_400;
+
+/// Adds the bridge of `block`.
+pub(super) fn add(
+    block: &Block,
+    request: &Request<'_>,
+    reader: &mut Reader<'_>,
+    report: &mut Report,
+    output: &mut Output,
+    files: &mut Vec<SideFile>,
+) {
+    if block.opens.value.is_empty() {
+        return report.wrong(&block.opens.place, "connection: it needs a name");
+    }
+    let mut bridge = BridgeOut {
+        name: finish::bridge_name(&block.opens, &block.opens.value, output, report),
+        origin: block.opens.clone(),
+        section: Section::default(),
+        tls: Section::default(),
+        queue: Section::default(),
+        topics: Vec::new(),
+    };
+    let encrypted = tls(block, &mut bridge, request, reader, report, files);
+    if urls(block, encrypted, &mut bridge, report).is_none() {
+        return;
+    }
+    for directive in &block.options {
+        link(directive, &mut bridge, report);
+    }
+    if let (None, Some(directive)) = (bridge.section.get("username"), password(block)) {
+        report.act(directive, "a password needs a user name before 5.0; it is left out", "set username and password");
+    } else if let Some(directive) = password(block) {
+        bridge.section.set("password", quoted(&directive.value), directive);
+    }
+    rules(block, &mut bridge, report);
+    output.bridges.push(bridge);
+}
+
+fn password(block: &Block) -> Option<&Directive> {
+    block.options.iter().rev().find(|directive| matches!(directive.name.as_str(), "password" | "remote_password"))
+}
+
+/// Whom it dials; `None` when nobody.
+fn urls(block: &Block, encrypted: bool, bridge: &mut BridgeOut, report: &mut Report) -> Option<()> {
+    let mut urls = Vec::new();
+    let mut last = None;
+    for directive in block.options.iter().filter(|directive| matches!(directive.name.as_str(), "address" | "addresses"))
+    {
+        last = Some(directive);
+        for word in directive.value.split_whitespace() {
+            // 1883 with TLS too: mosquitto has one default port.
+            match address::url(word, encrypted, Some(1883)) {
+                Some(url) => urls.push(url),
+                None => return wrong(directive, "host[:port] ...", report),
+            }
+        }
+    }
+    let Some(directive) = last.filter(|_| !urls.is_empty()) else {
+        report.wrong(&block.opens.place, "connection: it has no address");
+        return None;
+    };
+    let value = match urls.as_slice() {
+        [only] => quoted(only),
+        _ => list(&urls),
+    };
+    bridge.section.set("url", value, directive);
+    Some(())
+}
+
+/// Its TLS; whether there is any.
+fn tls(
+    block: &Block,
+    bridge: &mut BridgeOut,
+    request: &Request<'_>,
+    reader: &mut Reader<'_>,
+    report: &mut Report,
+    files: &mut Vec<SideFile>,
+) -> bool {
+    let shared_key = block.last("bridge_psk").or_else(|| block.last("bridge_identity"));
+    if let Some(directive) = shared_key {
+        bridge.section.set("enabled", "false", directive);
+        return true;
+    }
+    let public = block.last("bridge_tls_use_os_certs").filter(|directive| flag(directive, report).unwrap_or(false));
+    let authorities = block.last("bridge_cafile").or_else(|| block.last("bridge_capath"));
+    if public.is_none() && authorities.is_none() {
+        let others = ["bridge_certfile", "bridge_keyfile", "bridge_insecure", "bridge_alpn", "bridge_tls_version"];
+        if let Some(directive) = others.iter().find_map(|name| block.last(name)) {
+            let why = "without bridge_cafile, bridge_capath or bridge_tls_use_os_certs there is no TLS, as before";
+            report.act(directive, why, "write mqtts:// in url and ca_file in [bridge.tls]");
+        }
+        return false;
+    }
+    for (name, ours, kind) in [
+        ("bridge_cafile", "ca_file", Kind::Certificates),
+        ("bridge_certfile", "cert_file", Kind::Certificates),
+        ("bridge_keyfile", "key_file", Kind::Key),
+    ] {
+        let Some(directive) = block.last(name) else { continue };
+        let Some(path) = text(directive, report).map(|path| reader.resolve(path)) else { continue };
+        pem::look(directive, &path, kind, reader, report);
+        bridge.tls.set(ours, quoted(&path), directive);
+    }
+    if let (None, Some(directive)) = (bridge.tls.get("ca_file"), block.last("bridge_capath")) {
+        let path = format!("{}.{}.ca.pem", request.beside, bridge.name);
+        let text = pem::gather(directive, &reader.resolve(&directive.value), reader, report);
+        files.push(SideFile { path: path.clone(), text, what: "the authorities of a bridge's remote" });
+        bridge.tls.set("ca_file", quoted(&path), directive);
+    }
+    if bridge.tls.get("cert_file").is_some() != bridge.tls.get("key_file").is_some() {
+        report.wrong(&block.opens.place, "bridge_certfile and bridge_keyfile need each other");
+    }
+    if let Some(directive) = block.last("bridge_insecure")
+        && flag(directive, report) == Some(true)
+    {
+        bridge.tls.set("verify", quoted("ca"), directive);
+    }
+    if let Some(directive) = block.last("bridge_alpn")
+        && let Some(protocol) = text(directive, report)
+    {
+        bridge.tls.set("alpn", list([protocol]), directive);
+    }
+    if let Some(directive) = block.last("bridge_tls_version")
+        && let Some(version) = tls_version(directive, report)
+    {
+        bridge.tls.set("min_version", version, directive);
+    }
+    true
+}
+
+/// One line that is about the link as a whole.
+fn link(directive: &Directive, bridge: &mut BridgeOut, report: &mut Report) -> Option<()> {
+    let section = &mut bridge.section;
+    match directive.name.as_str() {
+        "bridge_protocol_version" => {
+            let level = match directive.value.as_str() {
+                "mqttv31" => "3",
+                "mqttv311" => "4",
+                "mqttv50" => "5",
+                _ => return wrong(directive, "mqttv31, mqttv311 or mqttv50", report),
+            };
+            section.set("protocol_version", level, directive);
+        }
+        "try_private" => section.set("try_private", flag(directive, report)?.to_string(), directive),
+        "cleansession" => section.set("clean_session", flag(directive, report)?.to_string(), directive),
+        "notifications" => section.set("notifications", flag(directive, report)?.to_string(), directive),
+        "clientid" | "remote_clientid" => section.set("client_id", quoted(text(directive, report)?), directive),
+        "username" | "remote_username" => section.set("username", quoted(text(directive, report)?), directive),
+        "keepalive_interval" => {
+            section.set("keepalive", seconds(number(directive, 5, 65_535, report)?), directive);
+        }
+        "bridge_session_expiry_interval" => {
+            let value = match directive.value.to_ascii_lowercase().as_str() {
+                "0xffffffff" | "4294967295" => quoted("never"),
+                _ => seconds(number(directive, 0, 4_294_967_294, report)?),
+            };
+            section.set("session_expiry", value, directive);
+        }
+        "restart_timeout" => {
+            let numbers: Vec<i64> = directive.value.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            let (shortest, longest) = match *numbers.as_slice() {
+                [only] => (only, only),
+                [base, cap] | [base, cap, _] => (base, cap),
+                _ => return wrong(directive, "seconds, or the shortest and the longest", report),
+            };
+            if shortest < 1 || longest < shortest {
+                return wrong(directive, "at least 1, and the longest not shorter than the shortest", report);
+            }
+            section.set("reconnect_min", seconds(shortest.min(LONGEST_WAIT)), directive);
+            section.set("reconnect_max", seconds(longest.min(LONGEST_WAIT)), directive);
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// What it carries.
+fn rules(block: &Block, bridge: &mut BridgeOut, report: &mut Report) {
+    let rules: Vec<Rule> = block
+        .options
+        .iter()
+        .filter(|directive| directive.name == "topic")
+        .filter_map(|directive| rule(directive, report))
+        .collect();
+    if rules.is_empty() {
+        report.act(&block.opens, "it has no topics, so it carries nothing", "add [[bridge.topic]] tables");
+    }
+    let retain = block.last("bridge_outgoing_retain").and_then(|directive| flag(directive, report));
+    let carriage = Carriage {
+        retain_out: retain.unwrap_or(true),
+        unprotected: bridge.section.get("try_private") == Some("false")
+            && matches!(bridge.section.get("protocol_version"), Some("3" | "4")),
+    };
+    topic::add(bridge, rules, carriage, report);
+}
+
+/// `pattern [direction [qos [local-prefix [remote-prefix]]]]`; prefixes are strings, and `""` is none.
+fn rule(directive: &Directive, report: &mut Report) -> Option<Rule> {
+    const FORM: &str = "pattern [in|out|both [qos [local-prefix [remote-prefix]]]]";
+    let Some(words) = words(&directive.value).filter(|words| (1..=5).contains(&words.len())) else {
+        return wrong(directive, FORM, report);
+    };
+    let word = |index: usize| words.get(index).map(String::as_str);
+    let Some((out, inward)) = topic::direction(word(1).unwrap_or("out")) else {
+        return wrong(directive, FORM, report);
+    };
+    let qos = match word(2).unwrap_or("0") {
+        "0" => 0,
+        "1" => 1,
+        "2" => 2,
+        _ => return wrong(directive, FORM, report),
+    };
+    Some(Rule {
+        origin: directive.clone(),
+        filter: word(0).unwrap_or_default().to_owned(),
+        out,
+        inward,
+        qos,
+        local_prefix: word(3).unwrap_or_default().to_owned(),
+        remote_prefix: word(4).unwrap_or_default().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &str) -> Option<Rule> {
+        rule(&Directive::implied("f", "topic", value), &mut Report::default())
+    }
+
+    #[test]
+    fn prefixes_are_strings() {
+        let rule = read("a/# both 1 here there/").unwrap();
+        assert_eq!((rule.filter.as_str(), rule.out, rule.inward, rule.qos), ("a/#", true, true, 1));
+        assert_eq!((rule.local_prefix.as_str(), rule.remote_prefix.as_str()), ("here", "there/"));
+        let rule = read("# in 2 \"\" r/").unwrap();
+        assert_eq!((rule.local_prefix.as_str(), rule.remote_prefix.as_str()), ("", "r/"));
+    }
+
+    #[test]
+    fn what_is_not_written_is_out_at_qos_0() {
+        let rule = read("a").unwrap();
+        assert_eq!((rule.out, rule.inward, rule.qos), (true, false, 0));
+        assert!(rule.local_prefix.is_empty() && rule.remote_prefix.is_empty());
+    }
+
+    #[test]
+    fn anything_else_is_a_mistake() {
+        for bad in ["", "a sideways", "a out 3", "a out 0 l r more", "\"a"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}
