@@ -23,7 +23,7 @@ pub(crate) fn url(written: &str, tls: bool, default_port: Option<u16>) -> Option
 /// Host and port; an IPv6 address with a port has brackets.
 fn split(written: &str) -> Option<(&str, Option<&str>)> {
     if let Some(inner) = written.strip_prefix('[') {
-        let (host, rest) = inner.split_once(']')?;
+        let (host, rest) = inner.split_once(']').filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok())?;
         return match rest.strip_prefix(':') {
             Some(port) => Some((host, Some(port))),
             None => rest.is_empty().then_some((host, None)),

@@ -44,33 +44,37 @@ fn users(
     report: &mut Report,
     output: &mut Output,
 ) -> Option<SideFile> {
-    let mut named = once(&auth.password_files);
+    let named = once(&auth.password_files);
     let mut users = Users::default();
-    if let [only] = named.as_slice() {
-        let path = reader.resolve(&only.value);
+    let mut read = Vec::new();
+    for directive in &named {
+        let path = reader.resolve(&directive.value);
         match reader.read(&path) {
-            Ok(text) => users.add(only, &path, &text, report),
-            Err(why) => unreadable(only, &path, &why, report),
-        }
-        if !users.changed {
-            output.auth.set("password_file", quoted(&path), only);
-            return None;
-        }
-    } else {
-        for directive in &named {
-            let path = reader.resolve(&directive.value);
-            match reader.read(&path) {
-                Ok(text) => users.add(directive, &path, &text, report),
-                Err(why) => unreadable(directive, &path, &why, report),
+            Ok(text) => users.add(directive, &path, &text, report),
+            Err(why) => {
+                unreadable(directive, &path, &why, report);
+                if is_implied(directive) {
+                    continue;
+                }
             }
-            let advice = "remove the users that another listener was to keep out, or run a broker for each";
-            report.act(directive, "listeners have different users, who may all log in on every listener now", advice);
         }
+        read.push((*directive, path));
     }
     let side = format!("{}.passwd", request.beside);
-    if let Some(first) = named.pop() {
-        output.auth.set("password_file", quoted(&side), first);
-        return Some(SideFile { path: side, text: users.text, what: "users" });
+    match read.as_slice() {
+        [] => {}
+        [(only, path)] if !users.changed => {
+            output.auth.set("password_file", quoted(path), only);
+            return None;
+        }
+        [(first, _), others @ ..] => {
+            for (other, _) in others {
+                let advice = "remove the users that a listener was to keep out, or run a broker for each";
+                report.act(other, "listeners have different users, who may all log in on every listener here", advice);
+            }
+            output.auth.set("password_file", quoted(&side), first);
+            return Some(SideFile { path: side, text: users.text, what: "users" });
+        }
     }
     let shut = output.listeners.iter().find(|listener| !listener.anonymous && !listener.by_certificate)?;
     let advice = format!("give each user a password: viaduct passwd {side} USER");
@@ -93,15 +97,7 @@ fn permissions(
     let side = format!("{}.acl", request.beside);
     let Some((first, others)) = named.split_first() else {
         let plugin = auth.plugin.as_ref()?;
-        let why = "it may have decided who may publish and subscribe; a file of permissions without a line is set, which denies all";
-        report.act(
-            plugin,
-            why,
-            format!("write the rules into {side}, or remove auth.acl_file if everybody may do everything"),
-        );
-        output.auth.because("acl_file", quoted(&side), "what a plugin decided");
-        let text = "# Nothing is allowed yet. `pattern readwrite #` allows everybody everything.\n".to_owned();
-        return Some(SideFile { path: side, text, what: "permissions that deny all" });
+        return Some(deny_all(plugin, "it may have decided who may publish and subscribe", side, report, output));
     };
     for other in others {
         let why = format!("permissions hold on every listener here, and those of {} are taken", first.value);
@@ -110,6 +106,10 @@ fn permissions(
     let path = reader.resolve(&first.value);
     let converted = match reader.read(&path) {
         Ok(text) => acl::convert(first, &path, &text, dialect, report),
+        Err(why) if is_implied(first) => {
+            let why = format!("{path}, where permissions are without another word, can't be read here: {why}");
+            return Some(deny_all(first, &why, side, report, output));
+        }
         Err(why) => {
             unreadable(first, &path, &why, report);
             acl::Converted::default()
@@ -121,6 +121,21 @@ fn permissions(
     }
     output.auth.set("acl_file", quoted(&side), first);
     Some(SideFile { path: side, text: converted.text, what: "permissions" })
+}
+
+/// A file that allows nothing, for permissions that are not known.
+fn deny_all(directive: &Directive, why: &str, side: String, report: &mut Report, output: &mut Output) -> SideFile {
+    let why = format!("{why}; a file of permissions without a line is set, which denies all");
+    let advice = format!("write the rules into {side}, or remove auth.acl_file if everybody may do everything");
+    report.act(directive, why, advice);
+    output.auth.because("acl_file", quoted(&side), "permissions that are not known");
+    let text = "# Nothing is allowed yet. `pattern readwrite #` allows everybody everything.\n".to_owned();
+    SideFile { path: side, text, what: "permissions that deny all" }
+}
+
+/// Whether no line says it.
+fn is_implied(directive: &Directive) -> bool {
+    directive.place.line == 0
 }
 
 /// Those that name different files.

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::SideFile;
 use crate::directive::Directive;
 use crate::output::{ListenerOut, Output, Section, name, quoted};
 use crate::report::Report;
@@ -30,6 +31,27 @@ pub(crate) fn bridge_name(origin: &Directive, wanted: &str, output: &Output, rep
         report.act(origin, why, "look at its client_id, which has the name in it unless it is set");
     }
     found
+}
+
+/// A file beside the configuration that holds `text`; where it is.
+pub(crate) fn side_file(
+    path: &str,
+    ending: &str,
+    text: String,
+    what: &'static str,
+    files: &mut Vec<SideFile>,
+) -> String {
+    let is_free = |path: &str| !files.iter().any(|file| file.path == path);
+    let mut whole = format!("{path}{ending}");
+    // There are fewer files than numbers.
+    for number in 2_u32.. {
+        if is_free(&whole) {
+            break;
+        }
+        whole = format!("{path}-{number}{ending}");
+    }
+    files.push(SideFile { path: whole.clone(), text, what });
+    whole
 }
 
 /// One listener at least, or ours would open one of its own.

@@ -23,6 +23,9 @@ mod users;
 mod value;
 mod vernemq;
 
+#[cfg(test)]
+mod every_option;
+
 pub use matrix::matrix;
 pub use report::{Mistake, Note, Place};
 pub use request::{FILE_BYTES, Files, Origin, Request};

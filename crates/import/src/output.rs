@@ -32,8 +32,7 @@ impl Section {
     /// Sets a key to a TOML value because of `directive`; what was there is replaced.
     pub(crate) fn set(&mut self, key: &'static str, value: impl Into<String>, directive: &Directive) {
         let Directive { place, name, .. } = directive;
-        let name = name.rsplit('.').next().unwrap_or(name);
-        let origin = if place.line == 0 { name.to_owned() } else { format!("{place} {name}") };
+        let origin = if place.line == 0 { name.clone() } else { format!("{place} {name}") };
         self.put(key, value.into(), origin);
     }
 

@@ -43,6 +43,16 @@ pub struct Request<'a> {
     pub base: Option<&'a str>,
 }
 
+impl Request<'_> {
+    /// `path` as the configuration is to name it.
+    pub(crate) fn resolve(&self, path: &str) -> String {
+        match self.base {
+            Some(base) if !path.starts_with('/') => join(base, path.strip_prefix("./").unwrap_or(path)),
+            _ => path.to_owned(),
+        }
+    }
+}
+
 /// What there is on the disk.
 pub trait Files {
     /// The text of a file, at most [`FILE_BYTES`]; bytes that are not UTF-8 replaced.
@@ -61,22 +71,19 @@ pub trait Files {
 /// The files, within bounds.
 pub(crate) struct Reader<'a> {
     files: &'a mut dyn Files,
-    base: Option<&'a str>,
+    request: Request<'a>,
     count: usize,
     bytes: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(request: &Request<'a>, files: &'a mut dyn Files) -> Self {
-        Self { files, base: request.base, count: 0, bytes: 0 }
+        Self { files, request: *request, count: 0, bytes: 0 }
     }
 
-    /// `path` as the configuration is to name it.
+    /// See [`Request::resolve`].
     pub(crate) fn resolve(&self, path: &str) -> String {
-        match self.base {
-            Some(base) if !path.starts_with('/') => join(base, path.strip_prefix("./").unwrap_or(path)),
-            _ => path.to_owned(),
-        }
+        self.request.resolve(path)
     }
 
     /// The text of the file at a path that is resolved.

@@ -118,9 +118,9 @@ fn tls(
         bridge.tls.set(ours, quoted(&path), directive);
     }
     if let (None, Some(directive)) = (bridge.tls.get("ca_file"), block.last("bridge_capath")) {
-        let path = format!("{}.{}.ca.pem", request.beside, bridge.name);
         let text = pem::gather(directive, &reader.resolve(&directive.value), reader, report);
-        files.push(SideFile { path: path.clone(), text, what: "the authorities of a bridge's remote" });
+        let beside = format!("{}.{}", request.beside, bridge.name);
+        let path = finish::side_file(&beside, ".ca.pem", text, "the authorities of a bridge's remote", files);
         bridge.tls.set("ca_file", quoted(&path), directive);
     }
     if bridge.tls.get("cert_file").is_some() != bridge.tls.get("key_file").is_some() {

@@ -6,7 +6,7 @@ const LAZY: &str = "bridges are always up";
 const SUITES: &str = "rustls brings only cipher suites that are good, and there is nothing to choose";
 
 /// What stands behind `connection`.
-pub(super) const BRIDGE: &[Opt] = &[
+pub(super) static BRIDGE: &[Opt] = &[
     becomes("address", "bridge.url"),
     becomes("addresses", "bridge.url"),
     becomes("bridge_alpn", "bridge.tls.alpn"),

@@ -4,7 +4,7 @@ use crate::auth::Auth;
 use crate::directive::Directive;
 use crate::output::{Output, quoted, seconds};
 use crate::report::Report;
-use crate::request::join;
+use crate::request::{Request, join};
 use crate::value::{expiry, flag, limit, number, text, wrong};
 
 use super::Parts;
@@ -33,7 +33,7 @@ pub(super) struct General {
 }
 
 /// Reads the general lines into `output`.
-pub(super) fn read(parts: &Parts, output: &mut Output, report: &mut Report) -> General {
+pub(super) fn read(parts: &Parts, request: &Request<'_>, output: &mut Output, report: &mut Report) -> General {
     let mut general = General { per_listener: parts.per_listener, ..General::default() };
     let mut log: Option<&str> = None;
     for directive in &parts.general {
@@ -46,7 +46,7 @@ pub(super) fn read(parts: &Parts, output: &mut Output, report: &mut Report) -> G
             _ => {
                 let done = limits(directive, output, report)
                     .or_else(|| sessions(directive, output, report))
-                    .or_else(|| keeping(directive, output, report));
+                    .or_else(|| keeping(directive, request, output, report));
                 debug_assert!(done.is_some() || !is_read_here(directive), "{} is in no room", directive.name);
             }
         }
@@ -117,7 +117,7 @@ fn sessions(directive: &Directive, output: &mut Output, report: &mut Report) -> 
     Some(())
 }
 
-fn keeping(directive: &Directive, output: &mut Output, report: &mut Report) -> Option<()> {
+fn keeping(directive: &Directive, request: &Request<'_>, output: &mut Output, report: &mut Report) -> Option<()> {
     match directive.name.as_str() {
         "persistence" => {
             if let Some(persistent) = flag(directive, report) {
@@ -126,7 +126,7 @@ fn keeping(directive: &Directive, output: &mut Output, report: &mut Report) -> O
         }
         "persistence_location" => {
             if let Some(folder) = text(directive, report) {
-                output.node.set("data_dir", quoted(&join(folder, "viaduct")), directive);
+                output.node.set("data_dir", quoted(&join(&request.resolve(folder), "viaduct")), directive);
             }
         }
         _ => return None,

@@ -297,9 +297,9 @@ fn authorities(
     }
     if let Some(directive) = block.last("capath") {
         let folder = reader.resolve(text(directive, report)?);
-        let path = format!("{}.{}.ca.pem", request.beside, listener.name);
         let text = pem::gather(directive, &folder, reader, report);
-        files.push(SideFile { path: path.clone(), text, what: "the authorities of client certificates" });
+        let beside = format!("{}.{}", request.beside, listener.name);
+        let path = finish::side_file(&beside, ".ca.pem", text, "the authorities of client certificates", files);
         section.set("client_ca_file", quoted(&path), directive);
         return Some(());
     }

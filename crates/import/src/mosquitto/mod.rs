@@ -73,7 +73,7 @@ pub(crate) fn import(request: &Request<'_>, reader: &mut Reader<'_>, report: &mu
     let parts = sort(lines::read(request, reader, report), report);
     let mut output = Output::default();
     let mut files = Vec::new();
-    let mut general = general::read(&parts, &mut output, report);
+    let mut general = general::read(&parts, request, &mut output, report);
     if parts.listeners.is_empty() {
         let only = listener::local_only(request.file, general.anonymous.unwrap_or(true));
         finish::add_listener(only, &mut output, report);
@@ -101,6 +101,12 @@ pub(crate) fn import(request: &Request<'_>, reader: &mut Reader<'_>, report: &mu
 fn find(table: &'static [Opt], name: &str) -> Option<&'static Opt> {
     let by_beginning = |opt: &&Opt| opt.name.strip_suffix('*').is_some_and(|beginning| name.starts_with(beginning));
     table.iter().find(|opt| opt.name == name).or_else(|| table.iter().find(by_beginning))
+}
+
+/// The row that a line means.
+#[cfg(test)]
+pub(crate) fn option(name: &str) -> Option<&'static Opt> {
+    [GENERAL, LISTENER, BRIDGE].into_iter().find_map(|table| find(table, name))
 }
 
 /// Puts each line where it belongs; what has no equal is noted and goes no further.

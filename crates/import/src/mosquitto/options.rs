@@ -9,7 +9,7 @@ const CERTIFICATE: &str = "give the listener a certificate (cert_file, key_file)
 const OWN_CIPHERS: &str = "rustls brings only cipher suites that are good, and there is nothing to choose";
 
 /// What holds for the broker, or with `per_listener_settings` for a listener.
-pub(super) const GENERAL: &[Opt] = &[
+pub(super) static GENERAL: &[Opt] = &[
     nearly(
         "acl_file",
         "auth.acl_file",
@@ -160,7 +160,7 @@ pub(super) const GENERAL: &[Opt] = &[
 ];
 
 /// What stands behind `listener`, or before the first one for the default listener.
-pub(super) const LISTENER: &[Opt] = &[
+pub(super) static LISTENER: &[Opt] = &[
     nearly(
         "accept_protocol_versions",
         "listener.allowed_protocol_versions",

@@ -97,17 +97,19 @@ fn link(option: &str, directive: &Directive, bridge: &mut BridgeOut, report: &mu
     let section = &mut bridge.section;
     match option {
         "mqtt_version" => {
-            let level = match directive.value.as_str() {
-                level @ ("3" | "4" | "5") => level,
-                _ => return wrong(directive, "3, 4 or 5", report),
-            };
-            section.set("protocol_version", level, directive);
+            let level = number(directive, 3, 5, report)?;
+            section.set("protocol_version", level.to_string(), directive);
         }
         "try_private" => section.set("try_private", flag(directive, report)?.to_string(), directive),
         "cleansession" => section.set("clean_session", flag(directive, report)?.to_string(), directive),
         "client_id" if directive.value != "auto" => section.set("client_id", quoted(&directive.value), directive),
         "keepalive_interval" => {
-            section.set("keepalive", seconds(number(directive, 1, 65_535, report)?), directive);
+            let every = number(directive, 0, 65_535, report)?;
+            if every == 0 {
+                report.fine(directive, "a silent link is always probed here");
+            } else {
+                section.set("keepalive", seconds(every), directive);
+            }
         }
         "restart_timeout" => {
             let wait = number(directive, 1, i64::MAX, report)?.min(LONGEST_WAIT);
@@ -144,9 +146,9 @@ fn tls(
         "capath" => {
             // `cafile` comes before it in the order of the options.
             if bridge.tls.get("ca_file").is_none() {
-                let path = format!("{}.{}.ca.pem", request.beside, bridge.name);
                 let text = pem::gather(directive, &reader.resolve(&directive.value), reader, report);
-                files.push(SideFile { path: path.clone(), text, what: "the authorities of a bridge's remote" });
+                let beside = format!("{}.{}", request.beside, bridge.name);
+                let path = finish::side_file(&beside, ".ca.pem", text, "the authorities of a bridge's remote", files);
                 bridge.tls.set("ca_file", quoted(&path), directive);
             }
             return Some(());
@@ -290,7 +292,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_a_mistake() {
-        for bad in ["", "a in 0 one", "a in 0 l r more", "a in 3 l"] {
+        for bad in ["", "a in 0 one", "a in 0 l r more", "a in 3"] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

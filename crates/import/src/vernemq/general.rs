@@ -55,7 +55,7 @@ pub(super) fn read(parts: &Parts, request: &Request<'_>, output: &mut Output, re
             _ => {
                 let _ = limits(directive, output, report)
                     .or_else(|| sessions(directive, output, report))
-                    .or_else(|| keeping(directive, output, report));
+                    .or_else(|| keeping(directive, request, output, report));
             }
         }
     }
@@ -133,7 +133,7 @@ fn sessions(directive: &Directive, output: &mut Output, report: &mut Report) -> 
     Some(())
 }
 
-fn keeping(directive: &Directive, output: &mut Output, report: &mut Report) -> Option<()> {
+fn keeping(directive: &Directive, request: &Request<'_>, output: &mut Output, report: &mut Report) -> Option<()> {
     match directive.name.as_str() {
         "log.console.level" => {
             let level = match directive.value.as_str() {
@@ -150,7 +150,11 @@ fn keeping(directive: &Directive, output: &mut Output, report: &mut Report) -> O
             output.log.set("format", quoted(format), directive);
         }
         "setup.data_dir" => {
-            output.node.set("data_dir", quoted(&join(text(directive, report)?, "viaduct")), directive);
+            output.node.set(
+                "data_dir",
+                quoted(&join(&request.resolve(text(directive, report)?), "viaduct")),
+                directive,
+            );
         }
         "systree_enabled" => {
             if !flag(directive, report)? {

@@ -108,6 +108,20 @@ fn fits(pattern: &str, name: &str) -> bool {
     parts.next().is_none()
 }
 
+/// The row that a line means; `None` for one that opens a listener or a bridge too.
+#[cfg(test)]
+pub(crate) fn option(name: &str) -> Option<&'static Opt> {
+    let last = |rest: &str, parts: usize| rest.splitn(parts + 1, '.').nth(parts).map(str::to_owned);
+    if let Some(rest) = name.strip_prefix("listener.") {
+        let options = [Some(rest.to_owned()), last(rest, 1), last(rest, 2)];
+        return options.into_iter().flatten().find_map(|option| find(LISTENER, &option));
+    }
+    match name.strip_prefix("vmq_bridge.").and_then(|rest| last(rest, 2)) {
+        Some(option) => find(BRIDGE, &option),
+        None => find(GENERAL, name),
+    }
+}
+
 /// Puts each line where it belongs; what has no equal is noted and goes no further.
 fn sort(directives: Vec<Directive>, report: &mut Report) -> Parts {
     let mut parts = Parts::default();

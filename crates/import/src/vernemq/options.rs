@@ -14,7 +14,7 @@ const STORE: &str = "the store is built in and has no such setting";
 const ENGINE: &str = "queues and routing are built otherwise";
 const SYSTREE: &str = "$SYS has mosquitto's names here, at QoS 0, retained";
 
-pub(super) const GENERAL: &[Opt] = &[
+pub(super) static GENERAL: &[Opt] = &[
     becomes("allow_anonymous", "listener.allow_anonymous"),
     lost(
         "allow_multiple_sessions",

@@ -12,7 +12,7 @@ const ADMIN: &str = "metrics, health and API are on admin.bind";
 const ACCOUNT: &str = "permissions and users hold on every listener";
 
 /// `listener.OPTION`, `listener.PROTOCOL.OPTION` and `listener.PROTOCOL.NAME.OPTION`; the closest one holds.
-pub(super) const LISTENER: &[Opt] = &[
+pub(super) static LISTENER: &[Opt] = &[
     idle("active_n", "sockets are read as much as there is, within a turn"),
     nearly(
         "allow_anonymous_override",
@@ -49,7 +49,7 @@ pub(super) const LISTENER: &[Opt] = &[
         "max_connection_lifetime",
         &["0"],
         "a connection lasts until one side ends it",
-        "let clients authenticate again (SCRAM, 5.0), or disconnect them over the API",
+        "let a proxy in front end them",
     ),
     nearly(
         "max_connections",
@@ -86,7 +86,7 @@ pub(super) const LISTENER: &[Opt] = &[
 ];
 
 /// `vmq_bridge.tcp.NAME.OPTION` and `vmq_bridge.ssl.NAME.OPTION`.
-pub(super) const BRIDGE: &[Opt] = &[
+pub(super) static BRIDGE: &[Opt] = &[
     becomes("cafile", "bridge.tls.ca_file"),
     nearly(
         "capath",
