@@ -20,3 +20,8 @@ impl Directive {
         Self { place: Place { file: file.into(), line: 0 }, name: name.to_owned(), value: value.to_owned() }
     }
 }
+
+/// Whether a line is text: what has control characters in it was never meant as a setting, and has no place in ours.
+pub(crate) fn is_text(line: &str) -> bool {
+    !line.chars().any(|character| character.is_control() && character != '\t')
+}

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::directive::{DIRECTIVES, Directive};
+use crate::directive::{DIRECTIVES, Directive, is_text};
 use crate::report::{Place, Report};
 use crate::request::{Reader, Request, join};
 
@@ -37,6 +37,10 @@ fn split(
         let place = Place { file: Arc::clone(&file), line: index + 1 };
         if directives.len() >= DIRECTIVES {
             return report.wrong(&place, format!("more than {DIRECTIVES} settings"));
+        }
+        if !is_text(line) {
+            report.wrong(&place, "it has a control character in it");
+            continue;
         }
         let (name, value) = line.split_once([' ', '\t']).unwrap_or((line, ""));
         let directive = Directive { place, name: name.to_owned(), value: value.trim().to_owned() };

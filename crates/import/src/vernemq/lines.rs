@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::directive::{DIRECTIVES, Directive};
+use crate::directive::{DIRECTIVES, Directive, is_text};
 use crate::report::{Place, Report};
 use crate::request::{Reader, Request, folder_of, join};
 
@@ -46,6 +46,10 @@ fn split(
         let place = Place { file: Arc::clone(&file), line: index + 1 };
         if directives.len() >= DIRECTIVES {
             return report.wrong(&place, format!("more than {DIRECTIVES} settings"));
+        }
+        if !is_text(&line) {
+            report.wrong(&place, "it has a control character in it");
+            continue;
         }
         match line.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => {
