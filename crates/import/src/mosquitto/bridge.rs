@@ -40,7 +40,12 @@ pub(super) fn add(
     if urls(block, encrypted, &mut bridge, report).is_none() {
         return;
     }
+    let speaks_5 = block.last("bridge_protocol_version").is_none_or(|directive| directive.value == "mqttv50");
     for directive in &block.options {
+        if directive.name == "bridge_session_expiry_interval" && !speaks_5 {
+            report.fine(directive, "before 5.0 there is none, as before");
+            continue;
+        }
         link(directive, &mut bridge, report);
     }
     if let (None, Some(directive)) = (bridge.section.get("username"), password(block)) {
