@@ -60,6 +60,11 @@ pub(super) fn read(parts: &Parts, request: &Request<'_>, output: &mut Output, re
         }
     }
     queues(parts, output, report);
+    if output.limits.get("max_packet_size").is_none() {
+        for (section, key) in [(&mut output.limits, "max_packet_size"), (&mut output.session, "max_queued_bytes")] {
+            section.because(key, LARGEST_PACKET.to_string(), "VerneMQ has no limit");
+        }
+    }
     general
 }
 

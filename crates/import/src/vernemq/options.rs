@@ -84,7 +84,11 @@ pub(super) static GENERAL: &[Opt] = &[
         "limits.message_rate",
         "For each client; there it is a mean of the node. 0 is no limit.",
     ),
-    nearly("max_message_size", "limits.max_packet_size, session.max_queued_bytes", "0, no limit, is 256 MiB."),
+    nearly(
+        "max_message_size",
+        "limits.max_packet_size, session.max_queued_bytes",
+        "0, no limit, is 256 MiB, and so it is when nothing is written.",
+    ),
     idle("max_msgs_per_drain_step", CLUSTER),
     nearly("max_offline_messages", "session.max_queued_messages", "The larger of the two; -1 is no limit."),
     nearly("max_online_messages", "session.max_queued_messages", "The larger of the two; -1 is no limit."),

@@ -21,14 +21,6 @@ fn same_as_file(path: &Path, generated: &str) {
     );
 }
 
-#[test]
-fn the_page_has_the_matrix() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/moving-in.md");
-    let page = std::fs::read_to_string(&path).unwrap();
-    let (text, _) = page.split_once(MARK).unwrap();
-    same_as_file(&path, &format!("{text}{MARK}{}", matrix()));
-}
-
 /// The fixtures on the disk, and certificates that are none.
 struct Folder(PathBuf);
 
@@ -54,4 +46,41 @@ fn the_fixtures_become_what_is_beside_them() {
         let acl = imported.files.iter().find(|file| file.path == "./broker.acl").unwrap();
         same_as_file(&fixtures.join(format!("{name}.acl")), &acl.text);
     }
+}
+
+/// Blocks of the page with a configuration of another broker are followed by one with what becomes of it.
+#[test]
+fn the_page_has_the_matrix_and_its_examples_are_what_the_import_makes() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/moving-in.md");
+    let mut page = std::fs::read_to_string(&path).unwrap();
+    page = example(Origin::Mosquitto, "mosquitto", &["max_qos", "round_robin"], &page);
+    page = example(Origin::Vernemq, "vernemq", &[], &page);
+    let (text, _) = page.split_once(MARK).unwrap();
+    same_as_file(&path, &format!("{text}{MARK}{}", matrix()));
+}
+
+/// The page with what becomes of its example; `to_do` are the directives that ask for a hand.
+fn example(origin: Origin, name: &str, to_do: &[&str], page: &str) -> String {
+    let (before, rest) = page.split_once(&format!("```{name}\n")).unwrap();
+    let (theirs, rest) = rest.split_once("```").unwrap();
+    let (between, rest) = rest.split_once("```toml\n").unwrap();
+    let (_, after) = rest.split_once("```").unwrap();
+    let file = format!("{name}.conf");
+    let pem = "-----BEGIN CERTIFICATE----- -----BEGIN PRIVATE KEY-----";
+    let files = [
+        (file.as_str(), theirs),
+        ("/etc/mosquitto/passwd", ""),
+        ("/etc/mosquitto/server.pem", pem),
+        ("/etc/mosquitto/server.key", pem),
+        ("/etc/vernemq/vmq.passwd", ""),
+        ("/etc/vernemq/vmq.acl", "topic #\n"),
+        ("/etc/vernemq/ca.pem", pem),
+    ];
+    let request = Request { origin, file: &file, beside: "/etc/viaduct/broker", base: None };
+    let imported = viaduct_import::import(&request, &mut crate::Memory::of(&files)).unwrap();
+    let asking = imported.notes.iter().filter(|note| note.advice.is_some());
+    assert_eq!(asking.map(|note| note.what.as_str()).collect::<Vec<_>>(), to_do);
+    let config = imported.config.split("\n# What is not taken over").next().unwrap();
+    let ours = config.split_once("\n\n").unwrap().1;
+    format!("{before}```{name}\n{theirs}```{between}```toml\n{ours}```{after}")
 }
