@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use viaduct_tests::codec::{QoS, ReasonCode};
-use viaduct_tests::{Broker, Certs, Finished, Hello, Port, check_tool, run_viaduct};
+use viaduct_tests::{Broker, Certs, Finished, Hello, Port, check_tool, eventually, run_viaduct};
 
 /// The folder with fixtures of the importer.
 fn fixtures() -> PathBuf {
@@ -142,6 +142,40 @@ fn a_vernemq_moves_in_with_everything_it_has() {
     assert_eq!(alice.subscribe("public/x", QoS::AtMostOnce), ReasonCode::GRANTED_QOS_0);
     let by_name = certs.client_config(Some(&certs.client));
     Hello::v5("gate-7").connect_tls(at(&addresses, 8883), &by_name).disconnect();
+}
+
+/// A bridge of either, before and after: what `local` is published under here arrives as `remote` there.
+#[test]
+fn a_bridge_carries_what_it_carried_under_the_names_that_it_gave() {
+    let mosquitto = "allow_anonymous true\nlistener @here@ 127.0.0.1\nconnection hub\naddress 127.0.0.1:@there@\n\
+                     topic a/# out 1 plant_ works/7/\ntopic orders in 1 plant/ \"\"\n";
+    let vernemq = "allow_anonymous = on\nplugins.vmq_acl = off\nplugins.vmq_passwd = off\nlistener.tcp.here = 127.0.0.1:@here@\n\
+                   plugins.vmq_bridge = on\nvmq_bridge.tcp.hub = 127.0.0.1:@there@\n\
+                   vmq_bridge.tcp.hub.topic.1 = a/* out 1 plant works/7\nvmq_bridge.tcp.hub.topic.2 = orders in 1 plant $empty\n";
+    for (origin, theirs, local) in [("mosquitto", mosquitto, "plant_a/x"), ("vernemq", vernemq, "plant/a/x")] {
+        let hub = Broker::start("");
+        let here = Port::take();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("their.conf");
+        let theirs = theirs.replace("@here@", &here.number().to_string());
+        fs::write(&file, theirs.replace("@there@", &hub.address().port().to_string())).unwrap();
+        let imported = run_viaduct(&["import", origin, file.to_str().unwrap()], "");
+        assert_eq!(imported.code, Some(0), "{imported:?}");
+        let address = here.address();
+        drop(here);
+        let broker = Broker::start(&imported.out);
+        eventually("the bridge is up", || broker.metric("viaduct_bridge_up", &[("bridge", "hub")]) == 1.0);
+
+        let mut there = Hello::v5("there").connect(hub.address());
+        assert_eq!(there.subscribe("works/#", QoS::AtLeastOnce), ReasonCode::GRANTED_QOS_1);
+        let mut client = Hello::v5("here").connect(address);
+        assert_eq!(client.subscribe("plant/orders", QoS::AtLeastOnce), ReasonCode::GRANTED_QOS_1);
+        assert_eq!(client.publish(local, "out", QoS::AtLeastOnce), ReasonCode::SUCCESS, "{origin}");
+        let message = there.message();
+        assert_eq!((message.topic.as_str(), message.text()), ("works/7/a/x", "out"), "{origin}");
+        assert_eq!(there.publish("orders", "in", QoS::AtLeastOnce), ReasonCode::SUCCESS, "{origin}");
+        assert_eq!(client.message().text(), "in", "{origin}");
+    }
 }
 
 /// The example that Debian installs, and the configuration that it runs with.

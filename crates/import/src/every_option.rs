@@ -22,7 +22,7 @@ impl Files for Memory {
     fn list(&mut self, folder: &str) -> Result<Vec<String>, String> {
         let inside =
             |path: &&str| path.strip_prefix(folder.trim_end_matches('/'))?.strip_prefix('/').map(str::to_owned);
-        Ok(self.0.keys().filter_map(|path| inside(path)).collect())
+        Ok(self.0.keys().filter_map(inside).collect())
     }
 }
 

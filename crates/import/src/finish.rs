@@ -5,30 +5,30 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::SideFile;
+use crate::desk::Desk;
 use crate::directive::Directive;
-use crate::output::{ListenerOut, Output, Section, name, quoted};
-use crate::report::Report;
+use crate::output::{ListenerOut, Section, name, quoted};
 
 /// Where our HTTP listens when nothing says otherwise.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8888);
 
 /// Adds a listener unless its address is taken, under a name of its own.
-pub(crate) fn add_listener(mut listener: ListenerOut, output: &mut Output, report: &mut Report) {
-    if let Some(other) = output.listeners.iter().find(|other| collide(other.bind, listener.bind)) {
+pub(crate) fn add_listener(mut listener: ListenerOut, desk: &mut Desk<'_>) {
+    if let Some(other) = desk.output.listeners.iter().find(|other| collide(other.bind, listener.bind)) {
         let why = format!("{} is taken by listener {:?} already; it is left out", listener.bind, other.name);
-        report.act(&listener.origin, why, "give one of the two another address");
+        desk.report.act(&listener.origin, why, "give one of the two another address");
         return;
     }
-    listener.name = name(&listener.name, output.listeners.iter().map(|other| other.name.as_str()));
-    output.listeners.push(listener);
+    listener.name = name(&listener.name, desk.output.listeners.iter().map(|other| other.name.as_str()));
+    desk.output.listeners.push(listener);
 }
 
 /// A name for the next bridge.
-pub(crate) fn bridge_name(origin: &Directive, wanted: &str, output: &Output, report: &mut Report) -> String {
-    let found = name(wanted, output.bridges.iter().map(|bridge| bridge.name.as_str()));
+pub(crate) fn bridge_name(origin: &Directive, wanted: &str, desk: &mut Desk<'_>) -> String {
+    let found = name(wanted, desk.output.bridges.iter().map(|bridge| bridge.name.as_str()));
     if found != wanted {
         let why = format!("its name is {found:?} here: 1 to 64 bytes without '/', '+' and '#', and each once");
-        report.act(origin, why, "look at its client_id, which has the name in it unless it is set");
+        desk.report.act(origin, why, "look at its client_id, which has the name in it unless it is set");
     }
     found
 }
@@ -55,14 +55,14 @@ pub(crate) fn side_file(
 }
 
 /// One listener at least, or ours would open one of its own.
-pub(crate) fn some_listener(main_file: &str, output: &mut Output, report: &mut Report) {
-    if !output.listeners.is_empty() {
+pub(crate) fn some_listener(desk: &mut Desk<'_>) {
+    if !desk.output.listeners.is_empty() {
         return;
     }
-    let origin = Directive::implied(main_file, "listener", "");
+    let origin = Directive::implied(desk.request.file, "listener", "");
     let why = "no listener could be taken over; one on 127.0.0.1:1883 that asks for a password is set";
-    report.act(&origin, why, "write the listeners");
-    output.listeners.push(ListenerOut {
+    desk.report.act(&origin, why, "write the listeners");
+    desk.output.listeners.push(ListenerOut {
         name: "default".into(),
         bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883),
         origin,
@@ -74,23 +74,44 @@ pub(crate) fn some_listener(main_file: &str, output: &mut Output, report: &mut R
 }
 
 /// Keeps our HTTP out of the way of the listeners.
-pub(crate) fn admin(bind: Option<(SocketAddr, &Directive)>, output: &mut Output, report: &mut Report) {
+pub(crate) fn admin(bind: Option<(SocketAddr, &Directive)>, desk: &mut Desk<'_>) {
     let wanted = bind.map_or(ADMIN, |(address, _)| address);
-    let taken = output.listeners.iter().find(|listener| collide(listener.bind, wanted)).cloned();
+    let taken = desk.output.listeners.iter().find(|listener| collide(listener.bind, wanted)).cloned();
     match (taken, bind) {
         (Some(listener), _) => {
             let why =
                 format!("it has {}, where metrics, health and API would be; they are switched off", listener.bind);
-            report.act(&listener.origin, why, "set admin.bind to another address");
-            output.admin.because("bind", quoted("off"), "a listener has its address");
+            desk.report.act(&listener.origin, why, "set admin.bind to another address");
+            desk.output.admin.because("bind", quoted("off"), "a listener has its address");
         }
-        (None, Some((address, directive))) => output.admin.set("bind", quoted(&address.to_string()), directive),
+        (None, Some((address, directive))) => desk.output.admin.set("bind", quoted(&address.to_string()), directive),
         (None, None) => {}
     }
 }
 
-/// Whether the system would refuse the second of the two.
+/// Whether the system would refuse the second of the two. `[::]` takes IPv4 as well.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && (a.ip() == b.ip() || everywhere)
+    let takes = |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+    a.port() == b.port() && (a.ip() == b.ip() || takes(a.ip(), b.ip()) || takes(b.ip(), a.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_collide_as_the_system_has_it() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (a, b, refused) in [
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::]:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "[::1]:1", false),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+        ] {
+            assert_eq!((collide(at(a), at(b)), collide(at(b), at(a))), (refused, refused), "{a} {b}");
+        }
+    }
 }

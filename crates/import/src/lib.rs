@@ -9,6 +9,7 @@
 mod acl;
 mod address;
 mod auth;
+mod desk;
 mod directive;
 mod finish;
 mod matrix;
@@ -30,8 +31,7 @@ pub use matrix::matrix;
 pub use report::{Mistake, Note, Place};
 pub use request::{FILE_BYTES, Files, Origin, Request};
 
-use report::Report;
-use request::Reader;
+use desk::Desk;
 
 /// Our configuration, made of another broker's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,15 +60,15 @@ pub struct SideFile {
 /// # Errors
 /// The main file or one that it includes can't be read, or has lines that mean nothing: all of them, each with its place.
 pub fn import(request: &Request<'_>, files: &mut dyn Files) -> Result<Imported, Vec<Mistake>> {
-    let mut report = Report::default();
-    let mut reader = Reader::new(request, files);
-    let (output, side_files) = match request.origin {
-        Origin::Mosquitto => mosquitto::import(request, &mut reader, &mut report),
-        Origin::Vernemq => vernemq::import(request, &mut reader, &mut report),
-    };
+    let mut desk = Desk::new(request, files);
+    match request.origin {
+        Origin::Mosquitto => mosquitto::import(&mut desk),
+        Origin::Vernemq => vernemq::import(&mut desk),
+    }
+    let Desk { report, output, files, .. } = desk;
     if !report.mistakes.is_empty() {
         return Err(report.mistakes);
     }
     let notes = report.into_notes();
-    Ok(Imported { config: output.render(request, &notes), files: side_files, notes })
+    Ok(Imported { config: output.render(request, &notes), files, notes })
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::desk::Desk;
 use crate::directive::Directive;
-use crate::report::Report;
-use crate::request::{Reader, join};
+use crate::request::join;
 
 /// Where a certificate begins and ends.
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -19,10 +19,10 @@ pub(crate) enum Kind {
 }
 
 /// Says what keeps the file at `path` from being used as it is.
-pub(crate) fn look(directive: &Directive, path: &str, kind: Kind, reader: &mut Reader<'_>, report: &mut Report) {
+pub(crate) fn look(directive: &Directive, path: &str, kind: Kind, desk: &mut Desk<'_>) {
     let advice = "set the right file; `viaduct check-config` says when all is well";
-    match reader.read(path) {
-        Err(why) => report.act(directive, format!("{path} can't be read here: {why}"), advice),
+    match desk.reader.read(path) {
+        Err(why) => desk.report.act(directive, format!("{path} can't be read here: {why}"), advice),
         Ok(text) => {
             let (marks, what): (&[&str], _) = match kind {
                 Kind::Certificates => (&[BEGIN], "certificate"),
@@ -30,25 +30,29 @@ pub(crate) fn look(directive: &Directive, path: &str, kind: Kind, reader: &mut R
                 Kind::Revoked => (&["-----BEGIN X509 CRL-----"], "list of revoked certificates"),
             };
             if !marks.iter().any(|mark| text.contains(mark)) {
-                report.act(directive, format!("{path} holds no {what} in PEM"), advice);
+                desk.report.act(directive, format!("{path} holds no {what} in PEM"), advice);
             } else if kind == Kind::Key && text.contains("ENCRYPTED") {
                 let advice = "take the passphrase off: openssl pkey -in FILE -out NEW";
-                report.act(directive, format!("{path} is a key with a passphrase, which nobody could type"), advice);
+                desk.report.act(
+                    directive,
+                    format!("{path} is a key with a passphrase, which nobody could type"),
+                    advice,
+                );
             }
         }
     }
 }
 
 /// All certificates of the files in a folder, each once.
-pub(crate) fn gather(directive: &Directive, folder: &str, reader: &mut Reader<'_>, report: &mut Report) -> String {
-    let names = reader.list(folder).unwrap_or_else(|why| {
+pub(crate) fn gather(directive: &Directive, folder: &str, desk: &mut Desk<'_>) -> String {
+    let names = desk.reader.list(folder).unwrap_or_else(|why| {
         let advice = "put the authorities into one file and name that";
-        report.act(directive, format!("{folder} can't be read here: {why}"), advice);
+        desk.report.act(directive, format!("{folder} can't be read here: {why}"), advice);
         Vec::new()
     });
     let mut found = BTreeSet::new();
     for name in names {
-        let text = reader.read(&join(folder, &name)).unwrap_or_default();
+        let text = desk.reader.read(&join(folder, &name)).unwrap_or_default();
         let mut rest = text.as_str();
         while let Some((_, after)) = rest.split_once(BEGIN) {
             let Some((body, after)) = after.split_once(END) else { break };

@@ -3,6 +3,8 @@
 //! In: [`Rule`]s with string prefixes. Out: tables of the bridge that our check takes; what it would refuse is left out and
 //! noted. Must never: carry a message where the other broker did not.
 
+use std::collections::HashSet;
+
 use viaduct_codec::TopicFilter;
 
 use crate::directive::Directive;
@@ -46,8 +48,9 @@ pub(crate) fn direction(word: &str) -> Option<(bool, bool)> {
 /// Adds `rules` to `bridge`.
 pub(crate) fn add(bridge: &mut BridgeOut, rules: Vec<Rule>, carriage: Carriage, report: &mut Report) {
     let mut kept: Vec<Rule> = Vec::new();
+    let mut taken = Taken::default();
     for rule in rules {
-        if let Some(rule) = fit(rule, &kept, report) {
+        if let Some(rule) = fit(rule, &mut taken, report) {
             kept.push(rule);
         }
         if kept.len() >= RULES {
@@ -102,8 +105,15 @@ fn section(rule: &Rule, direction: &'static str, retain: bool, allow_loop: bool)
     section
 }
 
-/// The rule, or as much of it as can be one of ours beside `others`.
-fn fit(mut rule: Rule, others: &[Rule], report: &mut Report) -> Option<Rule> {
+/// The filters that a bridge subscribes to already, on either side.
+#[derive(Debug, Default)]
+struct Taken {
+    local: HashSet<String>,
+    remote: HashSet<String>,
+}
+
+/// The rule, or as much of it as can be one of ours beside those that took their filters.
+fn fit(mut rule: Rule, taken: &mut Taken, report: &mut Report) -> Option<Rule> {
     let origin = rule.origin.clone();
     if let Err((why, advice)) = whole(&rule) {
         report.act(&origin, format!("{why}; the rule is left out"), advice);
@@ -135,13 +145,12 @@ fn fit(mut rule: Rule, others: &[Rule], report: &mut Report) -> Option<Rule> {
             "if it goes to another place than the first, give it a bridge of its own",
         )
     };
-    let of = |prefix: &str, other: &Rule| format!("{prefix}{}", other.filter);
-    if rule.out && others.iter().any(|other| other.out && of(&other.local_prefix, other) == local) {
+    if rule.out && !taken.local.insert(local.clone()) {
         rule.out = false;
         let (why, advice) = twice("out", &local);
         report.act(&origin, why, advice);
     }
-    if rule.inward && others.iter().any(|other| other.inward && of(&other.remote_prefix, other) == remote) {
+    if rule.inward && !taken.remote.insert(remote.clone()) {
         rule.inward = false;
         let (why, advice) = twice("in", &remote);
         report.act(&origin, why, advice);
@@ -192,10 +201,8 @@ mod tests {
 
     fn fitted(rules: &[Rule]) -> (Vec<Rule>, usize) {
         let mut report = Report::default();
-        let mut kept = Vec::new();
-        for rule in rules {
-            kept.extend(fit(rule.clone(), &kept, &mut report));
-        }
+        let mut taken = Taken::default();
+        let kept = rules.iter().filter_map(|rule| fit(rule.clone(), &mut taken, &mut report)).collect();
         (kept, report.into_notes().len())
     }
 

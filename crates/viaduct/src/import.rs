@@ -44,9 +44,7 @@ impl Files for Disk {
         let mut bytes = Vec::new();
         // One byte more than is allowed, so that the importer sees that there is more.
         let most = u64::try_from(FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-        File::open(path)
-            .and_then(|file| file.take(most).read_to_end(&mut bytes))
-            .map_err(|error| error.to_string())?;
+        File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(|error| error.to_string())?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

@@ -1,13 +1,12 @@
 //! One `connection` of mosquitto as a bridge of ours.
 
-use crate::SideFile;
 use crate::address;
+use crate::desk::Desk;
 use crate::directive::Directive;
 use crate::finish;
-use crate::output::{BridgeOut, Output, Section, list, quoted, seconds};
+use crate::output::{BridgeOut, Section, list, quoted, seconds};
 use crate::pem::{self, Kind};
 use crate::report::Report;
-use crate::request::{Reader, Request};
 use crate::topic::{self, Carriage, Rule};
 use crate::value::{flag, number, text, tls_version, words, wrong};
 
@@ -17,44 +16,41 @@ use super::Block;
 const LONGEST_WAIT: i64 = 86_400;
 
 /// Adds the bridge of `block`.
-pub(super) fn add(
-    block: &Block,
-    request: &Request<'_>,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-    output: &mut Output,
-    files: &mut Vec<SideFile>,
-) {
+pub(super) fn add(block: &Block, desk: &mut Desk<'_>) {
     if block.opens.value.is_empty() {
-        return report.wrong(&block.opens.place, "connection: it needs a name");
+        return desk.report.wrong(&block.opens.place, "connection: it needs a name");
     }
     let mut bridge = BridgeOut {
-        name: finish::bridge_name(&block.opens, &block.opens.value, output, report),
+        name: finish::bridge_name(&block.opens, &block.opens.value, desk),
         origin: block.opens.clone(),
         section: Section::default(),
         tls: Section::default(),
         queue: Section::default(),
         topics: Vec::new(),
     };
-    let encrypted = tls(block, &mut bridge, request, reader, report, files);
-    if urls(block, encrypted, &mut bridge, report).is_none() {
+    let encrypted = tls(block, &mut bridge, desk);
+    if urls(block, encrypted, &mut bridge, &mut desk.report).is_none() {
         return;
     }
     let speaks_5 = block.last("bridge_protocol_version").is_none_or(|directive| directive.value == "mqttv50");
     for directive in &block.options {
         if directive.name == "bridge_session_expiry_interval" && !speaks_5 {
-            report.fine(directive, "before 5.0 there is none, as before");
+            desk.report.fine(directive, "before 5.0 there is none, as before");
             continue;
         }
-        link(directive, &mut bridge, report);
+        link(directive, &mut bridge, &mut desk.report);
     }
     if let (None, Some(directive)) = (bridge.section.get("username"), password(block)) {
-        report.act(directive, "a password needs a user name before 5.0; it is left out", "set username and password");
+        desk.report.act(
+            directive,
+            "a password needs a user name before 5.0; it is left out",
+            "set username and password",
+        );
     } else if let Some(directive) = password(block) {
         bridge.section.set("password", quoted(&directive.value), directive);
     }
-    rules(block, &mut bridge, report);
-    output.bridges.push(bridge);
+    rules(block, &mut bridge, &mut desk.report);
+    desk.output.bridges.push(bridge);
 }
 
 fn password(block: &Block) -> Option<&Directive> {
@@ -89,26 +85,20 @@ fn urls(block: &Block, encrypted: bool, bridge: &mut BridgeOut, report: &mut Rep
 }
 
 /// Its TLS; whether there is any.
-fn tls(
-    block: &Block,
-    bridge: &mut BridgeOut,
-    request: &Request<'_>,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-    files: &mut Vec<SideFile>,
-) -> bool {
+fn tls(block: &Block, bridge: &mut BridgeOut, desk: &mut Desk<'_>) -> bool {
     let shared_key = block.last("bridge_psk").or_else(|| block.last("bridge_identity"));
     if let Some(directive) = shared_key {
         bridge.section.set("enabled", "false", directive);
         return true;
     }
-    let public = block.last("bridge_tls_use_os_certs").filter(|directive| flag(directive, report).unwrap_or(false));
+    let public =
+        block.last("bridge_tls_use_os_certs").filter(|directive| flag(directive, &mut desk.report).unwrap_or(false));
     let authorities = block.last("bridge_cafile").or_else(|| block.last("bridge_capath"));
     if public.is_none() && authorities.is_none() {
         let others = ["bridge_certfile", "bridge_keyfile", "bridge_insecure", "bridge_alpn", "bridge_tls_version"];
         if let Some(directive) = others.iter().find_map(|name| block.last(name)) {
             let why = "without bridge_cafile, bridge_capath or bridge_tls_use_os_certs there is no TLS, as before";
-            report.act(directive, why, "write mqtts:// in url and ca_file in [bridge.tls]");
+            desk.report.act(directive, why, "write mqtts:// in url and ca_file in [bridge.tls]");
         }
         return false;
     }
@@ -118,31 +108,31 @@ fn tls(
         ("bridge_keyfile", "key_file", Kind::Key),
     ] {
         let Some(directive) = block.last(name) else { continue };
-        let Some(path) = text(directive, report).map(|path| reader.resolve(path)) else { continue };
-        pem::look(directive, &path, kind, reader, report);
+        let Some(path) = text(directive, &mut desk.report).map(|path| desk.reader.resolve(path)) else { continue };
+        pem::look(directive, &path, kind, desk);
         bridge.tls.set(ours, quoted(&path), directive);
     }
     if let (None, Some(directive)) = (bridge.tls.get("ca_file"), block.last("bridge_capath")) {
-        let text = pem::gather(directive, &reader.resolve(&directive.value), reader, report);
-        let beside = format!("{}.{}", request.beside, bridge.name);
-        let path = finish::side_file(&beside, ".ca.pem", text, "the authorities of a bridge's remote", files);
+        let text = pem::gather(directive, &desk.reader.resolve(&directive.value), desk);
+        let beside = format!("{}.{}", desk.request.beside, bridge.name);
+        let path = finish::side_file(&beside, ".ca.pem", text, "the authorities of a bridge's remote", &mut desk.files);
         bridge.tls.set("ca_file", quoted(&path), directive);
     }
     if bridge.tls.get("cert_file").is_some() != bridge.tls.get("key_file").is_some() {
-        report.wrong(&block.opens.place, "bridge_certfile and bridge_keyfile need each other");
+        desk.report.wrong(&block.opens.place, "bridge_certfile and bridge_keyfile need each other");
     }
     if let Some(directive) = block.last("bridge_insecure")
-        && flag(directive, report) == Some(true)
+        && flag(directive, &mut desk.report) == Some(true)
     {
         bridge.tls.set("verify", quoted("ca"), directive);
     }
     if let Some(directive) = block.last("bridge_alpn")
-        && let Some(protocol) = text(directive, report)
+        && let Some(protocol) = text(directive, &mut desk.report)
     {
         bridge.tls.set("alpn", list([protocol]), directive);
     }
     if let Some(directive) = block.last("bridge_tls_version")
-        && let Some(version) = tls_version(directive, report)
+        && let Some(version) = tls_version(directive, &mut desk.report)
     {
         bridge.tls.set("min_version", version, directive);
     }

@@ -1,10 +1,10 @@
 //! What holds for the whole broker: limits, sessions, the store, the log, who may log in.
 
 use crate::auth::Auth;
+use crate::desk::Desk;
 use crate::directive::Directive;
 use crate::output::{Output, quoted, seconds};
-use crate::report::Report;
-use crate::request::{Request, join};
+use crate::request::join;
 use crate::value::{expiry, flag, limit, number, text, wrong};
 
 use super::Parts;
@@ -33,56 +33,47 @@ pub(super) struct General {
 }
 
 /// Reads the general lines into `output`.
-pub(super) fn read(parts: &Parts, request: &Request<'_>, output: &mut Output, report: &mut Report) -> General {
+pub(super) fn read(parts: &Parts, desk: &mut Desk<'_>) -> General {
     let mut general = General { per_listener: parts.per_listener, ..General::default() };
     let mut log: Option<&str> = None;
     for directive in &parts.general {
         match directive.name.as_str() {
             "password_file" | "plugin_opt_password_file" => general.auth.password_files.push(directive.clone()),
             "acl_file" | "plugin_opt_acl_file" => general.auth.acl_files.push(directive.clone()),
-            "allow_anonymous" if !parts.per_listener => general.anonymous = flag(directive, report),
+            "allow_anonymous" if !parts.per_listener => general.anonymous = flag(directive, &mut desk.report),
             "auth_plugin" | "plugin" | "global_plugin" | "plugin_load" => general.auth.plugin = Some(directive.clone()),
-            "log_type" => log = finer(log, directive, output, report),
+            "log_type" => log = finer(log, directive, desk),
             _ => {
-                let done = limits(directive, output, report)
-                    .or_else(|| sessions(directive, output, report))
-                    .or_else(|| keeping(directive, request, output, report));
-                debug_assert!(done.is_some() || !is_read_here(directive), "{} is in no room", directive.name);
+                let done =
+                    limits(directive, desk).or_else(|| sessions(directive, desk)).or_else(|| keeping(directive, desk));
             }
         }
     }
-    packets(parts, output, report);
+    packets(parts, desk);
     general
 }
 
-/// Whether the tables promise that it becomes something.
-fn is_read_here(directive: &Directive) -> bool {
-    use crate::option::Fate;
-    super::find(super::GENERAL, &directive.name).is_some_and(|opt| matches!(opt.fate, Fate::Becomes(..)))
-        && !matches!(directive.name.as_str(), "max_packet_size" | "message_size_limit" | "allow_anonymous")
-}
-
-fn limits(directive: &Directive, output: &mut Output, report: &mut Report) -> Option<()> {
+fn limits(directive: &Directive, desk: &mut Desk<'_>) -> Option<()> {
     match directive.name.as_str() {
         "max_keepalive" => {
-            if let Some(most @ 1..) = number(directive, 0, 65_535, report) {
-                output.limits.set("max_keepalive", seconds(most), directive);
+            if let Some(most @ 1..) = number(directive, 0, 65_535, &mut desk.report) {
+                desk.output.limits.set("max_keepalive", seconds(most), directive);
             }
         }
         "memory_limit" => {
-            if let Some(most @ 1..) = number(directive, 0, i64::MAX, report) {
-                output.limits.set("memory", most.clamp(1 << 20, BYTES).to_string(), directive);
+            if let Some(most @ 1..) = number(directive, 0, i64::MAX, &mut desk.report) {
+                desk.output.limits.set("memory", most.clamp(1 << 20, BYTES).to_string(), directive);
             }
         }
         "max_inflight_messages" => {
-            if let Some(most) = limit(directive, 0, 65_535, report) {
-                output.session.set("max_inflight", most.to_string(), directive);
-                output.limits.set("receive_maximum", most.to_string(), directive);
+            if let Some(most) = limit(directive, 0, 65_535, &mut desk.report) {
+                desk.output.session.set("max_inflight", most.to_string(), directive);
+                desk.output.limits.set("receive_maximum", most.to_string(), directive);
             }
         }
         "sys_interval" => {
-            if let Some(every) = number(directive, 0, i64::MAX, report) {
-                output.sys.set("interval", seconds(every.min(3600)), directive);
+            if let Some(every) = number(directive, 0, i64::MAX, &mut desk.report) {
+                desk.output.sys.set("interval", seconds(every.min(3600)), directive);
             }
         }
         _ => return None,
@@ -90,26 +81,26 @@ fn limits(directive: &Directive, output: &mut Output, report: &mut Report) -> Op
     Some(())
 }
 
-fn sessions(directive: &Directive, output: &mut Output, report: &mut Report) -> Option<()> {
+fn sessions(directive: &Directive, desk: &mut Desk<'_>) -> Option<()> {
     match directive.name.as_str() {
         "max_queued_messages" => {
-            if let Some(most) = limit(directive, 0, COUNT, report) {
-                output.session.set("max_queued_messages", most.to_string(), directive);
+            if let Some(most) = limit(directive, 0, COUNT, &mut desk.report) {
+                desk.output.session.set("max_queued_messages", most.to_string(), directive);
             }
         }
         "max_queued_bytes" => {
-            if let Some(most) = limit(directive, 0, BYTES, report) {
-                output.session.set("max_queued_bytes", most.max(1024).to_string(), directive);
+            if let Some(most) = limit(directive, 0, BYTES, &mut desk.report) {
+                desk.output.session.set("max_queued_bytes", most.max(1024).to_string(), directive);
             }
         }
         "persistent_client_expiration" => {
-            if let Some(Some(most)) = expiry(directive, &UNITS, report) {
-                output.session.set("max_expiry", seconds(most), directive);
+            if let Some(Some(most)) = expiry(directive, &UNITS, &mut desk.report) {
+                desk.output.session.set("max_expiry", seconds(most), directive);
             }
         }
         "retain_available" => {
-            if let Some(available) = flag(directive, report) {
-                output.retained.set("enabled", available.to_string(), directive);
+            if let Some(available) = flag(directive, &mut desk.report) {
+                desk.output.retained.set("enabled", available.to_string(), directive);
             }
         }
         _ => return None,
@@ -117,16 +108,16 @@ fn sessions(directive: &Directive, output: &mut Output, report: &mut Report) -> 
     Some(())
 }
 
-fn keeping(directive: &Directive, request: &Request<'_>, output: &mut Output, report: &mut Report) -> Option<()> {
+fn keeping(directive: &Directive, desk: &mut Desk<'_>) -> Option<()> {
     match directive.name.as_str() {
         "persistence" => {
-            if let Some(persistent) = flag(directive, report) {
-                output.store.set("sync", quoted(if persistent { "always" } else { "off" }), directive);
+            if let Some(persistent) = flag(directive, &mut desk.report) {
+                desk.output.store.set("sync", quoted(if persistent { "always" } else { "off" }), directive);
             }
         }
         "persistence_location" => {
-            if let Some(folder) = text(directive, report) {
-                output.node.set("data_dir", quoted(&join(&request.resolve(folder), "viaduct")), directive);
+            if let Some(folder) = text(directive, &mut desk.report) {
+                desk.output.node.set("data_dir", quoted(&join(&desk.request.resolve(folder), "viaduct")), directive);
             }
         }
         _ => return None,
@@ -135,12 +126,7 @@ fn keeping(directive: &Directive, request: &Request<'_>, output: &mut Output, re
 }
 
 /// The log at the finest level that was asked for.
-fn finer<'a>(
-    before: Option<&'a str>,
-    directive: &Directive,
-    output: &mut Output,
-    report: &mut Report,
-) -> Option<&'a str> {
+fn finer<'a>(before: Option<&'a str>, directive: &Directive, desk: &mut Desk<'_>) -> Option<&'a str> {
     const LEVELS: [&str; 5] = ["off", "error", "warn", "info", "debug"];
     let mut level = before;
     for word in directive.value.split_whitespace() {
@@ -150,7 +136,13 @@ fn finer<'a>(
             "warning" => "warn",
             "notice" | "information" | "subscribe" | "unsubscribe" | "websockets" => "info",
             "debug" | "all" | "internal" => "debug",
-            _ => return wrong(directive, "a type such as error, warning, notice, information, debug or all", report),
+            _ => {
+                return wrong(
+                    directive,
+                    "a type such as error, warning, notice, information, debug or all",
+                    &mut desk.report,
+                );
+            }
         };
         let rank = |level: &str| LEVELS.iter().position(|other| *other == level);
         if level.is_none_or(|before| rank(before) < rank(found)) {
@@ -158,24 +150,24 @@ fn finer<'a>(
         }
     }
     if let Some(level) = level {
-        output.log.set("filter", quoted(level), directive);
+        desk.output.log.set("filter", quoted(level), directive);
     }
     level
 }
 
 /// The largest packet, from either of two options or what mosquitto does without them.
-fn packets(parts: &Parts, output: &mut Output, report: &mut Report) {
+fn packets(parts: &Parts, desk: &mut Desk<'_>) {
     let last = |name: &str| parts.general.iter().rev().find(|directive| directive.name == name);
     if let Some(directive) = last("max_packet_size") {
-        let Some(most) = limit(directive, 0, LARGEST_PACKET, report) else { return };
-        output.limits.set("max_packet_size", most.max(64).to_string(), directive);
-        queue_for(most, directive, output);
+        let Some(most) = limit(directive, 0, LARGEST_PACKET, &mut desk.report) else { return };
+        desk.output.limits.set("max_packet_size", most.max(64).to_string(), directive);
+        queue_for(most, directive, &mut desk.output);
     } else if let Some(directive) = last("message_size_limit") {
-        let Some(payload) = limit(directive, 0, LARGEST_PACKET - BESIDE_PAYLOAD, report) else { return };
-        output.limits.set("max_packet_size", (payload + BESIDE_PAYLOAD).to_string(), directive);
-        queue_for(payload + BESIDE_PAYLOAD, directive, output);
+        let Some(payload) = limit(directive, 0, LARGEST_PACKET - BESIDE_PAYLOAD, &mut desk.report) else { return };
+        desk.output.limits.set("max_packet_size", (payload + BESIDE_PAYLOAD).to_string(), directive);
+        queue_for(payload + BESIDE_PAYLOAD, directive, &mut desk.output);
     } else {
-        output.limits.because("max_packet_size", "2000000", "what mosquitto 2.1 takes; 2.0 had no limit");
+        desk.output.limits.because("max_packet_size", "2000000", "what mosquitto 2.1 takes; 2.0 had no limit");
     }
 }
 

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use crate::desk::Desk;
 use crate::directive::{DIRECTIVES, Directive, is_text};
 use crate::report::{Place, Report};
-use crate::request::{Reader, Request, join};
+use crate::request::{Reader, join};
 
 /// All directives.
-pub(super) fn read(request: &Request<'_>, reader: &mut Reader<'_>, report: &mut Report) -> Vec<Directive> {
+pub(super) fn read(desk: &mut Desk<'_>) -> Vec<Directive> {
+    let Desk { request, reader, report, .. } = desk;
     let mut directives = Vec::new();
     let place = Place { file: request.file.into(), line: 0 };
     match reader.read(request.file) {

@@ -5,14 +5,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::SideFile;
 use crate::address;
+use crate::desk::Desk;
 use crate::directive::Directive;
 use crate::finish;
-use crate::output::{ListenerOut, Output, Section, quoted};
+use crate::output::{ListenerOut, Section, quoted};
 use crate::pem::{self, Kind};
 use crate::report::Report;
-use crate::request::{Reader, Request};
 use crate::value::{flag, number, text, tls_version, words, wrong};
 
 use super::Block;
@@ -45,36 +44,28 @@ pub(super) fn local_only(file: &str, anonymous: bool) -> ListenerOut {
 }
 
 /// Adds the listener of `block`, if it can be one of ours.
-pub(super) fn add(
-    block: &Block,
-    general: &mut General,
-    request: &Request<'_>,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-    output: &mut Output,
-    files: &mut Vec<SideFile>,
-) {
+pub(super) fn add(block: &Block, general: &mut General, desk: &mut Desk<'_>) {
     // Both are noted where they stand.
     if block.last("psk_hint").is_some() || block.last("bind_interface").is_some() {
         return;
     }
-    let Some(bind) = bind(block, report) else { return };
+    let Some(bind) = bind(block, &mut desk.report) else { return };
     let mut listener = ListenerOut {
         name: format!("port-{}", bind.port()),
         bind,
         origin: block.opens.clone(),
-        anonymous: anonymous(block, general, report),
+        anonymous: anonymous(block, general, &mut desk.report),
         by_certificate: false,
         section: Section::default(),
         tls: None,
     };
-    if options(block, general, &mut listener, report, output).is_none() {
+    if options(block, general, &mut listener, desk).is_none() {
         return;
     }
-    if tls(block, &mut listener, request, reader, report, files).is_none() {
+    if tls(block, &mut listener, desk).is_none() {
         return;
     }
-    finish::add_listener(listener, output, report);
+    finish::add_listener(listener, desk);
 }
 
 fn anonymous(block: &Block, general: &General, report: &mut Report) -> bool {
@@ -133,13 +124,7 @@ fn bind(block: &Block, report: &mut Report) -> Option<SocketAddr> {
 }
 
 /// What is not TLS; `None` when there can be no such listener.
-fn options(
-    block: &Block,
-    general: &mut General,
-    listener: &mut ListenerOut,
-    report: &mut Report,
-    output: &mut Output,
-) -> Option<()> {
+fn options(block: &Block, general: &mut General, listener: &mut ListenerOut, desk: &mut Desk<'_>) -> Option<()> {
     for directive in &block.options {
         match directive.name.as_str() {
             "protocol" => match directive.value.as_str() {
@@ -148,45 +133,45 @@ fn options(
                     listener.section.set("transport", quoted("ws"), directive);
                     listener.section.because("path", quoted("/mqtt"), "mosquitto takes every path");
                     let advice = "let clients ask for /mqtt, or set path to what they ask for";
-                    report.act(directive, "a WebSocket listener has one path", advice);
+                    desk.report.act(directive, "a WebSocket listener has one path", advice);
                 }
                 "http_api" => {
-                    report.act(directive, "HTTP is on admin.bind; the listener is left out", "set admin.bind");
+                    desk.report.act(directive, "HTTP is on admin.bind; the listener is left out", "set admin.bind");
                     return None;
                 }
-                _ => return wrong(directive, "mqtt, websockets or http_api", report),
+                _ => return wrong(directive, "mqtt, websockets or http_api", &mut desk.report),
             },
             "max_connections" => {
-                let most = number(directive, -1, i64::MAX, report)?;
+                let most = number(directive, -1, i64::MAX, &mut desk.report)?;
                 if most >= 0 {
                     let most = most.clamp(1, 1_000_000_000);
                     listener.section.set("max_connections", most.to_string(), directive);
                 }
             }
             "mount_point" => {
-                if let Some(prefix) = text(directive, report) {
+                if let Some(prefix) = text(directive, &mut desk.report) {
                     listener.section.set("mountpoint", quoted(prefix), directive);
                     if let Some(rules) = general.auth.acl_files.first() {
                         let why =
                             format!("rules are about topics as clients write them, without the mount_point {prefix:?}");
-                        report.act(rules, why, "take the mount_point off the topics of its rules");
+                        desk.report.act(rules, why, "take the mount_point off the topics of its rules");
                     }
                 }
             }
             "accept_protocol_versions" => {
-                if let Some(levels) = levels(directive, report) {
+                if let Some(levels) = levels(directive, &mut desk.report) {
                     listener.section.set("allowed_protocol_versions", levels, directive);
                 }
             }
             "max_topic_alias" => {
-                let most = number(directive, 0, 65_535, report)?;
+                let most = number(directive, 0, 65_535, &mut desk.report)?;
                 if general.topic_aliases.is_none_or(|before| most > before) {
                     general.topic_aliases = Some(most);
-                    output.limits.set("topic_alias_maximum", most.to_string(), directive);
+                    desk.output.limits.set("topic_alias_maximum", most.to_string(), directive);
                 }
             }
             "socket_domain" if !matches!(directive.value.as_str(), "ipv4" | "ipv6") => {
-                return wrong(directive, "ipv4 or ipv6", report);
+                return wrong(directive, "ipv4 or ipv6", &mut desk.report);
             }
             _ => {}
         }
@@ -213,19 +198,12 @@ fn levels(directive: &Directive, report: &mut Report) -> Option<String> {
 }
 
 /// TLS, if it has any; `None` when there can be no such listener.
-fn tls(
-    block: &Block,
-    listener: &mut ListenerOut,
-    request: &Request<'_>,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-    files: &mut Vec<SideFile>,
-) -> Option<()> {
+fn tls(block: &Block, listener: &mut ListenerOut, desk: &mut Desk<'_>) -> Option<()> {
     let (certificate, key) = match (block.last("certfile"), block.last("keyfile")) {
         (Some(certificate), Some(key)) => (certificate, key),
         (None, None) => {
             if let Some(directive) = TLS.iter().find_map(|name| block.last(name)) {
-                report.act(
+                desk.report.act(
                     directive,
                     "there is no certfile, so the listener has no TLS, as before",
                     "set cert_file and key_file",
@@ -234,38 +212,38 @@ fn tls(
             return Some(());
         }
         (Some(lonely), None) | (None, Some(lonely)) => {
-            report.wrong(&lonely.place, "certfile and keyfile need each other");
+            desk.report.wrong(&lonely.place, "certfile and keyfile need each other");
             return None;
         }
     };
     let mut section = Section::default();
     for (name, directive, kind) in [("cert_file", certificate, Kind::Certificates), ("key_file", key, Kind::Key)] {
-        let path = reader.resolve(text(directive, report)?);
-        pem::look(directive, &path, kind, reader, report);
+        let path = desk.reader.resolve(text(directive, &mut desk.report)?);
+        pem::look(directive, &path, kind, desk);
         section.set(name, quoted(&path), directive);
     }
     if let Some(directive) = block.last("tls_version") {
-        section.set("min_version", tls_version(directive, report)?, directive);
+        section.set("min_version", tls_version(directive, &mut desk.report)?, directive);
     }
     let is_on =
         |name: &str, report: &mut Report| block.last(name).filter(|directive| flag(directive, report).unwrap_or(false));
-    let by_subject = is_on("use_subject_as_username", report);
-    let by_name = is_on("use_identity_as_username", report);
-    let required = is_on("require_certificate", report).or(by_name).or(by_subject);
+    let by_subject = is_on("use_subject_as_username", &mut desk.report);
+    let by_name = is_on("use_identity_as_username", &mut desk.report);
+    let required = is_on("require_certificate", &mut desk.report).or(by_name).or(by_subject);
     match required {
         Some(required) => {
-            authorities(block, required, listener, &mut section, request, reader, report, files)?;
+            authorities(block, required, listener, &mut section, desk)?;
             section.set("require_client_certificate", "true", required);
             if let Some(directive) = block.last("crlfile") {
-                let path = reader.resolve(text(directive, report)?);
-                pem::look(directive, &path, Kind::Revoked, reader, report);
+                let path = desk.reader.resolve(text(directive, &mut desk.report)?);
+                pem::look(directive, &path, Kind::Revoked, desk);
                 section.set("crl_file", quoted(&path), directive);
             }
         }
         None => {
             for directive in ["cafile", "capath", "crlfile"].iter().filter_map(|name| block.last(name)) {
                 let why = "without require_certificate no client is asked for a certificate; append intermediate certificates in it to cert_file";
-                report.fine(directive, why);
+                desk.report.fine(directive, why);
             }
         }
     }
@@ -278,32 +256,29 @@ fn tls(
 }
 
 /// Whom client certificates are checked against; without anybody there is no such listener.
-#[expect(clippy::too_many_arguments, reason = "where it reads from, where it writes to, and what it says")]
 fn authorities(
     block: &Block,
     required: &Directive,
     listener: &ListenerOut,
     section: &mut Section,
-    request: &Request<'_>,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-    files: &mut Vec<SideFile>,
+    desk: &mut Desk<'_>,
 ) -> Option<()> {
     if let Some(directive) = block.last("cafile") {
-        let path = reader.resolve(text(directive, report)?);
-        pem::look(directive, &path, Kind::Certificates, reader, report);
+        let path = desk.reader.resolve(text(directive, &mut desk.report)?);
+        pem::look(directive, &path, Kind::Certificates, desk);
         section.set("client_ca_file", quoted(&path), directive);
         return Some(());
     }
     if let Some(directive) = block.last("capath") {
-        let folder = reader.resolve(text(directive, report)?);
-        let text = pem::gather(directive, &folder, reader, report);
-        let beside = format!("{}.{}", request.beside, listener.name);
-        let path = finish::side_file(&beside, ".ca.pem", text, "the authorities of client certificates", files);
+        let folder = desk.reader.resolve(text(directive, &mut desk.report)?);
+        let text = pem::gather(directive, &folder, desk);
+        let beside = format!("{}.{}", desk.request.beside, listener.name);
+        let path =
+            finish::side_file(&beside, ".ca.pem", text, "the authorities of client certificates", &mut desk.files);
         section.set("client_ca_file", quoted(&path), directive);
         return Some(());
     }
     let why = "client certificates are asked for, and nothing says whose; the listener is left out";
-    report.act(required, why, "write it with client_ca_file");
+    desk.report.act(required, why, "write it with client_ca_file");
     None
 }

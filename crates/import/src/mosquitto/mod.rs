@@ -10,15 +10,13 @@ mod lines;
 mod listener;
 mod options;
 
-use crate::SideFile;
 use crate::acl::Dialect;
 use crate::auth;
+use crate::desk::Desk;
 use crate::directive::Directive;
 use crate::finish;
 use crate::option::Opt;
-use crate::output::Output;
 use crate::report::Report;
-use crate::request::{Reader, Request};
 
 use bridge_options::BRIDGE;
 use options::{GENERAL, LISTENER};
@@ -69,32 +67,29 @@ struct Parts {
 }
 
 /// See [`crate::import`].
-pub(crate) fn import(request: &Request<'_>, reader: &mut Reader<'_>, report: &mut Report) -> (Output, Vec<SideFile>) {
-    let parts = sort(lines::read(request, reader, report), report);
-    let mut output = Output::default();
-    let mut files = Vec::new();
-    let mut general = general::read(&parts, request, &mut output, report);
+pub(crate) fn import(desk: &mut Desk<'_>) {
+    let parts = sort(lines::read(desk), &mut desk.report);
+    let mut general = general::read(&parts, desk);
     if parts.listeners.is_empty() {
-        let only = listener::local_only(request.file, general.anonymous.unwrap_or(true));
-        finish::add_listener(only, &mut output, report);
+        let only = listener::local_only(desk.request.file, general.anonymous.unwrap_or(true));
+        finish::add_listener(only, desk);
     }
     for block in &parts.listeners {
-        listener::add(block, &mut general, request, reader, report, &mut output, &mut files);
+        listener::add(block, &mut general, desk);
     }
-    finish::some_listener(request.file, &mut output, report);
-    finish::admin(None, &mut output, report);
+    finish::some_listener(desk);
+    finish::admin(None, desk);
     let with_rules = parts.listeners.iter().filter(|block| block.last("acl_file").is_some()).count();
     if let (true, Some(first)) =
         (with_rules < parts.listeners.len() && parts.per_listener, general.auth.acl_files.first())
     {
         let why = "it holds on every listener here, and some had no permissions to keep";
-        report.act(first, why, "add what clients of the other listeners may do to it");
+        desk.report.act(first, why, "add what clients of the other listeners may do to it");
     }
-    files.extend(auth::finish(&general.auth, Dialect::Mosquitto, request, reader, report, &mut output));
+    auth::finish(&general.auth, Dialect::Mosquitto, desk);
     for block in &parts.bridges {
-        bridge::add(block, request, reader, report, &mut output, &mut files);
+        bridge::add(block, desk);
     }
-    (output, files)
 }
 
 /// The row of an option in a table.

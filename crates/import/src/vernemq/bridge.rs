@@ -3,14 +3,13 @@
 //! Its prefixes are levels: with the prefix `a` the topic `x` is `a/x` there, where mosquitto and ours make `ax` of them. So
 //! `a/` is what becomes of `a`.
 
-use crate::SideFile;
 use crate::address;
+use crate::desk::Desk;
 use crate::directive::Directive;
 use crate::finish;
-use crate::output::{BridgeOut, Output, Section, quoted, seconds};
+use crate::output::{BridgeOut, Section, quoted, seconds};
 use crate::pem::{self, Kind};
 use crate::report::Report;
-use crate::request::{Reader, Request};
 use crate::topic::{self, Carriage, Rule};
 use crate::value::{flag, number, text, tls_version, wrong};
 
@@ -22,26 +21,15 @@ const LONGEST_WAIT: i64 = 86_400;
 const EMPTY: &str = "$empty";
 
 /// Adds the bridge that `directive` opens; `running` says whether VerneMQ ran it.
-#[expect(clippy::too_many_arguments, reason = "where it reads from, where it writes to, and what it says")]
-pub(super) fn add(
-    parts: &Parts,
-    which: &Which,
-    directive: &Directive,
-    running: bool,
-    request: &Request<'_>,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-    output: &mut Output,
-    files: &mut Vec<SideFile>,
-) {
+pub(super) fn add(parts: &Parts, which: &Which, directive: &Directive, running: bool, desk: &mut Desk<'_>) {
     let (protocol, name) = which;
     let encrypted = protocol == "ssl";
     let Some(url) = address::url(&directive.value, encrypted, None) else {
-        wrong::<()>(directive, "host:port", report);
+        wrong::<()>(directive, "host:port", &mut desk.report);
         return;
     };
     let mut bridge = BridgeOut {
-        name: finish::bridge_name(directive, name, output, report),
+        name: finish::bridge_name(directive, name, desk),
         origin: directive.clone(),
         section: Section::default(),
         tls: Section::default(),
@@ -60,20 +48,20 @@ pub(super) fn add(
         bridge.section.set("enabled", "false", directive);
     } else if !running {
         bridge.section.because("enabled", "false", "plugins.vmq_bridge is off");
-        report.act(directive, "plugins.vmq_bridge is off, so it does not run", "set enabled = true if it is to");
+        desk.report.act(directive, "plugins.vmq_bridge is off, so it does not run", "set enabled = true if it is to");
     }
     for (option, directive) in &here {
-        let _ = link(option, directive, &mut bridge, report);
+        let _ = link(option, directive, &mut bridge, &mut desk.report);
         if encrypted {
-            let _ = tls(option, directive, &mut bridge, request, reader, report, files);
+            let _ = tls(option, directive, &mut bridge, desk);
         }
     }
-    login(find("username"), find("password"), &mut bridge, report);
+    login(find("username"), find("password"), &mut bridge, &mut desk.report);
     if bridge.tls.get("cert_file").is_some() != bridge.tls.get("key_file").is_some() {
-        report.wrong(&directive.place, "certfile and keyfile need each other");
+        desk.report.wrong(&directive.place, "certfile and keyfile need each other");
     }
-    rules(directive, &here, &mut bridge, report);
-    output.bridges.push(bridge);
+    rules(directive, &here, &mut bridge, &mut desk.report);
+    desk.output.bridges.push(bridge);
 }
 
 fn login(username: Option<&Directive>, password: Option<&Directive>, bridge: &mut BridgeOut, report: &mut Report) {
@@ -130,15 +118,7 @@ fn link(option: &str, directive: &Directive, bridge: &mut BridgeOut, report: &mu
 }
 
 /// One option that is about TLS.
-fn tls(
-    option: &str,
-    directive: &Directive,
-    bridge: &mut BridgeOut,
-    request: &Request<'_>,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-    files: &mut Vec<SideFile>,
-) -> Option<()> {
+fn tls(option: &str, directive: &Directive, bridge: &mut BridgeOut, desk: &mut Desk<'_>) -> Option<()> {
     let (ours, kind) = match option {
         "cafile" => ("ca_file", Kind::Certificates),
         "certfile" => ("cert_file", Kind::Certificates),
@@ -146,33 +126,39 @@ fn tls(
         "capath" => {
             // `cafile` comes before it in the order of the options.
             if bridge.tls.get("ca_file").is_none() {
-                let text = pem::gather(directive, &reader.resolve(&directive.value), reader, report);
-                let beside = format!("{}.{}", request.beside, bridge.name);
-                let path = finish::side_file(&beside, ".ca.pem", text, "the authorities of a bridge's remote", files);
+                let text = pem::gather(directive, &desk.reader.resolve(&directive.value), desk);
+                let beside = format!("{}.{}", desk.request.beside, bridge.name);
+                let path = finish::side_file(
+                    &beside,
+                    ".ca.pem",
+                    text,
+                    "the authorities of a bridge's remote",
+                    &mut desk.files,
+                );
                 bridge.tls.set("ca_file", quoted(&path), directive);
             }
             return Some(());
         }
         "insecure" => {
-            if flag(directive, report)? {
+            if flag(directive, &mut desk.report)? {
                 bridge.tls.set("verify", quoted("none"), directive);
                 let advice = "set verify = \"full\" and ca_file, so that nobody in between can read and write";
-                report.act(directive, "the remote's certificate is not checked at all, as before", advice);
+                desk.report.act(directive, "the remote's certificate is not checked at all, as before", advice);
             }
             return Some(());
         }
         "tls_version" => {
-            bridge.tls.set("min_version", tls_version(directive, report)?, directive);
+            bridge.tls.set("min_version", tls_version(directive, &mut desk.report)?, directive);
             return Some(());
         }
         "sni" => {
-            bridge.tls.set("server_name", quoted(text(directive, report)?), directive);
+            bridge.tls.set("server_name", quoted(text(directive, &mut desk.report)?), directive);
             return Some(());
         }
         _ => return None,
     };
-    let path = reader.resolve(text(directive, report)?);
-    pem::look(directive, &path, kind, reader, report);
+    let path = desk.reader.resolve(text(directive, &mut desk.report)?);
+    pem::look(directive, &path, kind, desk);
     bridge.tls.set(ours, quoted(&path), directive);
     Some(())
 }

@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::desk::Desk;
 use crate::directive::{DIRECTIVES, Directive, is_text};
 use crate::report::{Place, Report};
-use crate::request::{Reader, Request, folder_of, join};
+use crate::request::{Reader, folder_of, join};
 
 /// All keys, in the order of the files.
-pub(super) fn read(request: &Request<'_>, reader: &mut Reader<'_>, report: &mut Report) -> Vec<Directive> {
+pub(super) fn read(desk: &mut Desk<'_>) -> Vec<Directive> {
+    let Desk { request, reader, report, .. } = desk;
     let mut directives = Vec::new();
     match reader.read(request.file) {
         Ok(text) => split(request.file, &text, true, reader, report, &mut directives),

@@ -5,43 +5,40 @@
 use std::net::SocketAddr;
 
 use crate::address;
+use crate::desk::Desk;
 use crate::directive::Directive;
 use crate::finish;
-use crate::output::{ListenerOut, Output, Section, quoted};
+use crate::output::{ListenerOut, Section, quoted};
 use crate::pem::{self, Kind};
 use crate::report::Report;
-use crate::request::Reader;
 use crate::value::{flag, number, text, tls_version, wrong};
 
 use super::general::General;
 use super::{Parts, Which};
 
 /// Adds the listener that `directive` opens; one for HTTP becomes `admin`.
-#[expect(clippy::too_many_arguments, reason = "where it reads from, where it writes to, and what it says")]
 pub(super) fn add<'a>(
     parts: &'a Parts,
     which: &Which,
     directive: &'a Directive,
     general: &mut General,
     admin: &mut Option<(SocketAddr, &'a Directive)>,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-    output: &mut Output,
+    desk: &mut Desk<'_>,
 ) {
     let (protocol, name) = which;
     match protocol.as_str() {
-        "vmq" | "vmqs" => return report.fine(directive, "only a cluster needs it, and this is one node"),
+        "vmq" | "vmqs" => return desk.report.fine(directive, "only a cluster needs it, and this is one node"),
         "https" => {
             let advice = "set admin.bind, and let a proxy speak TLS before it";
-            return report.act(directive, "metrics, health and API are served without TLS", advice);
+            return desk.report.act(directive, "metrics, health and API are served without TLS", advice);
         }
         _ => {}
     }
     if directive.value.starts_with("local:") {
-        return report.act(directive, "there are no UNIX sockets; it is left out", "use a listener on 127.0.0.1");
+        return desk.report.act(directive, "there are no UNIX sockets; it is left out", "use a listener on 127.0.0.1");
     }
     let Some(bind) = address::bind(&directive.value) else {
-        wrong::<()>(directive, "IP:PORT", report);
+        wrong::<()>(directive, "IP:PORT", &mut desk.report);
         return;
     };
     if protocol == "http" {
@@ -49,13 +46,14 @@ pub(super) fn add<'a>(
             None => *admin = Some((bind, directive)),
             Some((first, _)) => {
                 let why = format!("there is one address for metrics, health and API, and it is {first}");
-                report.act(directive, why, "fetch them there");
+                desk.report.act(directive, why, "fetch them there");
             }
         }
         return;
     }
     let here = |option: &str| parts.of_listener(which, option);
-    let opened = here("allow_anonymous_override").and_then(|directive| flag(directive, report)).unwrap_or(false);
+    let opened =
+        here("allow_anonymous_override").and_then(|directive| flag(directive, &mut desk.report)).unwrap_or(false);
     let mut listener = ListenerOut {
         name: if name == "default" { format!("{protocol}-default") } else { name.clone() },
         bind,
@@ -70,12 +68,12 @@ pub(super) fn add<'a>(
         listener.section.because("path", quoted("/mqtt"), "VerneMQ's path");
     }
     let encrypted = matches!(protocol.as_str(), "ssl" | "wss");
-    if options(parts, which, general, &mut listener, report).is_none()
-        || (encrypted && tls(parts, which, &mut listener, reader, report).is_none())
+    if options(parts, which, general, &mut listener, &mut desk.report).is_none()
+        || (encrypted && tls(parts, which, &mut listener, desk).is_none())
     {
         return;
     }
-    finish::add_listener(listener, output, report);
+    finish::add_listener(listener, desk);
 }
 
 /// What is not TLS; `None` after a mistake.
@@ -115,13 +113,7 @@ fn options(
 }
 
 /// TLS; `None` when there can be no such listener.
-fn tls(
-    parts: &Parts,
-    which: &Which,
-    listener: &mut ListenerOut,
-    reader: &mut Reader<'_>,
-    report: &mut Report,
-) -> Option<()> {
+fn tls(parts: &Parts, which: &Which, listener: &mut ListenerOut, desk: &mut Desk<'_>) -> Option<()> {
     let here = |option: &str| parts.of_listener(which, option).filter(|directive| !directive.value.is_empty());
     let is_on =
         |option: &str, report: &mut Report| here(option).filter(|directive| flag(directive, report) == Some(true));
@@ -129,38 +121,38 @@ fn tls(
     for (option, ours, kind) in [("certfile", "cert_file", Kind::Certificates), ("keyfile", "key_file", Kind::Key)] {
         let Some(directive) = here(option) else {
             let why = format!("there is no {option}; the listener is left out");
-            report.act(&listener.origin, why, "write it with cert_file and key_file");
+            desk.report.act(&listener.origin, why, "write it with cert_file and key_file");
             return None;
         };
-        let path = reader.resolve(text(directive, report)?);
-        pem::look(directive, &path, kind, reader, report);
+        let path = desk.reader.resolve(text(directive, &mut desk.report)?);
+        pem::look(directive, &path, kind, desk);
         section.set(ours, quoted(&path), directive);
     }
     if let Some(directive) = here("tls_version") {
-        section.set("min_version", tls_version(directive, report)?, directive);
+        section.set("min_version", tls_version(directive, &mut desk.report)?, directive);
     }
-    let by_name = is_on("use_identity_as_username", report);
-    match (is_on("require_certificate", report).or(by_name), here("cafile")) {
+    let by_name = is_on("use_identity_as_username", &mut desk.report);
+    match (is_on("require_certificate", &mut desk.report).or(by_name), here("cafile")) {
         (Some(required), Some(authorities)) => {
-            let path = reader.resolve(&authorities.value);
-            pem::look(authorities, &path, Kind::Certificates, reader, report);
+            let path = desk.reader.resolve(&authorities.value);
+            pem::look(authorities, &path, Kind::Certificates, desk);
             section.set("client_ca_file", quoted(&path), authorities);
             section.set("require_client_certificate", "true", required);
             if let Some(directive) = here("crlfile") {
-                let path = reader.resolve(&directive.value);
-                pem::look(directive, &path, Kind::Revoked, reader, report);
+                let path = desk.reader.resolve(&directive.value);
+                pem::look(directive, &path, Kind::Revoked, desk);
                 section.set("crl_file", quoted(&path), directive);
             }
         }
         (Some(required), None) => {
             let why = "client certificates are asked for, and nothing says whose; the listener is left out";
-            report.act(required, why, "write it with client_ca_file");
+            desk.report.act(required, why, "write it with client_ca_file");
             return None;
         }
         (None, _) => {
             for directive in [here("cafile"), here("crlfile")].into_iter().flatten() {
                 let why = "without require_certificate no client is asked for a certificate; append intermediate certificates in it to certfile";
-                report.fine(directive, why);
+                desk.report.fine(directive, why);
             }
         }
     }

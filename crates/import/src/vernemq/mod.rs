@@ -12,15 +12,13 @@ mod part_options;
 
 use std::collections::BTreeMap;
 
-use crate::SideFile;
 use crate::acl::Dialect;
 use crate::auth;
+use crate::desk::Desk;
 use crate::directive::Directive;
 use crate::finish;
 use crate::option::Opt;
-use crate::output::Output;
 use crate::report::Report;
-use crate::request::{Reader, Request};
 
 use options::GENERAL;
 use part_options::{BRIDGE, LISTENER};
@@ -66,28 +64,25 @@ impl Parts {
 }
 
 /// See [`crate::import`].
-pub(crate) fn import(request: &Request<'_>, reader: &mut Reader<'_>, report: &mut Report) -> (Output, Vec<SideFile>) {
-    let parts = sort(lines::read(request, reader, report), report);
-    let mut output = Output::default();
-    let mut files = Vec::new();
-    let mut general = general::read(&parts, request, &mut output, report);
+pub(crate) fn import(desk: &mut Desk<'_>) {
+    let parts = sort(lines::read(desk), &mut desk.report);
+    let mut general = general::read(&parts, desk);
     let mut admin = None;
     for (which, directive) in &parts.listeners {
-        listener::add(&parts, which, directive, &mut general, &mut admin, reader, report, &mut output);
+        listener::add(&parts, which, directive, &mut general, &mut admin, desk);
     }
-    finish::some_listener(request.file, &mut output, report);
-    finish::admin(admin, &mut output, report);
+    finish::some_listener(desk);
+    finish::admin(admin, desk);
     let mountpoint = match general.mountpoints.as_slice() {
         [] => Some(""),
         [only] => Some(only.as_str()),
         _ => None,
     };
     let dialect = Dialect::Vernemq { mountpoint };
-    files.extend(auth::finish(&general.auth, dialect, request, reader, report, &mut output));
+    auth::finish(&general.auth, dialect, desk);
     for (which, directive) in &parts.bridges {
-        bridge::add(&parts, which, directive, general.bridges, request, reader, report, &mut output, &mut files);
+        bridge::add(&parts, which, directive, general.bridges, desk);
     }
-    (output, files)
 }
 
 /// The row of an option in a table: the one that says most of it.
