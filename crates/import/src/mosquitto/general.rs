@@ -44,7 +44,7 @@ pub(super) fn read(parts: &Parts, desk: &mut Desk<'_>) -> General {
             "auth_plugin" | "plugin" | "global_plugin" | "plugin_load" => general.auth.plugin = Some(directive.clone()),
             "log_type" => log = finer(log, directive, desk),
             _ => {
-                let done =
+                let _ =
                     limits(directive, desk).or_else(|| sessions(directive, desk)).or_else(|| keeping(directive, desk));
             }
         }

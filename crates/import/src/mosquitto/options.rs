@@ -36,8 +36,8 @@ pub(super) static GENERAL: &[Opt] = &[
     idle("autosave_on_changes", "what was acknowledged is on disk, not saved now and then"),
     lost(
         "check_retain_source",
-        &["true"],
-        "whoever publishes is checked when the message comes, and who reads when it goes",
+        &["false"],
+        "a retained message is not asked again whether its publisher still may",
         "remove retained messages of a user whose rights are taken away",
     ),
     lost(
