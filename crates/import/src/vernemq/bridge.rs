@@ -39,8 +39,9 @@ pub(super) fn add(parts: &Parts, which: &Which, directive: &Directive, running: 
     bridge.section.set("url", quoted(&url), directive);
     let here: Vec<(&str, &Directive)> = parts
         .bridge_options
-        .iter()
-        .filter(|((other, _), directive)| other == which && !directive.value.is_empty())
+        .range((which.clone(), String::new())..)
+        .take_while(|((other, _), _)| other == which)
+        .filter(|(_, directive)| !directive.value.is_empty())
         .map(|((_, option), directive)| (option.as_str(), directive))
         .collect();
     let find = |option: &str| here.iter().find(|(name, _)| *name == option).map(|(_, directive)| *directive);
