@@ -63,6 +63,11 @@ impl Stream {
         self.tls.as_ref()?.peer_certificates()
     }
 
+    /// What was agreed on, where TLS is spoken.
+    pub(crate) fn tls(&self) -> Option<&Connection> {
+        self.tls.as_deref()
+    }
+
     /// Done when the TLS handshake is; at once without TLS.
     pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {

@@ -9,7 +9,6 @@ use std::io;
 use std::task::{Context, Poll};
 
 use rustls_pki_types::CertificateDer;
-use tokio::net::TcpStream;
 
 use crate::stream::{self, Stream};
 use crate::websocket::{Framing, WebSocket};
@@ -31,11 +30,6 @@ pub(crate) struct Parts {
 }
 
 impl Transport {
-    /// Takes a fresh socket over. With `tls` the handshake comes first: [`Transport::poll_handshake`].
-    pub(crate) fn new(tcp: TcpStream, tls: Option<rustls::Connection>) -> Self {
-        Self::Stream(Stream::new(tcp, tls))
-    }
-
     /// As [`Stream::acknowledge_at_once`].
     pub(crate) fn acknowledge_at_once(&mut self) {
         match self {
@@ -65,15 +59,6 @@ impl Transport {
     /// The certificates that the peer showed, its own first.
     pub(crate) fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.stream().peer_certificates()
-    }
-
-    /// Done when the TLS handshake is; at once without TLS.
-    pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Stream(stream) => stream.poll_handshake(cx),
-            // It began with one that was done.
-            Self::WebSocket(_) => Poll::Ready(Ok(())),
-        }
     }
 
     /// Reads what is there; 0 is the end.

@@ -5,14 +5,16 @@
 
 mod check;
 mod dial;
+mod greet;
 mod plan;
+mod proxy;
 mod task;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
@@ -39,6 +41,9 @@ pub(crate) struct BridgeStatus {
     pub(crate) queue_dropped: AtomicU64,
     /// What its files held when they were last read, as [`fingerprint`] says.
     pub(crate) files: AtomicU64,
+    /// When our own certificate ends, and the first of the chain that the remote showed last: seconds since 1970, 0 for none.
+    pub(crate) certificate_expires: AtomicI64,
+    pub(crate) remote_certificate_expires: AtomicI64,
     /// How often its task panicked.
     pub(crate) panics: AtomicU64,
 }
@@ -51,6 +56,8 @@ impl BridgeStatus {
             queued: AtomicU64::new(0),
             queue_dropped: AtomicU64::new(0),
             files: AtomicU64::new(0),
+            certificate_expires: AtomicI64::new(0),
+            remote_certificate_expires: AtomicI64::new(0),
             panics: AtomicU64::new(0),
         })
     }
@@ -62,8 +69,10 @@ pub(crate) fn fingerprint(bridge: &viaduct_config::Bridge) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let tls = &bridge.tls;
     let mut hasher = DefaultHasher::new();
-    for path in [&tls.ca_file, &tls.cert_file, &tls.key_file, &bridge.password_file] {
-        path.as_ref().map(|path| std::fs::read(path).unwrap_or_default()).hash(&mut hasher);
+    let proxy = bridge.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref());
+    let files = [&tls.ca_file, &tls.cert_file, &tls.key_file, &bridge.password_file].map(Option::as_ref);
+    for path in files.into_iter().chain([proxy]) {
+        path.map(|path| std::fs::read(path).unwrap_or_default()).hash(&mut hasher);
     }
     hasher.finish()
 }

@@ -26,6 +26,16 @@ pub(crate) fn failure(error: &Error) -> TlsFailure {
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied,
         ) => TlsFailure::ClientCertificateRequired,
+        Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            TlsFailure::NoApplicationProtocol
+        }
+        Error::AlertReceived(AlertDescription::UnrecognisedName) => TlsFailure::UnknownName,
+        // What TLS 1.2 says for both: there is no telling which.
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => TlsFailure::Other(
+            "the remote ends the handshake: it wants a client certificate (`tls.cert_file` and `tls.key_file`), or has no cipher \
+             in common with us"
+                .to_owned(),
+        ),
         error => TlsFailure::Other(error.to_string()),
     }
 }
