@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -71,6 +72,19 @@ impl Certs {
     #[must_use]
     pub fn client_named(&self, common_name: &str) -> Identity {
         issue(&self.issuer, &self.folder, common_name, |_| {})
+    }
+
+    /// One more certificate for `localhost` and 127.0.0.1, in files called `file`, that ends `days` from now.
+    ///
+    /// # Panics
+    /// When it can't be made or written.
+    #[must_use]
+    pub fn server_for_days(&self, file: &str, days: u64) -> Identity {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        issue(&self.issuer, &self.folder, file, |params| {
+            host(params, &["localhost", "127.0.0.1"]);
+            params.not_after = date_time_ymd(1970, 1, 1) + now + Duration::from_secs(days * 24 * 60 * 60);
+        })
     }
 
     /// What a client of the test needs to trust this authority, and to show `identity`.

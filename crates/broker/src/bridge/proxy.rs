@@ -118,7 +118,12 @@ impl Proxy {
             [5, PASSWORD] if sent => self.log_in(tcp).await?,
             [5, NONE_OF_THESE] => return Err(ProxyFailure::Login { sent }),
             [5, method] => return Err(broken(&format!("it asks for the login method {method}, which nobody offered"))),
-            other => return Err(looks_like(&other)),
+            other => {
+                // A greeting in another protocol says what it is with what came behind.
+                let mut rest = [0; 64];
+                let more = tcp.try_read(&mut rest).unwrap_or_default();
+                return Err(looks_like(&[&other, rest.get(..more).unwrap_or_default()].concat()));
+            }
         }
         let mut request = vec![5, 1, 0];
         match remote.host.parse::<IpAddr>() {
