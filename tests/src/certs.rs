@@ -74,7 +74,7 @@ impl Certs {
         issue(&self.issuer, &self.folder, common_name, |_| {})
     }
 
-    /// One more certificate for `localhost` and 127.0.0.1, in files called `file`, that ends `days` from now.
+    /// One more certificate for `localhost` and 127.0.0.1, in files called `file`, that ends `days` and an hour from now.
     ///
     /// # Panics
     /// When it can't be made or written.
@@ -83,7 +83,7 @@ impl Certs {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         issue(&self.issuer, &self.folder, file, |params| {
             host(params, &["localhost", "127.0.0.1"]);
-            params.not_after = date_time_ymd(1970, 1, 1) + now + Duration::from_secs(days * 24 * 60 * 60);
+            params.not_after = date_time_ymd(1970, 1, 1) + now + Duration::from_secs((days * 24 + 1) * 60 * 60);
         })
     }
 

@@ -315,13 +315,15 @@ impl Shared {
         let mut buffer = [0; 16 * 1024];
         while !self.stop.load(Ordering::SeqCst) {
             let mut moved = false;
+            // First what came with the end of the handshake.
+            while let Ok(read @ 1..) = tls.reader().read(&mut buffer) {
+                write_blocking(&mut upstream, &buffer[..read])?;
+                moved = true;
+            }
             match tls.read_tls(&mut socket) {
                 Ok(0) => break,
                 Ok(_) => {
                     tls.process_new_packets().map_err(std::io::Error::other)?;
-                    while let Ok(read @ 1..) = tls.reader().read(&mut buffer) {
-                        write_blocking(&mut upstream, &buffer[..read])?;
-                    }
                     moved = true;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}

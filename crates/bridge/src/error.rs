@@ -196,6 +196,12 @@ pub enum TlsFailure {
     /// No authority that we trust signed it.
     #[error("the remote's certificate is signed by an authority that is not trusted here; set `tls.ca_file`")]
     UnknownIssuer,
+    /// An authority that we trust has the name of the one that signed it, and another key.
+    #[error(
+        "the remote's certificate is signed by an authority whose name is trusted here, but whose key is another: the file in \
+         `tls.ca_file` is older than the remote's certificate, or the other way round"
+    )]
+    OtherAuthority,
     /// The remote wants a certificate from us, or another one.
     #[error("the remote wants a client certificate that it trusts; set `tls.cert_file` and `tls.key_file`")]
     ClientCertificateRequired,
@@ -243,7 +249,7 @@ impl TlsFailure {
             Self::Expired { .. } | Self::NotYetValid { .. } => {
                 "every certificate is within its dates (verify = \"full\" or \"ca\")"
             }
-            Self::UnknownIssuer => "the chain ends at an authority that is trusted here (verify = \"full\" or \"ca\")",
+            Self::UnknownIssuer | Self::OtherAuthority => "the chain ends at an authority that is trusted here (verify = \"full\" or \"ca\")",
             Self::ClientCertificateRequired => "the remote accepts our certificate",
             Self::VersionMismatch => "both speak one version of TLS",
             Self::NoApplicationProtocol => "the remote takes one of `tls.alpn`",

@@ -76,7 +76,7 @@ impl Stream {
                 match tls.write_tls(&mut Socket { tcp: &mut self.tcp, cx }) {
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                    Err(error) => return Poll::Ready(Err(error)),
+                    Err(error) => return Poll::Ready(Err(self.last_words().unwrap_or(error))),
                 }
             }
             if !tls.is_handshaking() {
@@ -89,6 +89,19 @@ impl Stream {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Why TLS says that it is over, where the peer said so and closed while we were still writing. The socket is read as it is:
+    /// the runtime may not know yet that there is something.
+    fn last_words(&mut self) -> Option<io::Error> {
+        let tls = self.tls.as_mut()?;
+        let socket = socket2::SockRef::from(&self.tcp);
+        while matches!(tls.read_tls(&mut &*socket), Ok(1..)) {
+            if let Err(error) = tls.process_new_packets() {
+                return Some(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+        None
     }
 
     /// Reads what is there; 0 is the end.

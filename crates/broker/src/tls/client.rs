@@ -9,14 +9,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, SignatureScheme,
-};
+use rustls::sign::SingleCertAndKey;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use viaduct_config::{BridgeTls, Verify};
 
-use super::load::{Named, TlsFileError};
+use super::load::{Named, TlsFileError, certified};
 
 /// Where systems keep the authorities that the machine trusts: Debian, Red Hat, SUSE, Alpine and their kin.
 const SYSTEM_ROOTS: [&str; 4] = [
@@ -80,7 +79,7 @@ fn make(
     let verifier = wrap(verifier(&table, tls, &provider)?);
     let mut own = Vec::new();
     let first = named(tls.ca_file.as_deref().unwrap_or(Path::new("")), "ca_file");
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(super::versions(tls.min_version, tls.max_version))
         .map_err(|error| first.unusable(error.to_string()))?
         .dangerous()
@@ -89,12 +88,8 @@ fn make(
         (Some(cert_path), Some(key_path)) => {
             let key_file = named(key_path, "key_file");
             own = named(cert_path, "cert_file").chain()?;
-            builder.with_client_auth_cert(own.clone(), key_file.private_key()?).map_err(|error| match error {
-                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    key_file.unusable(format!("the key does not belong to the certificate in {}", cert_path.display()))
-                }
-                error => key_file.unusable(format!("the key can't be used: {error}")),
-            })?
+            let certified = certified(own.clone(), cert_path, key_file, &provider)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
         }
         _ => builder.with_no_client_auth(),
     };

@@ -57,6 +57,12 @@ fn certificate(error: &CertificateError) -> TlsFailure {
             TlsFailure::NotYetValid { when: Some(date(*not_before)) }
         }
         CertificateError::UnknownIssuer => TlsFailure::UnknownIssuer,
+        CertificateError::BadSignature => TlsFailure::OtherAuthority,
+        CertificateError::Other(other) if other.to_string().contains("UnsupportedCertVersion") => TlsFailure::Other(
+            "the remote's certificate is of X.509 version 1, which does not say what it is for; it has to be made anew as \
+             version 3"
+                .to_owned(),
+        ),
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => TlsFailure::Other(
             "the remote's certificate is that of an authority and not in `tls.ca_file`; put it there to trust it as it is"
                 .to_owned(),

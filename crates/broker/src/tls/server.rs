@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{InconsistentKeys, ServerConfig};
+use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::CertificateDer;
 use viaduct_config::{TlsServer, TlsVersion, UsernameFrom};
 
-use super::load::{Named, TlsFileError, expired_since};
+use super::load::{Named, TlsFileError, certified, expired_since};
 
 /// TLS of a listener, ready to be spoken.
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ pub(crate) fn server_config(listener: &str, tls: &TlsServer) -> Result<ServerTls
     }
     let expires = super::expires(&chain);
     let provider = super::provider();
+    let certified = certified(chain, &tls.cert_file, key_file, &provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(super::versions(tls.min_version, TlsVersion::V13))
         .map_err(|error| cert_file.unusable(error.to_string()))?;
@@ -61,12 +63,7 @@ pub(crate) fn server_config(listener: &str, tls: &TlsServer) -> Result<ServerTls
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let config = builder.with_single_cert(chain, key_file.private_key()?).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            key_file.unusable(format!("the key does not belong to the certificate in {}", tls.cert_file.display()))
-        }
-        error => key_file.unusable(format!("the key can't be used: {error}")),
-    })?;
+    let config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     Ok(ServerTls { config: Arc::new(config), expires })
 }
 
