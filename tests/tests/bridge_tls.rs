@@ -440,6 +440,7 @@ fn certificates_tell_when_they_end_and_are_warned_of_once() {
     let listeners = "viaduct_listener_certificate_expiry_timestamp_seconds";
     assert_eq!(days(listeners, &[("listener", "near")]), 10.0);
     assert_eq!(days(listeners, &[("listener", "far")]), 20.0);
+    assert_eq!(here.metric("viaduct_bridge_tls_info", &[("bridge", "b"), ("version", "1.3")]), 1.0);
     let bridges = "viaduct_bridge_certificate_expiry_timestamp_seconds";
     assert_eq!(days(bridges, &[("bridge", "b"), ("certificate", "own")]), 10.0);
     assert_eq!(days(bridges, &[("bridge", "b"), ("certificate", "remote")]), 20.0);

@@ -230,6 +230,12 @@ fn each_way_in_which_a_proxy_refuses_has_its_own_error() {
     assert_fails(url, &socks(&gateway, ""), "proxy", "proxy_denied", "SOCKS reply 2, not allowed by its rules");
     gateway.set(Gate::Answers(vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()]));
     assert_fails(url, &socks(&gateway, ""), "proxy", "proxy_broken", "HTTP");
+    let finished = check(url, "proxy = \"http://me@h:1\"\nproxy_password_file = \"/nowhere/pw\"\n");
+    assert!(
+        finished.out.starts_with("files: FAIL: /nowhere/pw: ")
+            && finished.out.contains("(bridge[b].proxy_password_file)"),
+        "{finished:?}"
+    );
     let gone = gateway.address();
     drop(gateway);
     let more = format!("proxy = \"http://{gone}\"\n");

@@ -249,7 +249,9 @@ impl TlsFailure {
             Self::Expired { .. } | Self::NotYetValid { .. } => {
                 "every certificate is within its dates (verify = \"full\" or \"ca\")"
             }
-            Self::UnknownIssuer | Self::OtherAuthority => "the chain ends at an authority that is trusted here (verify = \"full\" or \"ca\")",
+            Self::UnknownIssuer | Self::OtherAuthority => {
+                "the chain ends at an authority that is trusted here (verify = \"full\" or \"ca\")"
+            }
             Self::ClientCertificateRequired => "the remote accepts our certificate",
             Self::VersionMismatch => "both speak one version of TLS",
             Self::NoApplicationProtocol => "the remote takes one of `tls.alpn`",

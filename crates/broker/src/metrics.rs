@@ -379,6 +379,14 @@ fn bridges(families: &mut Families, broker: &Broker) {
                 .map(move |(whose, expires)| (vec![("bridge", name), ("certificate", whose)], seconds(expires)))
         }),
     );
+    families.gauge(
+        "bridge_tls_info",
+        "The TLS version of the bridge's last connection, where it spoke TLS.",
+        each().filter_map(|(name, (status, _))| {
+            let version = (*status.tls_version.lock())?;
+            Some((vec![("bridge", name), ("version", version)], 1.0))
+        }),
+    );
     families.counter(
         "bridge_panics_total",
         "Restarts of the bridge's task after a defect.",

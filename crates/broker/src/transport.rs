@@ -61,6 +61,11 @@ impl Transport {
         self.stream().peer_certificates()
     }
 
+    /// What was agreed on, where TLS is spoken.
+    pub(crate) fn tls(&self) -> Option<&rustls::Connection> {
+        self.stream().tls()
+    }
+
     /// Reads what is there; 0 is the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {

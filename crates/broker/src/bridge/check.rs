@@ -162,11 +162,7 @@ impl Check<'_> {
     /// What was agreed on, when TLS is spoken.
     fn secured(&mut self, stream: &Stream) -> io::Result<()> {
         let Some(tls) = stream.tls() else { return Ok(()) };
-        let version = match tls.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
-            _ => "TLS",
-        };
+        let version = tls::version_name(tls);
         let cipher = tls.negotiated_cipher_suite().map(|suite| format!(", {:?}", suite.suite())).unwrap_or_default();
         let alpn = tls.alpn_protocol().map(|name| format!(", ALPN {:?}", String::from_utf8_lossy(name)));
         let checked = match self.way.tls_settings.verify {
@@ -174,7 +170,7 @@ impl Check<'_> {
             Verify::Ca => "chain and dates are good, the name was not checked",
             Verify::None => "NOTHING was checked",
         };
-        self.ok("tls", format_args!("{version}{cipher}{}; {checked}", alpn.unwrap_or_default()))
+        self.ok("tls", format_args!("TLS {version}{cipher}{}; {checked}", alpn.unwrap_or_default()))
     }
 
     /// The chain that the remote offered, its own certificate first.

@@ -41,6 +41,8 @@ pub(crate) struct BridgeStatus {
     pub(crate) queue_dropped: AtomicU64,
     /// What its files held when they were last read, as [`fingerprint`] says.
     pub(crate) files: AtomicU64,
+    /// The TLS version of the last connection, when it spoke TLS.
+    pub(crate) tls_version: Mutex<Option<&'static str>>,
     /// When our own certificate ends, and the first of the chain that the remote showed last: seconds since 1970, 0 for none.
     pub(crate) certificate_expires: AtomicI64,
     pub(crate) remote_certificate_expires: AtomicI64,
@@ -56,6 +58,7 @@ impl BridgeStatus {
             queued: AtomicU64::new(0),
             queue_dropped: AtomicU64::new(0),
             files: AtomicU64::new(0),
+            tls_version: Mutex::default(),
             certificate_expires: AtomicI64::new(0),
             remote_certificate_expires: AtomicI64::new(0),
             panics: AtomicU64::new(0),

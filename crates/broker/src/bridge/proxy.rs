@@ -199,3 +199,73 @@ fn looks_like(bytes: &[u8]) -> ProxyFailure {
 fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What the proxy makes of a peer that says `bytes` and closes.
+    fn answered(kind: ProxyKind, bytes: &[u8]) -> Result<(), ProxyFailure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let say = async {
+                let (mut peer, _) = listener.accept().await.unwrap();
+                peer.write_all(bytes).await.unwrap();
+                peer.shutdown().await.unwrap();
+                // Until the other end goes: a reset would take the answer with it.
+                while matches!(peer.read(&mut [0; 64]).await, Ok(1..)) {}
+            };
+            let login = Some(("user".to_owned(), b"password".to_vec()));
+            let proxy = Proxy { kind, host: address.ip().to_string(), port: address.port(), login };
+            let remote = Address { host: "remote".into(), port: 1, tls: false, websocket: None };
+            let open = async {
+                let mut tcp = TcpStream::connect(address).await.unwrap();
+                proxy.open(&mut tcp, &remote).await
+            };
+            tokio::join!(say, open).1
+        })
+    }
+
+    #[test]
+    fn each_bound_address_of_a_socks_answer_is_read_over() {
+        for bound in [&[1, 0, 0, 0, 0, 0, 0][..], &[4; 19], &[3, 2, b'h', b'h', 0, 0]] {
+            assert_eq!(answered(ProxyKind::Socks5, &[&[5, 0, 5, 0, 0], bound].concat()), Ok(()), "{bound:?}");
+        }
+        assert_eq!(answered(ProxyKind::Socks5, &[5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0]), Ok(()));
+        for (bytes, label) in [
+            (&[5, 1][..], "proxy_broken"),
+            (&[5, 0xff], "proxy_login"),
+            (&[5, 2, 1, 1], "proxy_login"),
+            (&[5, 0, 4, 0, 0, 1], "proxy_broken"),
+            (&[5, 0, 5, 0, 0, 9], "proxy_broken"),
+            (&[5, 0, 5, 0], "proxy_broken"),
+            (&[4, 0], "proxy_broken"),
+        ] {
+            assert_eq!(answered(ProxyKind::Socks5, bytes).unwrap_err().label(), label, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_an_http_answer_is_not_taken_for_the_remotes() {
+        assert_eq!(answered(ProxyKind::Http, b"HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
+        let early = answered(ProxyKind::Http, b"HTTP/1.0 200 OK\r\n\r\n\x20\x02");
+        assert_eq!(early.unwrap_err().label(), "proxy_broken");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn noise_leads_nowhere(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(answered(ProxyKind::Http, &noise).is_err());
+            if !noise.starts_with(&[5, 0]) && !noise.starts_with(&[5, 2]) {
+                prop_assert!(answered(ProxyKind::Socks5, &noise).is_err());
+            }
+        }
+    }
+}

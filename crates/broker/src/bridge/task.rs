@@ -248,6 +248,7 @@ impl Pump {
 
     /// What the remote showed of itself, for metrics and for the operator.
     fn note_certificates(&self, transport: &Transport) {
+        *self.plan.status.tls_version.lock() = transport.tls().map(crate::tls::version_name);
         let chain = transport.peer_certificates();
         let expires = chain.and_then(crate::tls::expires).unwrap_or_default();
         self.plan.status.remote_certificate_expires.store(expires, Ordering::Relaxed);

@@ -117,6 +117,22 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_answer_makes_a_websocket_but_the_right_one(
+            noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            cut in 0_usize..200,
+            place in 0_usize..200,
+        ) {
+            proptest::prop_assert!(!matches!(request().read_answer(&noise), Ok(Some(_))));
+            // A good answer with noise in it is read without a panic, whatever comes of it.
+            let mut bytes = answer().into_bytes();
+            let at = place.min(bytes.len());
+            bytes.splice(at..(at + cut).min(bytes.len()), noise);
+            let _ = request().read_answer(&bytes);
+        }
+    }
+
     #[test]
     fn our_own_listener_takes_the_request_and_its_answer_is_taken() {
         let answer = answer();
