@@ -173,6 +173,24 @@ fn a_client_key_may_have_any_form_and_mosquitto_takes_each() {
     }
 }
 
+#[test]
+fn a_remote_whose_certificate_is_of_version_1_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(keys) = Keys::make(folder.path()) else { return };
+    std::fs::rename(keys.folder.join("pkcs1-rsa.pem"), keys.folder.join("server.pem")).unwrap();
+    std::fs::rename(keys.folder.join("pkcs1-rsa.key"), keys.folder.join("server.key")).unwrap();
+    let authority = format!("ca_file = {:?}\n", keys.folder.join("own-ca.pem"));
+    let Some(remote) = mosquitto_trusting(folder, "own-ca.pem", "") else { return };
+    let rule = "the handshake is as TLS has it";
+    assert_fails(
+        &url(remote.port("tls")),
+        &authority,
+        "X.509 version 1",
+        "CN=pkcs1-rsa; for no name; issued by CN=clients",
+        rule,
+    );
+}
+
 /// As [`mosquitto`], and clients are checked against another file.
 fn mosquitto_trusting(folder: tempfile::TempDir, clients: &str, tls: &str) -> Option<Mosquitto> {
     let config = format!(
@@ -223,6 +241,10 @@ fn each_check_that_fails_shows_the_chain_and_names_the_rule() {
     let gateway = Gateway::start(Gate::Tls(server(&certs.server, versions, &[]), remote.address()));
     let at = url(gateway.address());
     let chain = "    offered certificate 1 of 1: CN=server; for localhost, 127.0.0.1; issued by CN=Viaduct test authority; from ";
+    for host in ["localhost", "127.0.0.1"] {
+        let good = check(&format!("mqtts://{host}:{}", gateway.address().port()), &ca(&certs));
+        assert!(good.code == Some(0) && good.out.contains(chain), "{good:?}");
+    }
     // Another authority of the same name, as after a new beginning with one's own CA; then none that is known.
     let elsewhere = tempfile::tempdir().unwrap();
     let wrong_ca = ca(&Certs::make(elsewhere.path()));

@@ -287,11 +287,15 @@ fn a_link_that_is_lost_goes_to_the_next_address_and_back_to_the_first_once_that_
     let (first, second) = (Broker::start(""), Broker::start(""));
     let proxy = Proxy::to(first.address());
     let urls = format!("[\"mqtt://{}\", \"mqtt://{}\"]", proxy.address(), second.address());
+    let mut watcher = Hello::v5("watcher").connect(second.address());
+    watcher.subscribe("$SYS/broker/connection/+/state", QoS::AtLeastOnce);
     let here = Broker::start(&config(&urls, "failback = \"200ms\""));
     let connected = |broker: &Broker| broker.metric("viaduct_sessions", &[("state", "connected")]) == 1.0;
     eventually("up at the first", || connected(&first));
     proxy.refuse();
-    eventually("up at the second", || connected(&second));
+    assert_eq!(watcher.message().text(), "1");
+    watcher.disconnect();
+    eventually("up at the second, alone", || connected(&second));
     assert_carries(here.address(), second.address());
     // A TCP port that accepts is not a broker: the link stays where it is.
     proxy.set(Link::Frozen);
@@ -303,6 +307,9 @@ fn a_link_that_is_lost_goes_to_the_next_address_and_back_to_the_first_once_that_
     eventually("back at the first", || connected(&first));
     eventually("away from the second", || second.metric("viaduct_sessions", &[("state", "connected")]) == 0.0);
     here.wait_for_log(&["is healthy again: going back to it from"]);
+    let mut watcher = Hello::v5("watcher").connect(second.address());
+    watcher.subscribe("$SYS/broker/connection/+/state", QoS::AtLeastOnce);
+    assert_eq!(watcher.message().text(), "0", "who looks at the second is told that the bridge has left");
     assert_carries(here.address(), first.address());
     assert_eq!(here.metric("viaduct_bridge_connects_total", &[("result", "returned")]), 1.0);
     // The probe left nothing behind: the bridge's session is all there is.

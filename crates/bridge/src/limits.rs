@@ -11,7 +11,7 @@ pub const HELD: Duration = Duration::from_secs(60);
 /// the setting is long enough for a broker that answers probes and throws us out.
 pub const RETURN_DOUBLINGS: u32 = 6;
 
-/// No wait between rounds of attempts is shorter, whatever the configuration says: a peer that refuses at once would
+/// No wait between rounds of attempts, and between probes, is shorter, whatever the configuration says: a peer that refuses at once would
 /// otherwise keep a core busy.
 pub const RECONNECT_FLOOR: Duration = Duration::from_millis(10);
 

@@ -108,7 +108,7 @@ impl Link {
             backoff: Backoff::new(min, settings.reconnect_max, seed),
             connect_timeout: settings.connect_timeout,
             failback: Failback {
-                every: settings.failback,
+                every: settings.failback.map(|every| every.max(limits::RECONNECT_FLOOR)),
                 due: None,
                 probe: 0,
                 waiting: false,
