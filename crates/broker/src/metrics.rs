@@ -372,19 +372,20 @@ fn bridges(families: &mut Families, broker: &Broker) {
         "bridge_certificate_expiry_timestamp_seconds",
         "When a certificate ends: our own, and the first of the chain that the remote showed last.",
         each().flat_map(|(name, (status, _))| {
-            [("own", &status.certificate_expires), ("remote", &status.remote_certificate_expires)]
-                .into_iter()
-                .map(|(whose, expires)| (whose, expires.load(Ordering::Relaxed)))
-                .filter(|(_, expires)| *expires != 0)
-                .map(move |(whose, expires)| (vec![("bridge", name), ("certificate", whose)], seconds(expires)))
+            let own = Some(status.certificate_expires.load(Ordering::Relaxed)).filter(|expires| *expires != 0);
+            let remote = (*status.tls.lock()).and_then(|link| link.certificate_ends);
+            let both = [("own", own), ("remote", remote)].into_iter();
+            both.filter_map(move |(whose, expires)| {
+                Some((vec![("bridge", name), ("certificate", whose)], seconds(expires?)))
+            })
         }),
     );
     families.gauge(
         "bridge_tls_info",
         "The TLS version of the bridge's last connection, where it spoke TLS.",
         each().filter_map(|(name, (status, _))| {
-            let version = (*status.tls_version.lock())?;
-            Some((vec![("bridge", name), ("version", version)], 1.0))
+            let link = (*status.tls.lock())?;
+            Some((vec![("bridge", name), ("version", link.version)], 1.0))
         }),
     );
     families.counter(

@@ -31,6 +31,15 @@ pub(crate) struct Parts {
     tls: Option<Box<Connection>>,
 }
 
+/// How a stream is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TlsLink {
+    /// Such as "1.3".
+    pub(crate) version: &'static str,
+    /// When the first certificate of the peer's chain ends, in seconds since 1970.
+    pub(crate) certificate_ends: Option<i64>,
+}
+
 impl Stream {
     /// Takes a fresh socket over. With `tls` the handshake comes first: [`Stream::poll_handshake`].
     pub(crate) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
@@ -63,9 +72,15 @@ impl Stream {
         self.tls.as_ref()?.peer_certificates()
     }
 
-    /// What was agreed on, where TLS is spoken.
-    pub(crate) fn tls(&self) -> Option<&Connection> {
-        self.tls.as_deref()
+    /// How it is encrypted, once the handshake is done.
+    pub(crate) fn tls_link(&self) -> Option<TlsLink> {
+        let version = match self.tls.as_ref()?.protocol_version()? {
+            rustls::ProtocolVersion::TLSv1_2 => "1.2",
+            rustls::ProtocolVersion::TLSv1_3 => "1.3",
+            _ => "unknown",
+        };
+        let certificate_ends = self.peer_certificates().and_then(crate::tls::expires);
+        Some(TlsLink { version, certificate_ends })
     }
 
     /// Done when the TLS handshake is; at once without TLS.
@@ -202,6 +217,11 @@ impl Stream {
             tls.write_tls(&mut Unready { tcp: &mut self.tcp })?;
         }
         Ok(())
+    }
+
+    /// What was agreed on, where TLS is spoken.
+    pub(crate) fn tls(&self) -> Option<&Connection> {
+        self.tls.as_deref()
     }
 
     /// Ready when the socket may take more.

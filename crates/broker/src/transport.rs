@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use rustls_pki_types::CertificateDer;
 
-use crate::stream::{self, Stream};
+use crate::stream::{self, Stream, TlsLink};
 use crate::websocket::{Framing, WebSocket};
 
 /// A connected stream on this worker.
@@ -61,9 +61,9 @@ impl Transport {
         self.stream().peer_certificates()
     }
 
-    /// What was agreed on, where TLS is spoken.
-    pub(crate) fn tls(&self) -> Option<&rustls::Connection> {
-        self.stream().tls()
+    /// How it is encrypted, when it is.
+    pub(crate) fn tls_link(&self) -> Option<TlsLink> {
+        self.stream().tls_link()
     }
 
     /// Reads what is there; 0 is the end.

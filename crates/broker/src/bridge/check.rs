@@ -161,8 +161,7 @@ impl Check<'_> {
 
     /// What was agreed on, when TLS is spoken.
     fn secured(&mut self, stream: &Stream) -> io::Result<()> {
-        let Some(tls) = stream.tls() else { return Ok(()) };
-        let version = tls::version_name(tls);
+        let (Some(tls), Some(link)) = (stream.tls(), stream.tls_link()) else { return Ok(()) };
         let cipher = tls.negotiated_cipher_suite().map(|suite| format!(", {:?}", suite.suite())).unwrap_or_default();
         let alpn = tls.alpn_protocol().map(|name| format!(", ALPN {:?}", String::from_utf8_lossy(name)));
         let checked = match self.way.tls_settings.verify {
@@ -170,7 +169,7 @@ impl Check<'_> {
             Verify::Ca => "chain and dates are good, the name was not checked",
             Verify::None => "NOTHING was checked",
         };
-        self.ok("tls", format_args!("TLS {version}{cipher}{}; {checked}", alpn.unwrap_or_default()))
+        self.ok("tls", format_args!("TLS {}{cipher}{}; {checked}", link.version, alpn.unwrap_or_default()))
     }
 
     /// The chain that the remote offered, its own certificate first.

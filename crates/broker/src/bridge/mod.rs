@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use viaduct_bridge::Stats;
 
 use crate::limits::{RESTART_MAX, RESTART_MIN};
+use crate::stream::TlsLink;
 use crate::worker::Worker;
 
 pub use check::{CheckTarget, check};
@@ -35,17 +36,16 @@ pub(crate) const LOCAL_CLIENT_PREFIX: &str = "$bridge/";
 pub(crate) struct BridgeStatus {
     pub(crate) name: String,
     pub(crate) stats: Mutex<Stats>,
+    /// How the last link was encrypted, when it was.
+    pub(crate) tls: Mutex<Option<TlsLink>>,
     /// Messages that wait here for the remote.
     pub(crate) queued: AtomicU64,
     /// Messages that its queue gave up: full, too old, or too large.
     pub(crate) queue_dropped: AtomicU64,
     /// What its files held when they were last read, as [`fingerprint`] says.
     pub(crate) files: AtomicU64,
-    /// The TLS version of the last connection, when it spoke TLS.
-    pub(crate) tls_version: Mutex<Option<&'static str>>,
-    /// When our own certificate ends, and the first of the chain that the remote showed last: seconds since 1970, 0 for none.
+    /// When our own certificate ends, seconds since 1970; 0 for none.
     pub(crate) certificate_expires: AtomicI64,
-    pub(crate) remote_certificate_expires: AtomicI64,
     /// How often its task panicked.
     pub(crate) panics: AtomicU64,
 }
@@ -55,12 +55,11 @@ impl BridgeStatus {
         Arc::new(Self {
             name: name.to_owned(),
             stats: Mutex::default(),
+            tls: Mutex::default(),
             queued: AtomicU64::new(0),
             queue_dropped: AtomicU64::new(0),
             files: AtomicU64::new(0),
-            tls_version: Mutex::default(),
             certificate_expires: AtomicI64::new(0),
-            remote_certificate_expires: AtomicI64::new(0),
             panics: AtomicU64::new(0),
         })
     }

@@ -89,7 +89,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
     let way = Rc::new(plan.way.clone());
     let status = &plan.status;
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
-    status.remote_certificate_expires.store(0, Ordering::Relaxed);
+    *status.tls.lock() = None;
     let report = worker.now();
     let mut pump = Pump {
         worker,
@@ -153,7 +153,8 @@ impl Pump {
             }
             Event::Dialled(attempt, Ok(mut transport)) => {
                 transport.acknowledge_at_once();
-                self.note_certificates(&transport);
+                *self.plan.status.tls.lock() = transport.tls_link();
+                self.warn_of_trust(&transport);
                 self.remote =
                     Remote::Open { attempt, transport: Box::new(transport), tail: Vec::new(), blocked: false };
                 self.bridge.handle_dialled(now, attempt);
@@ -246,13 +247,9 @@ impl Pump {
         }
     }
 
-    /// What the remote showed of itself, for metrics and for the operator.
-    fn note_certificates(&self, transport: &Transport) {
-        *self.plan.status.tls_version.lock() = transport.tls().map(crate::tls::version_name);
-        let chain = transport.peer_certificates();
-        let expires = chain.and_then(crate::tls::expires).unwrap_or_default();
-        self.plan.status.remote_certificate_expires.store(expires, Ordering::Relaxed);
-        if chain.is_some() && self.way.tls_settings.verify == Verify::None {
+    /// Nobody should run a bridge that trusts anybody without being told so.
+    fn warn_of_trust(&self, transport: &Transport) {
+        if transport.tls_link().is_some() && self.way.tls_settings.verify == Verify::None {
             tracing::warn!(
                 "bridge \"{}\": the remote's certificate is NOT checked (tls.verify = \"none\"): anybody in between can read \
                  and write",

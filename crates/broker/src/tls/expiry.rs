@@ -71,15 +71,10 @@ fn dates(broker: &Broker) -> Vec<(Owner, i64)> {
         );
     }
     for status in broker.bridges.lock().values() {
-        let name = status.name.clone();
-        for (owner, at) in [
-            (Owner::Bridge(name.clone()), status.certificate_expires.load(Ordering::Relaxed)),
-            (Owner::Remote(name), status.remote_certificate_expires.load(Ordering::Relaxed)),
-        ] {
-            if at != 0 {
-                dates.push((owner, at));
-            }
-        }
+        let own = Some(status.certificate_expires.load(Ordering::Relaxed)).filter(|at| *at != 0);
+        let remote = (*status.tls.lock()).and_then(|link| link.certificate_ends);
+        dates.extend(own.map(|at| (Owner::Bridge(status.name.clone()), at)));
+        dates.extend(remote.map(|at| (Owner::Remote(status.name.clone()), at)));
     }
     dates
 }

@@ -50,15 +50,6 @@ pub(crate) fn seed() -> u64 {
     }
 }
 
-/// The version that was agreed on, as settings write it.
-pub(crate) fn version_name(connection: &rustls::Connection) -> &'static str {
-    match connection.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
-        Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
-        _ => "other",
-    }
-}
-
 static TLS_12_13: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
 static TLS_12: [&SupportedProtocolVersion; 1] = [&version::TLS12];
 static TLS_13: [&SupportedProtocolVersion; 1] = [&version::TLS13];
