@@ -53,7 +53,7 @@ impl BridgeEnd {
         let settings = Settings {
             name: format!("n{number}"),
             node: format!("broker{home}"),
-            addresses: vec![Address { host: "other".into(), port: 1883, tls: false }],
+            addresses: vec![Address { host: "other".into(), port: 1883, tls: false, websocket: None }],
             protocol: Protocol::Fixed(level.version()),
             try_private: level.is_bridge(),
             client_id: format!("bridge{number}"),
@@ -65,6 +65,7 @@ impl BridgeEnd {
             connect_timeout: Duration::from_secs(10),
             reconnect_min: Duration::from_millis(200),
             reconnect_max: Duration::from_secs(5),
+            failback: None,
             max_age: None,
             max_inflight: plan.window,
             max_packet_size: 1 << 20,

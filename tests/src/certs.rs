@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
@@ -90,6 +91,19 @@ impl Certs {
         let path = self.folder.join("revoked.pem");
         std::fs::write(&path, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
         path
+    }
+
+    /// One more certificate for `localhost` and 127.0.0.1, in files called `file`, that ends `days` and an hour from now.
+    ///
+    /// # Panics
+    /// When it can't be made or written.
+    #[must_use]
+    pub fn server_for_days(&self, file: &str, days: u64) -> Identity {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        issue(&self.issuer, &self.folder, file, |params| {
+            host(params, &["localhost", "127.0.0.1"]);
+            params.not_after = date_time_ymd(1970, 1, 1) + now + Duration::from_secs((days * 24 + 1) * 60 * 60);
+        })
     }
 
     /// What a client of the test needs to trust this authority, and to show `identity`.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use viaduct_tests::{Broker, Certs, DEADLINE, Process, check_tool, run};
+use viaduct_tests::codec::QoS;
+use viaduct_tests::{Broker, Certs, DEADLINE, Hello, Port, Process, check_tool, run};
 
 /// Where `cargo xtask test` puts packages.
 fn interop() -> PathBuf {
@@ -55,6 +56,50 @@ fn mqtt_js_agrees_in_every_version_over_tcp_and_websocket() {
         let broker = Broker::start(config);
         let mut command = Command::new("node");
         run_script(command.arg(script("with_mqttjs.cjs")).env("NODE_PATH", &modules), &broker, transport);
+    }
+}
+
+#[test]
+fn a_bridge_over_websocket_agrees_with_the_server_of_ws_with_and_without_tls() {
+    let modules = interop().join("node_modules");
+    let there = modules.join("ws/package.json").is_file();
+    let Some(modules) = check_tool("ws (of MQTT.js)", there.then_some(modules)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let certs = Certs::make(folder.path());
+    let remote = Broker::start("");
+    for scheme in ["ws", "wss"] {
+        let port = Port::take();
+        let mut command = Command::new("node");
+        command.arg(script("ws_server.cjs")).env("NODE_PATH", &modules);
+        command.args([port.number().to_string(), remote.address().port().to_string()]);
+        if scheme == "wss" {
+            command.args([&certs.server.cert, &certs.server.key]);
+        }
+        let server = Process::start("ws", &mut command, &folder.path().join(format!("{scheme}.log")));
+        server.wait_for_log(&["listening"]);
+        let tls = if scheme == "wss" { format!("[bridge.tls]\nca_file = {:?}\n", certs.ca) } else { String::new() };
+        let mut here = Broker::start(&format!(
+            "[[bridge]]\nname = \"b\"\nurl = \"{scheme}://localhost:{}\"\n{tls}\
+             [[bridge.topic]]\nfilter = \"{scheme}/#\"\ndirection = \"both\"\nqos = 2\n",
+            port.number()
+        ));
+        here.wait_for_metric("viaduct_bridge_up", &[], |up| up == 1.0);
+        for (from, to) in [(here.address(), remote.address()), (remote.address(), here.address())] {
+            let mut listener = Hello::v5("listener").connect(to);
+            listener.subscribe(&format!("{scheme}/#"), QoS::ExactlyOnce);
+            let mut speaker = Hello::v5("speaker").connect(from);
+            for (qos, size) in [(QoS::AtMostOnce, 1), (QoS::AtLeastOnce, 126), (QoS::ExactlyOnce, 300_000)] {
+                let payload = vec![b'x'; size];
+                speaker.publish(&format!("{scheme}/t"), &payload, qos);
+                let message = listener.message();
+                assert_eq!((message.payload == payload, message.qos), (true, qos));
+            }
+        }
+        server.wait_for_log(&["pongs"]);
+        assert!(server.log().starts_with("listening\nconnected mqtt \"\""), "{}", server.log());
+        assert_eq!(here.stop(), Some(0));
+        server.wait_for_log(&["closed 1000"]);
+        assert!(!server.log().contains("error"), "{}", server.log());
     }
 }
 

@@ -16,7 +16,7 @@ use crate::loop_guard::{EchoGuard, Hops};
 use crate::names::Names;
 use crate::negotiate::Wishes;
 use crate::notify::Notices;
-use crate::{Action, DialError, Error, Event, RuleError, Rules, Settings, Stats, limits};
+use crate::{Action, DialError, Error, Event, Probed, RuleError, Rules, Settings, Stats, limits};
 
 /// One bridge. Methods come in three families:
 ///
@@ -176,6 +176,15 @@ impl Bridge {
         }
     }
 
+    /// What came of an [`Action::Probe`].
+    pub fn handle_probed(&mut self, now: Time, probe: u64, found: &Probed) {
+        if let Some(ending) = self.link.probed(probe, found, &mut self.actions) {
+            self.stats.count_connect("returned");
+            // So that whoever looks at our state there is told that it is over.
+            self.end_attempt(now, ending, Some(ReasonCode::DISCONNECT_WITH_WILL), false);
+        }
+    }
+
     /// Bytes from the remote, the unused rest of earlier ones first. Returns how many were used.
     pub fn handle_remote(&mut self, now: Time, bytes: &[u8]) -> usize {
         self.read_remote(now, bytes)
@@ -307,7 +316,10 @@ impl Bridge {
             DialError::Refused(reason) => Error::Refused { reason },
             DialError::Network(reason) => Error::Network { reason },
             DialError::TimedOut(step) => Error::TimedOut { step, seconds },
+            DialError::BindAddress(reason) => Error::BindAddress { reason },
+            DialError::Proxy(failure) => Error::Proxy(failure),
             DialError::Tls(failure) => Error::Tls(failure),
+            DialError::WebSocket(failure) => Error::WebSocket(failure),
         }
     }
 }

@@ -6,6 +6,8 @@
 use thiserror::Error;
 use viaduct_codec::{Level, Looks, ReasonCode};
 
+use crate::{ProxyFailure, UpgradeFailure};
+
 /// Why one attempt, or a link that was up, ended.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
@@ -38,9 +40,21 @@ pub enum Error {
         /// The limit, in seconds.
         seconds: f64,
     },
+    /// Connections can't come from the address that they should.
+    #[error("the connection cannot come from `bind_address`: {reason}; it has to be an address of this machine")]
+    BindAddress {
+        /// What the system said.
+        reason: String,
+    },
+    /// What stands before the remote does not let us through.
+    #[error("proxy: {0}")]
+    Proxy(ProxyFailure),
     /// TLS failed.
     #[error("TLS: {0}")]
     Tls(TlsFailure),
+    /// MQTT was to be carried by WebSocket, and that was not opened.
+    #[error("WebSocket: {0}")]
+    WebSocket(UpgradeFailure),
     /// What answered is not an MQTT broker.
     #[error("not MQTT: the peer answers with {0}; check port and scheme (mqtt:// or mqtts://)")]
     NotMqtt(Looks),
@@ -121,8 +135,14 @@ pub enum DialError {
     Network(String),
     /// A step took too long.
     TimedOut(Step),
+    /// The connection can't come from the address that it should; the system's words.
+    BindAddress(String),
+    /// The proxy did not lead to the remote.
+    Proxy(ProxyFailure),
     /// The TLS handshake failed.
     Tls(TlsFailure),
+    /// The WebSocket was not opened.
+    WebSocket(UpgradeFailure),
 }
 
 /// A timed step of an attempt.
@@ -132,8 +152,12 @@ pub enum Step {
     Resolve,
     /// The TCP connection.
     Connect,
+    /// The proxy's answer.
+    Proxy,
     /// The TLS handshake.
     Tls,
+    /// The answer to the request for a WebSocket.
+    WebSocket,
     /// The dial as a whole, when the dialler did not say which part.
     Dial,
     /// CONNACK.
@@ -172,12 +196,24 @@ pub enum TlsFailure {
     /// No authority that we trust signed it.
     #[error("the remote's certificate is signed by an authority that is not trusted here; set `tls.ca_file`")]
     UnknownIssuer,
+    /// An authority that we trust has the name of the one that signed it, and another key.
+    #[error(
+        "the remote's certificate is signed by an authority whose name is trusted here, but whose key is another: the file in \
+         `tls.ca_file` is older than the remote's certificate, or the other way round"
+    )]
+    OtherAuthority,
     /// The remote wants a certificate from us, or another one.
     #[error("the remote wants a client certificate that it trusts; set `tls.cert_file` and `tls.key_file`")]
     ClientCertificateRequired,
     /// No TLS version in common.
     #[error("no TLS version in common with the remote; see `tls.min_version` and `tls.max_version`")]
     VersionMismatch,
+    /// The remote takes none of the application protocols that we offer.
+    #[error("the remote takes none of the application protocols in `tls.alpn`; correct or remove it")]
+    NoApplicationProtocol,
+    /// The remote does not serve the name that was asked for.
+    #[error("the remote does not know the name that it is asked for; correct the host in `url` or `tls.server_name`")]
+    UnknownName,
     /// Anything else, in the TLS library's words.
     #[error("{0}")]
     Other(String),
@@ -203,6 +239,28 @@ pub enum StepDown {
     OtherVersion,
 }
 
+impl TlsFailure {
+    /// The rule of the handshake that was not kept, in few words.
+    #[must_use]
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::NotTls => "the peer speaks TLS",
+            Self::WrongName { .. } => "the certificate is for the name that was asked for (verify = \"full\")",
+            Self::Expired { .. } | Self::NotYetValid { .. } => {
+                "every certificate is within its dates (verify = \"full\" or \"ca\")"
+            }
+            Self::UnknownIssuer | Self::OtherAuthority => {
+                "the chain ends at an authority that is trusted here (verify = \"full\" or \"ca\")"
+            }
+            Self::ClientCertificateRequired => "the remote accepts our certificate",
+            Self::VersionMismatch => "both speak one version of TLS",
+            Self::NoApplicationProtocol => "the remote takes one of `tls.alpn`",
+            Self::UnknownName => "the remote serves the name that is asked for",
+            Self::Other(_) => "the handshake is as TLS has it",
+        }
+    }
+}
+
 impl Error {
     /// One word for a metric's label; the set is closed and small.
     #[must_use]
@@ -212,7 +270,10 @@ impl Error {
             Self::Refused { .. } => "refused",
             Self::Network { .. } => "network",
             Self::TimedOut { .. } => "timed_out",
+            Self::BindAddress { .. } => "bind_address",
+            Self::Proxy(failure) => failure.label(),
             Self::Tls(_) => "tls",
+            Self::WebSocket(failure) => failure.label(),
             Self::NotMqtt(_) => "not_mqtt",
             Self::LevelRefused(_) => "level_refused",
             Self::BadLogin => "bad_login",
@@ -237,7 +298,9 @@ impl std::fmt::Display for Step {
         f.write_str(match self {
             Self::Resolve => "the name's address",
             Self::Connect => "the TCP connection",
+            Self::Proxy => "the proxy's answer",
             Self::Tls => "the TLS handshake",
+            Self::WebSocket => "the WebSocket",
             Self::Dial => "the connection",
             Self::Connack => "CONNACK",
         })

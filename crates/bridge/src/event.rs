@@ -27,6 +27,16 @@ pub enum Action {
         /// The level that will be spoken, for the log.
         level: Level,
     },
+    /// Find out whether this address would take us, without disturbing the link that is up: dial, CONNECT under another
+    /// ClientID, CONNACK, DISCONNECT. Answer with `handle_probed`.
+    Probe {
+        /// Its number; answers with another number are ignored.
+        probe: u64,
+        /// Where.
+        address: Address,
+        /// The levels that may be spoken there, in this order.
+        levels: Vec<Level>,
+    },
     /// End the dial or the connection of this attempt. What `remote_output` still holds may be written if that works
     /// at once (it may end with a DISCONNECT); nothing more is read.
     HangUp {
@@ -44,6 +54,17 @@ pub enum Action {
         /// Why not, when it went down.
         error: Option<Error>,
     },
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// CONNACK took the probe.
+    Healthy,
+    /// An MQTT broker answers and does not take the probe, so it can't be known whether it would take us.
+    Refused(ReasonCode),
+    /// Anything else; in words.
+    Failed(String),
 }
 
 /// Something that the operator may want to know; [`fmt::Display`] is one line.
@@ -85,6 +106,20 @@ pub enum Event {
         error: Error,
         /// How long until the next attempt; zero when another address is tried at once.
         retry_in: Duration,
+    },
+    /// The first address is healthy again: the link goes back to it.
+    Returning {
+        /// Where it was.
+        from: Address,
+        /// Where it goes.
+        to: Address,
+    },
+    /// The first address answers a probe by refusing it. At most one such line while a link is up.
+    ProbeRefused {
+        /// The first address.
+        address: Address,
+        /// What it says.
+        reason: ReasonCode,
     },
     /// The remote limits what it takes; what goes beyond is lowered or dropped, and counted.
     Limited {
@@ -147,7 +182,7 @@ impl Event {
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::Connected { .. } => Severity::Info,
+            Self::Connected { .. } | Self::Returning { .. } => Severity::Info,
             _ => Severity::Warning,
         }
     }
@@ -170,6 +205,12 @@ impl fmt::Display for Event {
             Self::Failed { address, error, retry_in } => {
                 write!(f, "{address}: {error}; trying again in {:.1} s", retry_in.as_secs_f64())
             }
+            Self::Returning { from, to } => write!(f, "{to} is healthy again: going back to it from {from}"),
+            Self::ProbeRefused { address, reason } => write!(
+                f,
+                "{address} answers, but refuses the probe ({reason}): allow the ClientID <client_id>.probe there, or the link \
+                 returns to it only when the present one ends"
+            ),
             Self::Limited { limits } => write!(f, "the remote limits what it takes: {limits}"),
             Self::SubscriptionRefused { remote, filter, reason } => {
                 write!(f, "{} refuses the subscription to {filter}: {reason}", whose(*remote))

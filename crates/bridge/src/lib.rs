@@ -27,11 +27,13 @@ pub mod rules;
 mod settings;
 mod stats;
 mod subscribe;
+mod way;
 
 pub use backoff::Backoff;
 pub use bridge::Bridge;
 pub use error::{DialError, Error, Step, StepDown, TlsFailure};
-pub use event::{Action, Event, Severity};
+pub use event::{Action, Event, Probed, Severity};
 pub use rules::{RuleError, Rules};
 pub use settings::{Address, Direction, Protocol, Settings, Topic};
 pub use stats::{Drop, Stats};
+pub use way::{ProxyFailure, UpgradeFailure};

@@ -7,7 +7,11 @@ use std::time::Duration;
 /// us out does not count as one that works.
 pub const HELD: Duration = Duration::from_secs(60);
 
-/// No wait between rounds of attempts is shorter, whatever the configuration says: a peer that refuses at once would
+/// How often in a row a return to the first address that did not hold doubles the time until the next probe: sixty-four times
+/// the setting is long enough for a broker that answers probes and throws us out.
+pub const RETURN_DOUBLINGS: u32 = 6;
+
+/// No wait between rounds of attempts, and between probes, is shorter, whatever the configuration says: a peer that refuses at once would
 /// otherwise keep a core busy.
 pub const RECONNECT_FLOOR: Duration = Duration::from_millis(10);
 

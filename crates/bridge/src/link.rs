@@ -8,7 +8,7 @@ use std::time::Duration;
 use viaduct_codec::{Level, ReasonCode, Time};
 
 use crate::negotiate::{Negotiation, Next, Wishes};
-use crate::{Action, Address, Backoff, Error, Event, Settings, Stats, Step, StepDown, limits};
+use crate::{Action, Address, Backoff, Error, Event, Probed, Settings, Stats, Step, StepDown, limits};
 
 /// Where the connection stands.
 ///
@@ -44,12 +44,15 @@ pub(crate) enum Ending {
     Level(StepDown),
     /// CONNACK refused the will's retain flag or QoS, or DISCONNECT a message's.
     Wishes(ReasonCode),
+    /// The first address is healthy again.
+    Return,
     /// Anything else.
     Error(Error),
 }
 
-/// Name, TCP and TLS, each of which may take `connect_timeout`. Whoever dials keeps to it; this is for one that does not.
-const DIAL_STEPS: u32 = 3;
+/// Name, TCP, proxy, TLS and WebSocket, each of which may take `connect_timeout`. Whoever dials keeps to it; this is for one
+/// that does not.
+const DIAL_STEPS: u32 = 5;
 
 /// See [`State`].
 #[derive(Debug)]
@@ -62,6 +65,24 @@ pub(crate) struct Link {
     state: State,
     backoff: Backoff,
     connect_timeout: Duration,
+    failback: Failback,
+}
+
+/// The way back to the first address, while the link is up at another one.
+#[derive(Debug)]
+struct Failback {
+    /// How often to look; `None`: never.
+    every: Option<Duration>,
+    /// When to look next.
+    due: Option<Time>,
+    /// The number of the last probe.
+    probe: u64,
+    /// Its answer is waited for.
+    waiting: bool,
+    /// Returns in a row that did not hold.
+    in_vain: u32,
+    /// That a probe was refused was said.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -86,6 +107,14 @@ impl Link {
             state: State::Stopped,
             backoff: Backoff::new(min, settings.reconnect_max, seed),
             connect_timeout: settings.connect_timeout,
+            failback: Failback {
+                every: settings.failback.map(|every| every.max(limits::RECONNECT_FLOOR)),
+                due: None,
+                probe: 0,
+                waiting: false,
+                in_vain: 0,
+                told: false,
+            },
         }
     }
 
@@ -124,8 +153,11 @@ impl Link {
         match self.state {
             State::Dialling { deadline } | State::Greeting { deadline } => Some(deadline),
             State::Waiting { until } => Some(until),
-            State::Up { since, proven: false } => Some(since.after(limits::HELD)),
-            State::Up { proven: true, .. } | State::Stopped => None,
+            State::Up { since, proven: false } => {
+                [Some(since.after(limits::HELD)), self.failback.due].into_iter().flatten().min()
+            }
+            State::Up { proven: true, .. } => self.failback.due,
+            State::Stopped => None,
         }
     }
 
@@ -165,6 +197,8 @@ impl Link {
     pub(crate) fn accepted(&mut self, now: Time) {
         self.state = State::Up { since: now, proven: false };
         self.understood();
+        self.failback.told = false;
+        self.look_back_later(now);
     }
 
     /// The deadline that has passed at `now`, as an ending. A wait that is over dials, a link that held is proven.
@@ -185,9 +219,40 @@ impl Link {
                 self.state = State::Up { since, proven: true };
                 self.backoff.reset();
                 self.failed = 0;
+                if self.current == 0 {
+                    self.failback.in_vain = 0;
+                }
+                None
+            }
+            State::Up { .. } => {
+                if self.failback.due.is_some_and(|due| due <= now) {
+                    self.look_back(now, actions);
+                }
                 None
             }
             _ => None,
+        }
+    }
+
+    /// What the probe found: the ending of the link, when it is to go back.
+    pub(crate) fn probed(&mut self, probe: u64, found: &Probed, actions: &mut impl Extend<Action>) -> Option<Ending> {
+        let is_awaited = probe == self.failback.probe && std::mem::take(&mut self.failback.waiting);
+        if !is_awaited || !self.is_up() || self.current == 0 {
+            return None;
+        }
+        let (from, to) = (self.address().cloned()?, self.endpoints.first()?.address.clone());
+        match found {
+            Probed::Healthy => {
+                actions.extend([Action::Log(Event::Returning { from, to })]);
+                Some(Ending::Return)
+            }
+            Probed::Refused(reason) => {
+                if !std::mem::replace(&mut self.failback.told, true) {
+                    actions.extend([Action::Log(Event::ProbeRefused { address: to, reason: *reason })]);
+                }
+                None
+            }
+            Probed::Failed(_) => None,
         }
     }
 
@@ -221,6 +286,12 @@ impl Link {
                 }
                 Error::Unsupported(reason)
             }
+            Ending::Return => {
+                self.failback.in_vain = self.failback.in_vain.saturating_add(1);
+                (self.current, self.failed) = (0, 0);
+                self.dial(now, actions);
+                return None;
+            }
             Ending::Error(error) => {
                 endpoint.negotiation.interrupted();
                 error
@@ -247,6 +318,23 @@ impl Link {
         self.attempt += 1;
         self.state = State::Dialling { deadline: now.after(self.connect_timeout * DIAL_STEPS) };
         actions.extend([Action::Dial { attempt: self.attempt, address, level }]);
+    }
+
+    /// The link is up: when to look whether the first address is healthy, if another one is in use.
+    fn look_back_later(&mut self, now: Time) {
+        let doubled = 1_u32 << self.failback.in_vain.min(limits::RETURN_DOUBLINGS);
+        let every = self.failback.every.filter(|_| self.current != 0);
+        self.failback.due = every.map(|every| now.after(every.saturating_mul(doubled)));
+        self.failback.waiting = false;
+    }
+
+    fn look_back(&mut self, now: Time, actions: &mut impl Extend<Action>) {
+        self.look_back_later(now);
+        let Some(first) = self.endpoints.first() else { return };
+        self.failback.probe += 1;
+        self.failback.waiting = true;
+        let (address, levels) = (first.address.clone(), first.negotiation.candidates());
+        actions.extend([Action::Probe { probe: self.failback.probe, address, levels }]);
     }
 
     /// The next address at once, or a wait when all of them had their turn.

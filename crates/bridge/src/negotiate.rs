@@ -63,6 +63,13 @@ impl Negotiation {
         self.ladder.get(self.rung).copied().unwrap_or(Level::V311)
     }
 
+    /// The levels that are worth an attempt now: the one that worked, or all from the present one down.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Level> {
+        let count = if self.worked { 1 } else { self.ladder.len() };
+        self.ladder.iter().skip(self.rung).take(count).copied().collect()
+    }
+
     /// What CONNECT may ask for.
     #[must_use]
     pub const fn wishes(&self) -> Wishes {

@@ -296,6 +296,7 @@ mod tests {
             connect_timeout: Duration::from_secs(10),
             reconnect_min: Duration::from_secs(1),
             reconnect_max: Duration::from_secs(60),
+            failback: None,
             max_age: None,
             max_inflight: 20,
             max_packet_size: 1 << 20,

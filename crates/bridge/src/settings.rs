@@ -39,6 +39,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// The shortest wait once every address has failed.
     pub reconnect_min: Duration,
+    /// How often the first of several addresses is probed while another one is in use, to return to it; `None`: never.
+    pub failback: Option<Duration>,
     /// The longest wait; taken as `reconnect_min` when it is below.
     pub reconnect_max: Duration,
     /// How long a message may wait here before it is first sent to the remote; `None`: as long as it takes.
@@ -66,6 +68,8 @@ pub struct Address {
     pub port: u16,
     /// Whether TLS is spoken.
     pub tls: bool,
+    /// The path that is asked for when WebSocket carries MQTT.
+    pub websocket: Option<String>,
 }
 
 /// What is spoken with the remote.
@@ -137,12 +141,15 @@ impl Protocol {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
-        }
+        let scheme = match (&self.websocket, self.tls) {
+            (None, false) => "mqtt",
+            (None, true) => "mqtts",
+            (Some(_), false) => "ws",
+            (Some(_), true) => "wss",
+        };
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        let path = self.websocket.as_deref().unwrap_or_default();
+        write!(f, "{scheme}://{open}{}{close}:{}{path}", self.host, self.port)
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Stats {
     pub address: Option<Address>,
     /// Since when the link is up, or down.
     pub since: Time,
-    /// Attempts and links by result: `connected`, or [`Error::label`]. Each end of an attempt counts once.
+    /// Attempts and links by result: `connected`, `returned` (left for the first address), or [`Error::label`]. Each end of an attempt counts once.
     pub connects: BTreeMap<&'static str, u64>,
     /// Steps down the ladder of levels.
     pub steps_down: u64,

@@ -28,7 +28,7 @@ use crate::state::{ListenerState, Place, Policy};
 use crate::stream::Stream;
 use crate::tls;
 use crate::transport::Transport;
-use crate::websocket::{Asked, WebSocket, answer_upgrade};
+use crate::websocket::{Asked, Role, WebSocket, answer_upgrade};
 use crate::worker::Worker;
 
 use enhanced::Conversation;
@@ -223,7 +223,7 @@ impl Greeting {
                         return Err(Turned::gone());
                     }
                     self.worker.traffic.bytes_sent.add(answer.len() as u64);
-                    return Ok(Transport::WebSocket(WebSocket::new(stream, buffer.split_off(length))));
+                    return Ok(Transport::WebSocket(WebSocket::new(stream, buffer.split_off(length), Role::Server)));
                 }
                 Asked::Other { answer, why } => {
                     let answer = Some((answer, Transport::Stream(stream)));

@@ -100,6 +100,12 @@ fn as_float(value: u64) -> f64 {
     value as f64
 }
 
+/// A date; exact for the next 285 million years.
+#[allow(clippy::cast_precision_loss, reason = "the format knows only floating point")]
+fn seconds(since_1970: i64) -> f64 {
+    since_1970 as f64
+}
+
 fn build(families: &mut Families) {
     families.gauge("build_info", "The version of this broker.", [(vec![("version", crate::VERSION)], 1.0)]);
 }
@@ -125,6 +131,14 @@ fn listeners(families: &mut Families, broker: &Broker) {
                 .map(|(level, result, count)| {
                     (vec![("listener", &*listener.name), ("level", level), ("result", result)], count)
                 })
+        }),
+    );
+    families.gauge(
+        "listener_certificate_expiry_timestamp_seconds",
+        "When the certificate of the listener ends.",
+        broker.listeners.iter().filter_map(|listener| {
+            let expires = listener.policy.load().certificate_expires?;
+            Some((vec![("listener", &*listener.name)], seconds(expires)))
         }),
     );
     families.counter(
@@ -352,6 +366,26 @@ fn bridges(families: &mut Families, broker: &Broker) {
         each().map(|(name, (_, stats))| {
             let at = stats.last_error.as_ref().map_or(0.0, |(at, _)| as_float(at.as_millis()) / 1000.0);
             (vec![("bridge", name)], at)
+        }),
+    );
+    families.gauge(
+        "bridge_certificate_expiry_timestamp_seconds",
+        "When a certificate ends: our own, and the first of the chain that the remote showed last.",
+        each().flat_map(|(name, (status, _))| {
+            let own = Some(status.certificate_expires.load(Ordering::Relaxed)).filter(|expires| *expires != 0);
+            let remote = (*status.tls.lock()).and_then(|link| link.certificate_ends);
+            let both = [("own", own), ("remote", remote)].into_iter();
+            both.filter_map(move |(whose, expires)| {
+                Some((vec![("bridge", name), ("certificate", whose)], seconds(expires?)))
+            })
+        }),
+    );
+    families.gauge(
+        "bridge_tls_info",
+        "The TLS version of the bridge's last connection, where it spoke TLS.",
+        each().filter_map(|(name, (status, _))| {
+            let link = (*status.tls.lock())?;
+            Some((vec![("bridge", name), ("version", link.version)], 1.0))
         }),
     );
     families.counter(

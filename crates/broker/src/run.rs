@@ -97,6 +97,7 @@ async fn serve(
         .collect();
     broker.ready.store(true, Ordering::Release);
     announce(&broker, &config, tasks.is_empty());
+    tasks.push(tokio::spawn(tls::watch(Arc::clone(&broker))));
     let signal = loop {
         tokio::select! {
             _ = terminate.recv() => break "SIGTERM",

@@ -94,6 +94,8 @@ pub(crate) struct Policy {
     pub(crate) allow_anonymous: bool,
     pub(crate) mountpoint: Option<Arc<str>>,
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// When the certificate ends, seconds since 1970.
+    pub(crate) certificate_expires: Option<i64>,
     pub(crate) username_from: UsernameFrom,
     pub(crate) max_connections: Option<u32>,
     /// From accept to the end of CONNECT.

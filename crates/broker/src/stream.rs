@@ -31,6 +31,15 @@ pub(crate) struct Parts {
     tls: Option<Box<Connection>>,
 }
 
+/// How a stream is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TlsLink {
+    /// Such as "1.3".
+    pub(crate) version: &'static str,
+    /// When the first certificate of the peer's chain ends, in seconds since 1970.
+    pub(crate) certificate_ends: Option<i64>,
+}
+
 impl Stream {
     /// Takes a fresh socket over. With `tls` the handshake comes first: [`Stream::poll_handshake`].
     pub(crate) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
@@ -63,6 +72,17 @@ impl Stream {
         self.tls.as_ref()?.peer_certificates()
     }
 
+    /// How it is encrypted, once the handshake is done.
+    pub(crate) fn tls_link(&self) -> Option<TlsLink> {
+        let version = match self.tls.as_ref()?.protocol_version()? {
+            rustls::ProtocolVersion::TLSv1_2 => "1.2",
+            rustls::ProtocolVersion::TLSv1_3 => "1.3",
+            _ => "unknown",
+        };
+        let certificate_ends = self.peer_certificates().and_then(crate::tls::expires);
+        Some(TlsLink { version, certificate_ends })
+    }
+
     /// Done when the TLS handshake is; at once without TLS.
     pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -71,7 +91,7 @@ impl Stream {
                 match tls.write_tls(&mut Socket { tcp: &mut self.tcp, cx }) {
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                    Err(error) => return Poll::Ready(Err(error)),
+                    Err(error) => return Poll::Ready(Err(self.last_words().unwrap_or(error))),
                 }
             }
             if !tls.is_handshaking() {
@@ -84,6 +104,19 @@ impl Stream {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Why TLS says that it is over, where the peer said so and closed while we were still writing. The socket is read as it is:
+    /// the runtime may not know yet that there is something.
+    fn last_words(&mut self) -> Option<io::Error> {
+        let tls = self.tls.as_mut()?;
+        let socket = socket2::SockRef::from(&self.tcp);
+        while matches!(tls.read_tls(&mut &*socket), Ok(1..)) {
+            if let Err(error) = tls.process_new_packets() {
+                return Some(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+        None
     }
 
     /// Reads what is there; 0 is the end.
@@ -184,6 +217,11 @@ impl Stream {
             tls.write_tls(&mut Unready { tcp: &mut self.tcp })?;
         }
         Ok(())
+    }
+
+    /// What was agreed on, where TLS is spoken.
+    pub(crate) fn tls(&self) -> Option<&Connection> {
+        self.tls.as_deref()
     }
 
     /// Ready when the socket may take more.

@@ -9,9 +9,8 @@ use std::io;
 use std::task::{Context, Poll};
 
 use rustls_pki_types::CertificateDer;
-use tokio::net::TcpStream;
 
-use crate::stream::{self, Stream};
+use crate::stream::{self, Stream, TlsLink};
 use crate::websocket::{Framing, WebSocket};
 
 /// A connected stream on this worker.
@@ -31,11 +30,6 @@ pub(crate) struct Parts {
 }
 
 impl Transport {
-    /// Takes a fresh socket over. With `tls` the handshake comes first: [`Transport::poll_handshake`].
-    pub(crate) fn new(tcp: TcpStream, tls: Option<rustls::Connection>) -> Self {
-        Self::Stream(Stream::new(tcp, tls))
-    }
-
     /// As [`Stream::acknowledge_at_once`].
     pub(crate) fn acknowledge_at_once(&mut self) {
         match self {
@@ -67,13 +61,9 @@ impl Transport {
         self.stream().peer_certificates()
     }
 
-    /// Done when the TLS handshake is; at once without TLS.
-    pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Stream(stream) => stream.poll_handshake(cx),
-            // It began with one that was done.
-            Self::WebSocket(_) => Poll::Ready(Ok(())),
-        }
+    /// How it is encrypted, when it is.
+    pub(crate) fn tls_link(&self) -> Option<TlsLink> {
+        self.stream().tls_link()
     }
 
     /// Reads what is there; 0 is the end.

@@ -250,6 +250,13 @@ fn flat_bridge(flat: &mut Flat, bridge: &Bridge) {
     let name = bridge.name.as_str();
     // A secret's Debug hides it, so it is compared by what it holds; the map never leaves this file.
     let password = bridge.password.as_ref().map(|password| password.expose().to_owned());
+    let proxy = bridge.proxy.as_ref().map(|proxy| {
+        (
+            proxy.to_string(),
+            proxy.username.clone(),
+            proxy.password.as_ref().map(|password| password.expose().to_owned()),
+        )
+    });
     flat.put(
         Table::Bridge,
         name,
@@ -271,6 +278,10 @@ fn flat_bridge(flat: &mut Flat, bridge: &Bridge) {
             ("reconnect_min", &bridge.reconnect_min),
             ("reconnect_max", &bridge.reconnect_max),
             ("max_inflight", &bridge.max_inflight),
+            ("failback", &bridge.failback),
+            ("proxy", &proxy),
+            ("proxy_password_file", &bridge.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref())),
+            ("bind_address", &bridge.bind_address),
             ("notifications", &bridge.notifications),
         ],
     );

@@ -29,6 +29,7 @@ pub(crate) fn bridge(reader: &mut Reader, at: &At<'_>, bridge: &Bridge) {
     }
     login(reader, at, bridge);
     tls(reader, at, bridge);
+    way(reader, at, bridge);
     let version_3 = matches!(bridge.protocol_version, BridgeVersion::V31 | BridgeVersion::V311);
     if at.has("session_expiry") && version_3 {
         let message = "session_expiry has no effect: protocol_version is fixed to one without session expiry";
@@ -69,8 +70,9 @@ fn tls(reader: &mut Reader, at: &At<'_>, bridge: &Bridge) {
     let encrypted = bridge.urls.iter().filter(|url| url.tls).count();
     let key = |name: &str| format!("{}.tls.{name}", at.path);
     if at.has("tls") && encrypted == 0 {
-        let message = "there are TLS settings, but no address is mqtts://: the link would not be encrypted";
-        reader.contradiction(&at.key("tls"), &[at.key("url")], message, "write mqtts:// in `url`, or remove `tls`");
+        let message = "there are TLS settings, but no address is mqtts:// or wss://: the link would not be encrypted";
+        let help = "write mqtts:// or wss:// in `url`, or remove `tls`";
+        reader.contradiction(&at.key("tls"), &[at.key("url")], message, help);
     }
     let tls = &bridge.tls;
     if tls.cert_file.is_some() != tls.key_file.is_some() {
@@ -90,6 +92,32 @@ fn tls(reader: &mut Reader, at: &At<'_>, bridge: &Bridge) {
         if protocol.is_empty() || protocol.len() > 255 {
             reader.contradiction(&key("alpn"), &[], "a protocol name has 1 to 255 bytes", "correct the name");
         }
+    }
+}
+
+/// What leads to the remote.
+fn way(reader: &mut Reader, at: &At<'_>, bridge: &Bridge) {
+    if at.has("proxy_password_file") {
+        let key = at.key("proxy_password_file");
+        match &bridge.proxy {
+            Some(proxy) if proxy.password.is_some() => {
+                let message = "there is a password in `proxy` and a proxy_password_file";
+                reader.contradiction(&key, &[at.key("proxy")], message, "remove the password from `proxy`");
+            }
+            Some(proxy) if proxy.username.is_none() => {
+                let message = "there is a proxy_password_file, and `proxy` names no user";
+                reader.contradiction(&key, &[at.key("proxy")], message, "write proxy = \"http://user@host:port\"");
+            }
+            Some(_) => {}
+            None => {
+                let message = "there is a proxy_password_file without a proxy";
+                reader.contradiction(&key, &[at.key("proxy")], message, "set proxy, or remove it");
+            }
+        }
+    }
+    if at.has("failback") && bridge.failback.is_some() && bridge.urls.len() == 1 {
+        let message = "failback has no effect: there is one address";
+        reader.warn(&at.key("failback"), message, "write a list of addresses in `url`, or remove it");
     }
 }
 

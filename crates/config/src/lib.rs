@@ -13,6 +13,7 @@ mod layers;
 mod model;
 mod option;
 mod place;
+mod proxy;
 mod read;
 mod reader;
 mod unit;
@@ -23,9 +24,9 @@ pub use changes::{Changes, Section, changes};
 pub use document::{reference, sample};
 pub use error::{ConfigError, Errors, Place, Problem};
 pub use model::{
-    Admin, Auth, Bridge, BridgeQueue, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion, Config, Direction, Limits,
-    Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, Retained, Secret, Session, Store, Sync, Sys,
-    TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
+    Admin, Auth, Bridge, BridgeProxy, BridgeQueue, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion, Config, Direction,
+    Limits, Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, ProxyKind, Retained, Secret, Session,
+    Store, Sync, Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
 };
 pub use read::load;
 

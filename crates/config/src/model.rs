@@ -7,7 +7,7 @@
 //! Paths are kept as written; a relative one is relative to the working directory of the process.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -318,10 +318,16 @@ pub struct Bridge {
     pub reconnect_max: Duration,
     /// Unacknowledged QoS 1 and 2 messages towards the remote; at least 1.
     pub max_inflight: u16,
-    /// How TLS is spoken on those `urls` that are `mqtts://`.
+    /// How TLS is spoken on those `urls` that are `mqtts://` or `wss://`.
     pub tls: BridgeTls,
     /// What waits while the link is down.
     pub queue: BridgeQueue,
+    /// What the remote is reached through; `None`: nothing.
+    pub proxy: Option<BridgeProxy>,
+    /// The address of this machine that connections come from; `None`: the system chooses.
+    pub bind_address: Option<IpAddr>,
+    /// How often the first of several `urls` is probed while another one is in use; `None`: never.
+    pub failback: Option<Duration>,
     /// Whether the state is published as `$SYS/broker/connection/<client_id>/state`, here and at the remote.
     pub notifications: bool,
     /// What is carried.
@@ -333,21 +339,52 @@ pub struct Bridge {
 pub struct BridgeUrl {
     /// A DNS name or an IP address, an IPv6 one without its brackets.
     pub host: String,
-    /// The TCP port: 1883 or, with TLS, 8883 when the URL names none.
+    /// The TCP port: 1883 or, with TLS, 8883 when the URL names none; 80 or 443 over WebSocket.
     pub port: u16,
-    /// Whether TLS is spoken: `mqtts://`.
+    /// Whether TLS is spoken: `mqtts://` and `wss://`.
     pub tls: bool,
+    /// The path that is asked for when WebSocket carries MQTT: `ws://` and `wss://`.
+    pub websocket: Option<String>,
 }
 
 impl fmt::Display for BridgeUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
-        }
+        let scheme = match (&self.websocket, self.tls) {
+            (None, false) => "mqtt",
+            (None, true) => "mqtts",
+            (Some(_), false) => "ws",
+            (Some(_), true) => "wss",
+        };
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        let path = self.websocket.as_deref().unwrap_or_default();
+        write!(f, "{scheme}://{open}{}{close}:{}{path}", self.host, self.port)
     }
+}
+
+/// What stands between a bridge and its remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeProxy {
+    /// How it is asked.
+    pub kind: ProxyKind,
+    /// A DNS name or an IP address, an IPv6 one without its brackets.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// The user name at the proxy, at most 255 bytes.
+    pub username: Option<String>,
+    /// The password at the proxy, at most 255 bytes. Never together with `password_file`.
+    pub password: Option<Secret>,
+    /// A file that holds only the password, as that of a bridge. Only with a user.
+    pub password_file: Option<PathBuf>,
+}
+
+/// How a proxy is asked to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// HTTP CONNECT (RFC 9110), with Basic credentials.
+    Http,
+    /// SOCKS 5 (RFC 1928), with user and password (RFC 1929).
+    Socks5,
 }
 
 /// What a bridge speaks.

@@ -6,8 +6,8 @@
 
 use Fallback::{Is, Required, Reserved, Unset};
 use Kind::{
-    Address, AddressOrOff, Bool, BridgeVersion, Choice, Duration, Expiry, Integer, Levels, LogFilter, Name, Path,
-    Secret, Size, Text, Texts, Urls,
+    Address, AddressOrOff, Bool, BridgeVersion, Choice, Duration, Expiry, Integer, Ip, Levels, LogFilter, Name, Path,
+    Proxy, Secret, Size, Text, Texts, Urls,
 };
 use Reload::{Live, Restart};
 
@@ -106,7 +106,7 @@ impl Table {
             Self::Admin => "Metrics, health and the API over HTTP.",
             Self::Sys => "The $SYS topics.",
             Self::Bridge => "Another broker as a peer. Repeat the table for more bridges.",
-            Self::BridgeTls => "How TLS is spoken on mqtts:// addresses.",
+            Self::BridgeTls => "How TLS is spoken on mqtts:// and wss:// addresses.",
             Self::BridgeQueue => "What waits while the link is down.",
             Self::BridgeTopic => {
                 "What the bridge carries. Going out, local_prefix is taken off and remote_prefix put on; in, the reverse."
@@ -153,6 +153,10 @@ pub(crate) enum Kind {
     Address,
     /// An address or `"off"`.
     AddressOrOff,
+    /// `"192.0.2.1"`.
+    Ip,
+    /// The address of a proxy, never printed.
+    Proxy,
     /// A list of texts.
     Texts,
     /// One bridge address or a list of them.
@@ -370,7 +374,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt(Table::Bridge, "enabled", Bool, Is("true"), Live,
         "Whether it runs."),
     opt(Table::Bridge, "url", Urls, Required { example: "\"mqtts://broker.example.com\"" }, Live,
-        "One address or a list, tried in order: mqtt://host[:1883], mqtts://host[:8883]."),
+        "One address or a list, tried in order: mqtt://host[:1883], mqtts://host[:8883], ws://host[:80][/mqtt], wss://host[:443][/mqtt]."),
     opt(Table::Bridge, "protocol_version", BridgeVersion, Is("\"auto\""), Live,
         "\"auto\" takes the best that the remote speaks; 3 is 3.1, 4 is 3.1.1, 5 is 5.0."),
     opt(Table::Bridge, "try_private", Bool, Is("true"), Live,
@@ -391,7 +395,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "How long a 5.0 remote keeps the session without a link: a duration or \"never\"."),
     opt(Table::Bridge, "connect_timeout", Duration { min: 100 * MILLISECOND, max: 10 * MINUTE, seconds: false },
         Is("\"10s\""), Live,
-        "How long each step of an attempt may take: TCP, TLS, CONNACK."),
+        "How long each step of an attempt may take: name, TCP, proxy, TLS, WebSocket, CONNACK."),
     opt(Table::Bridge, "reconnect_min", Duration { min: 10 * MILLISECOND, max: 24 * HOUR, seconds: false },
         Is("\"1s\""), Live,
         "The first wait after a failure; each further one is longer, with jitter."),
@@ -400,6 +404,14 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "The longest wait. Attempts never end."),
     opt(Table::Bridge, "max_inflight", U16_FROM_1, Is("20"), Live,
         "Unacknowledged QoS 1 and 2 messages; mosquitto closes a 3.1.1 client that has more than 20."),
+    opt(Table::Bridge, "failback", Duration { min: 0, max: 24 * HOUR, seconds: false }, Is("\"5m\""), Live,
+        "With several addresses: how often the first one is probed while another is in use, to return to it; \"0s\" is never."),
+    opt(Table::Bridge, "proxy", Proxy, unset("\"http://user@proxy.example.com:3128\"", "none"), Live,
+        "What the remote is reached through: http://[user[:password]@]host:port (CONNECT) or socks5://[user[:password]@]host[:1080]. It resolves the remote's name."),
+    opt(Table::Bridge, "proxy_password_file", Path, unset("\"/etc/viaduct/proxy.password\"", "the password in proxy"), Live,
+        "A file that holds only the password at the proxy; one line end at its end is ignored."),
+    opt(Table::Bridge, "bind_address", Ip, unset("\"192.0.2.7\"", "the system chooses"), Live,
+        "The address of this machine that connections to the remote, or to the proxy, come from."),
     opt(Table::Bridge, "notifications", Bool, Is("true"), Live,
         "Publishes 1 or 0 as $SYS/broker/connection/<client_id>/state, here and at the remote."),
 

@@ -83,7 +83,7 @@ impl Places {
     fn exactly(&self, path: &str, choose: fn(Span, Span) -> Span) -> Option<Place> {
         match self.written.get(path)? {
             Written::Environment(name) => Some(Place::Environment(name.clone())),
-            Written::CommandLine(text) => Some(Place::CommandLine(text.clone())),
+            Written::CommandLine(text) => Some(Place::CommandLine(mask(text))),
             Written::File { key, value } => choose(key.clone(), value.clone()).map(|span| self.at(span)),
         }
     }
@@ -114,7 +114,8 @@ impl Places {
     }
 }
 
-/// The line with passwords replaced by asterisks: the value of a key `password`, and what stands before '@' in a URL.
+/// The line with passwords replaced by asterisks: the value of a key `password`, and what stands before '@' or behind '?' in a
+/// URL.
 fn mask(line: &str) -> String {
     let mut shown: Vec<char> = line.chars().collect();
     let keyword: Vec<char> = "password".chars().collect();
@@ -146,12 +147,31 @@ fn mask(line: &str) -> String {
         }
     }
     if let Some(end) = shown.iter().rposition(|c| *c == '@') {
-        let start = shown.iter().take(end).rposition(|c| matches!(c, '/' | '"' | '\'')).map_or(0, |at| at + 1);
+        let before: Vec<char> = shown.iter().take(end).copied().collect();
+        // A password may have slashes in it, so the last one is not always where the user begins.
+        let start = before.windows(3).rposition(|three| three == [':', '/', '/']).map(|at| at + 3);
+        let start = start.or_else(|| before.iter().rposition(|c| matches!(c, '/' | '"' | '\'')).map(|at| at + 1));
+        let start = start.unwrap_or_default();
         for c in shown.iter_mut().take(end).skip(start) {
             *c = '*';
         }
     }
+    mask_query(&mut shown);
     shown.into_iter().collect()
+}
+
+/// What stands behind '?' in a URL: it is where tokens are put.
+fn mask_query(shown: &mut [char]) {
+    let Some(url) = shown.windows(3).position(|three| three == [':', '/', '/']) else { return };
+    let mut masking = false;
+    for c in shown.iter_mut().skip(url) {
+        match *c {
+            '"' | '\'' | ' ' => masking = false,
+            '?' => masking = true,
+            _ if masking => *c = '*',
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +187,8 @@ mod tests {
             (r#"password = hunter2"#, r#"password = *******"#),
             (r#"password_file = "/etc/x""#, r#"password_file = "/etc/x""#),
             (r#"url = "mqtt://me:hunter2@host""#, r#"url = "mqtt://**********@host""#),
+            (r#"url = ["ws://h/a?token=x", "ws://h"]"#, r#"url = ["ws://h/a?*******", "ws://h"]"#),
+            (r#"proxy = "http://u:hun/er2@host:1""#, r#"proxy = "http://*********@host:1""#),
         ];
         for (line, shown) in lines {
             assert_eq!(mask(line), shown);

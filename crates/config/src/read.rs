@@ -12,9 +12,9 @@ use viaduct_codec::{QoS, TopicName};
 use crate::error::{Errors, Problem};
 use crate::layers;
 use crate::model::{
-    Admin, Auth, Bridge, BridgeQueue, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion, Config, Direction, Limits,
-    Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, Retained, Secret, Session, Store, Sync, Sys,
-    TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
+    Admin, Auth, Bridge, BridgeProxy, BridgeQueue, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion, Config, Direction,
+    Limits, Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, Retained, Secret, Session, Store, Sync,
+    Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
 };
 use crate::option::Table;
 use crate::reader::{At, Reader};
@@ -288,6 +288,12 @@ fn read_bridge(reader: &mut Reader, at: &At<'_>, node: &str, session: &Session) 
         max_inflight: reader.number(at, "max_inflight"),
         tls: read_bridge_tls(reader, &tls),
         queue: read_queue(reader, &queue, session),
+        proxy: read_proxy(reader, at),
+        bind_address: match reader.get(at, "bind_address") {
+            Some(Meaning::Ip(address)) => Some(address),
+            _ => None,
+        },
+        failback: reader.optional_duration(at, "failback").filter(|every| !every.is_zero()),
         notifications: reader.flag(at, "notifications"),
         topics: Vec::new(),
         name,
@@ -305,6 +311,14 @@ fn read_urls(reader: &mut Reader, at: &At<'_>) -> Vec<BridgeUrl> {
     match reader.get(at, "url") {
         Some(Meaning::Urls(urls)) => urls,
         _ => Vec::new(),
+    }
+}
+
+fn read_proxy(reader: &mut Reader, at: &At<'_>) -> Option<BridgeProxy> {
+    let password_file = path(reader, at, "proxy_password_file");
+    match reader.get(at, "proxy") {
+        Some(Meaning::Proxy(proxy)) => Some(BridgeProxy { password_file, ..*proxy }),
+        _ => None,
     }
 }
 

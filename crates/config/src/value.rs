@@ -11,10 +11,10 @@ use config::{Value, ValueKind};
 use viaduct_codec::Level;
 
 use crate::error::Problem;
-use crate::model::{BridgeUrl, BridgeVersion};
+use crate::model::{BridgeProxy, BridgeUrl, BridgeVersion};
 use crate::option::Kind;
 use crate::unit::{show_duration, show_size, to_bytes, to_duration};
-use crate::url;
+use crate::{proxy, url};
 
 /// A value as meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub(crate) enum Meaning {
     Levels(Vec<Level>),
     /// `None`: off.
     Address(Option<SocketAddr>),
+    Ip(IpAddr),
+    Proxy(Box<BridgeProxy>),
     Texts(Vec<String>),
     Urls(Vec<BridgeUrl>),
     BridgeVersion(BridgeVersion),
@@ -89,6 +91,8 @@ pub(crate) fn expected(kind: Kind) -> String {
         Kind::Levels => "a list of protocol levels out of 3, 4, 5, 131, 132".into(),
         Kind::Address => "an address such as \"127.0.0.1:1883\"".into(),
         Kind::AddressOrOff => "an address such as \"127.0.0.1:8888\", or \"off\"".into(),
+        Kind::Ip => "an IP address such as \"192.0.2.7\"".into(),
+        Kind::Proxy => "a proxy such as \"http://host:port\" or \"socks5://host:port\"".into(),
         Kind::Texts => "a list of strings".into(),
         Kind::Urls => "an address such as \"mqtt://host:1883\" or a list of them".into(),
         Kind::BridgeVersion => "\"auto\", 3, 4 or 5".into(),
@@ -102,7 +106,7 @@ fn one_of(choices: &[&str]) -> String {
 /// What was found, in words; a secret is not repeated.
 pub(crate) fn found(kind: Option<Kind>, value: &ValueKind) -> String {
     match value {
-        ValueKind::String(_) if kind == Some(Kind::Secret) => "a string".into(),
+        ValueKind::String(_) if matches!(kind, Some(Kind::Secret | Kind::Proxy)) => "a string".into(),
         ValueKind::String(text) => format!("the string {text:?}"),
         ValueKind::Boolean(flag) => format!("the boolean {flag}"),
         ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => {
@@ -140,7 +144,9 @@ pub(crate) fn loosen(kind: Kind, text: &str) -> ValueKind {
         | Kind::LogFilter
         | Kind::Choice(_)
         | Kind::Address
-        | Kind::AddressOrOff => as_is(),
+        | Kind::AddressOrOff
+        | Kind::Ip
+        | Kind::Proxy => as_is(),
     }
 }
 
@@ -184,6 +190,11 @@ pub(crate) fn read(kind: Kind, value: &ValueKind) -> Result<Meaning, Wrong> {
             "off" => Ok(Meaning::Address(None)),
             written => address(written).map(|address| Meaning::Address(Some(address))),
         },
+        Kind::Ip => {
+            let written = text(kind, value)?;
+            written.parse().map(Meaning::Ip).map_err(|_| Wrong::value(expected(kind), written).help("without a port"))
+        }
+        Kind::Proxy => proxy::read(text(kind, value)?).map(|proxy| Meaning::Proxy(Box::new(proxy))),
         Kind::Texts => list(kind, value)?
             .iter()
             .map(|item| text(kind, &item.kind).map(str::to_owned))

@@ -80,7 +80,7 @@ fn a_bridge_of_three_lines_has_every_default() {
     let expected = Bridge {
         name: "hub".into(),
         enabled: true,
-        urls: vec![BridgeUrl { host: "h".into(), port: 1883, tls: false }],
+        urls: vec![BridgeUrl { host: "h".into(), port: 1883, tls: false, websocket: None }],
         protocol_version: BridgeVersion::Auto,
         try_private: true,
         client_id: "machine.hub".into(),
@@ -105,6 +105,9 @@ fn a_bridge_of_three_lines_has_every_default() {
             max_version: TlsVersion::V13,
         },
         queue: BridgeQueue { max_messages: 10_000, max_bytes: 16 << 20, max_age: None, on_full: OnFull::DropNewest },
+        proxy: None,
+        bind_address: None,
+        failback: Some(Duration::from_secs(300)),
         notifications: true,
         topics: vec![BridgeTopic {
             filter: "a/#".into(),

@@ -682,7 +682,7 @@ error: `bridge[0].url`: missing: expected an address such as "mqtt://host:1883" 
   |
 1 | [[bridge]]
   | ^^^^^^^^^^
-  = help: it has no default: One address or a list, tried in order: mqtt://host[:1883], mqtts://host[:8883].
+  = help: it has no default: One address or a list, tried in order: mqtt://host[:1883], mqtts://host[:8883], ws://host[:80][/mqtt], wss://host[:443][/mqtt].
 
 2 errors in the configuration"##,
     );
@@ -722,7 +722,8 @@ url = ["mqtt://h", "mqtt://me:hunter2@h"]
 filter = "x"
 [[bridge]]
 name = "c"
-url = "wss://h"
+url = "wss://h/mqtt?token=hunter2"
+proxy = "http://me:hunter2@h"
 [[bridge.topic]]
 filter = "x""##,
         r##"
@@ -740,15 +741,48 @@ error: `bridge[1].url`: expected an address without credentials, found one with 
   |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   = help: put the user into `username` and the password into `password_file`
 
-error: `bridge[2].url`: not yet: bridges over WebSocket (wss://)
+error: `bridge[2].url`: expected an address that ends after port or path, found one with '?' or '#' in it
   --> broker.toml:13:7
    |
-13 | url = "wss://h"
-   |       ^^^^^^^^^
-  = help: use mqtts://
+13 | url = "wss://h/mqtt?*************"
+   |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  = help: remove it; what logs the bridge in goes into `username` and `password_file`
 
-3 errors in the configuration"##,
+error: `bridge[2].proxy`: expected a proxy such as "http://proxy.example.com:3128" or "socks5://127.0.0.1:1080", found something else
+  --> broker.toml:14:9
+   |
+14 | proxy = "http://**********@h"
+   |         ^^^^^^^^^^^^^^^^^^^^^
+  = help: the port is missing: http://host:port
+
+4 errors in the configuration"##,
     );
+}
+
+#[test]
+fn a_proxy_password_is_written_once_and_with_its_user() {
+    let with = |lines: &str| {
+        let text = format!("[[bridge]]\nname = \"b\"\nurl = \"mqtt://h\"\n{lines}[[bridge.topic]]\nfilter = \"x\"\n");
+        let file = Some(SourceFile { name: "broker.toml".into(), text });
+        load(Source { file, ..Source::default() }).map(|loaded| loaded.config).map_err(|errors| errors.to_string())
+    };
+    for (lines, says) in [
+        (
+            "proxy = \"http://u:hunter2@p:1\"\nproxy_password_file = \"f\"\n",
+            "a password in `proxy` and a proxy_password_file",
+        ),
+        ("proxy = \"http://p:1\"\nproxy_password_file = \"f\"\n", "`proxy` names no user"),
+        ("proxy_password_file = \"f\"\n", "without a proxy"),
+        ("bind_address = \"10.0.0.1:5\"\n", "without a port"),
+    ] {
+        let error = with(lines).unwrap_err();
+        assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
+    }
+    let config =
+        with("proxy = \"socks5://u@p\"\nproxy_password_file = \"f\"\nbind_address = \"::1\"\nfailback = \"0s\"\n");
+    let bridge = config.unwrap().bridges.remove(0);
+    assert_eq!(bridge.proxy.unwrap().password_file, Some("f".into()));
+    assert_eq!((bridge.bind_address, bridge.failback), (Some("::1".parse().unwrap()), None));
 }
 
 #[test]
@@ -892,12 +926,12 @@ tls = { ca_file = "x" }
 [[bridge.topic]]
 filter = "x""##,
         r##"
-error: `bridge[0].tls`: there are TLS settings, but no address is mqtts://: the link would not be encrypted
+error: `bridge[0].tls`: there are TLS settings, but no address is mqtts:// or wss://: the link would not be encrypted
  --> broker.toml:4:7
   |
 4 | tls = { ca_file = "x" }
   |       ^^^^^^^^^^^^^^^^^
-  = help: write mqtts:// in `url`, or remove `tls`
+  = help: write mqtts:// or wss:// in `url`, or remove `tls`
 
 1 error in the configuration"##,
     );

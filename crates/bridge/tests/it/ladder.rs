@@ -200,8 +200,8 @@ fn a_dial_and_a_connack_that_never_come_are_given_up_after_the_timeout() {
     let mut rig = Rig::unstarted(two_way());
     rig.silent = true;
     rig.bridge.start(rig.now);
-    // Name, TCP and TLS may take 10 s each.
-    rig.pass(Duration::from_secs(29));
+    // Name, TCP, proxy, TLS and WebSocket may take 10 s each.
+    rig.pass(Duration::from_secs(49));
     assert_eq!(rig.last_error(), "none");
     rig.pass(Duration::from_secs(1));
     assert_eq!(rig.last_error(), "timed_out");

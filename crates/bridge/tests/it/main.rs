@@ -5,6 +5,7 @@
 mod carry;
 mod cuts;
 mod evil;
+mod failback;
 mod ladder;
 mod loops;
 mod rig;

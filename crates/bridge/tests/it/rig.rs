@@ -219,6 +219,8 @@ pub struct Rig {
     pub events: Vec<Event>,
     pub states: Vec<bool>,
     pub dials: Vec<(String, u8)>,
+    /// Probes that were asked for: number, host, levels.
+    pub probes: Vec<(u64, String, Vec<u8>)>,
 }
 
 impl Rig {
@@ -248,6 +250,7 @@ impl Rig {
             events: Vec::new(),
             states: Vec::new(),
             dials: Vec::new(),
+            probes: Vec::new(),
         }
     }
 
@@ -345,6 +348,9 @@ impl Rig {
                         self.bridge.handle_dial_failed(self.now, attempt, error);
                     }
                 }
+                Action::Probe { probe, address, levels } => {
+                    self.probes.push((probe, address.host, levels.into_iter().map(Level::byte).collect()));
+                }
                 Action::HangUp { attempt, .. } => {
                     if self.by_hand {
                         self.connected = false;
@@ -437,6 +443,7 @@ pub fn settings(topics: Vec<Topic>) -> Settings {
         connect_timeout: Duration::from_secs(10),
         reconnect_min: Duration::from_secs(1),
         reconnect_max: Duration::from_secs(60),
+        failback: None,
         max_age: None,
         max_inflight: 20,
         max_packet_size: 1 << 20,
@@ -453,7 +460,7 @@ pub fn two_way() -> Settings {
 }
 
 pub fn address(host: &str) -> Address {
-    Address { host: host.into(), port: 1883, tls: false }
+    Address { host: host.into(), port: 1883, tls: false, websocket: None }
 }
 
 pub fn message(topic: &str, payload: &str, qos: QoS) -> Message {

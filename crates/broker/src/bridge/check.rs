@@ -9,20 +9,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use viaduct_bridge::{Address, DialError, Settings};
+use viaduct_bridge::{Address, DialError, Settings, TlsFailure};
 use viaduct_codec::{
-    Connack, Connect, ConnectProperties, Disconnect, FilterRef, Frame, Level, Looks, Packet, PacketId, QoS, ReasonCode,
-    Subscribe, SubscribeEntry, SubscribeOptions, UserProperties,
+    FilterRef, Frame, Level, Looks, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeEntry, SubscribeOptions,
+    UserProperties,
 };
 use viaduct_config::{Bridge, BridgeTls, Config, TlsVersion, Verify};
 
-use super::dial::{self, Security};
+use super::dial::{self, Way};
+use super::greet::{ANSWER, Answer, goodbye, greet};
 use super::plan;
-use crate::tls;
+use crate::stream::Stream;
+use crate::tls::{self, ClientTls, Offered};
 use crate::transport::Transport;
-
-/// Bytes that an answer may have: far more than any CONNACK or SUBACK, far less than what hurts.
-const ANSWER: usize = 64 * 1024;
 
 /// What is checked.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +45,8 @@ pub fn check(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
 
 async fn run(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
     let bridge = target.bridge;
-    let needs_tls = bridge.urls.iter().any(|url| url.tls);
-    let files =
-        plan::settings(target.config, bridge, None, "").map_err(|error| error.to_string()).and_then(|settings| {
-            let tls = needs_tls.then(|| tls::client_config(&bridge.name, &bridge.tls)).transpose();
-            tls.map(|config| (settings, config)).map_err(|error| error.to_string())
-        });
-    let (settings, config) = match files {
+    let offered = Offered::default();
+    let (settings, own, way) = match files(target, &offered) {
         Ok(files) => files,
         Err(error) => {
             writeln!(out, "files: FAIL: {error}")?;
@@ -63,33 +57,40 @@ async fn run(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
         writeln!(out, "rules: FAIL: {error}")?;
         return Ok(false);
     }
-    let security = Security { config, settings: bridge.tls.clone() };
+    if let Some(certificate) = own.and_then(|tls| tls.own) {
+        writeln!(out, "client certificate: {}", tls::describe(&certificate))?;
+    }
+    if plan::speaks_tls(bridge) && bridge.tls.verify == Verify::None {
+        writeln!(
+            out,
+            "WARNING: tls.verify = \"none\": the remote is not checked, and anybody in between can read and write"
+        )?;
+    }
     let mut works = false;
     for address in &settings.addresses {
-        let mut check = Check { settings: &settings, security: &security, address, out: &mut *out };
+        let mut check = Check { settings: &settings, way: &way, offered: &offered, address, out: &mut *out };
         works |= check.run().await?;
     }
     Ok(works)
 }
 
-struct Check<'a> {
-    settings: &'a Settings,
-    security: &'a Security,
-    address: &'a Address,
-    out: &'a mut dyn Write,
+/// Everything that is in files.
+fn files(target: CheckTarget<'_>, offered: &Offered) -> Result<(Settings, Option<ClientTls>, Way), String> {
+    let bridge = target.bridge;
+    let settings = plan::settings(target.config, bridge, None, "").map_err(|error| error.to_string())?;
+    let speaks_tls = plan::speaks_tls(bridge);
+    let tls = speaks_tls.then(|| tls::client_config_watched(&bridge.name, &bridge.tls, offered)).transpose();
+    let tls = tls.map_err(|error| error.to_string())?;
+    let way = plan::way(bridge, tls.as_ref().map(|tls| tls.config.clone())).map_err(|error| error.to_string())?;
+    Ok((settings, tls, way))
 }
 
-/// What became of one CONNECT.
-enum Answer {
-    Accepted(Box<Transport>),
-    /// CONNACK with this reason.
-    Refused(ReasonCode),
-    /// Something that is no MQTT.
-    NotMqtt(Looks),
-    Closed,
-    Silent,
-    Dial(DialError),
-    Other(String),
+struct Check<'a> {
+    settings: &'a Settings,
+    way: &'a Way,
+    offered: &'a Offered,
+    address: &'a Address,
+    out: &'a mut dyn Write,
 }
 
 impl Check<'_> {
@@ -103,29 +104,99 @@ impl Check<'_> {
     }
 
     fn step(&self) -> Duration {
-        self.settings.connect_timeout
+        self.way.step
     }
 
     async fn run(&mut self) -> io::Result<bool> {
         writeln!(self.out, "{}", self.address)?;
-        let addresses = match dial::resolve(self.address, self.step()).await {
+        let through = if self.way.proxy.is_some() { "proxy " } else { "" };
+        let addresses = match dial::resolve(self.address, self.way).await {
             Ok(addresses) => addresses,
-            Err(error) => return self.fail("name", self.words(&error)),
+            Err(error) => return self.fail_dial(format_args!("{through}name"), &error),
         };
         let listed = addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ");
-        self.ok("name", listed)?;
-        let tcp = match dial::connect(&addresses, self.step()).await {
+        self.ok(format_args!("{through}name"), listed)?;
+        let tcp = match dial::connect(&addresses, self.way).await {
             Ok(tcp) => tcp,
-            Err(error) => return self.fail("tcp", self.words(&error)),
+            Err(error) => return self.fail_dial(format_args!("{through}tcp"), &error),
         };
-        self.ok("tcp", tcp.peer_addr().map_or_else(|_| "connected".to_owned(), |peer| peer.to_string()))?;
-        if self.address.tls {
-            match dial::secure(tcp, self.address, self.security, self.step()).await {
-                Ok(_) => self.ok("tls", "handshake done")?,
-                Err(error) => return self.fail("tls", self.words(&error)),
+        let ends = tcp.peer_addr().and_then(|peer| Ok((peer, tcp.local_addr()?)));
+        let connected = match ends {
+            Ok((peer, own)) if self.way.bind_address.is_some() => format!("{peer} from {}", own.ip()),
+            Ok((peer, _)) => peer.to_string(),
+            Err(_) => "connected".to_owned(),
+        };
+        self.ok(format_args!("{through}tcp"), connected)?;
+        let tcp = match dial::pass_proxy(tcp, self.address, self.way).await {
+            Ok(tcp) => tcp,
+            Err(error) => return self.fail_dial("proxy", &error),
+        };
+        if let Some(proxy) = &self.way.proxy {
+            self.ok("proxy", format_args!("{proxy} leads to the remote"))?;
+        }
+        let secured = dial::secure(tcp, self.address, self.way).await;
+        let chain = self.offered.take();
+        let stream = match secured {
+            Ok(stream) => {
+                self.secured(&stream)?;
+                stream
+            }
+            Err(error) => {
+                self.fail("tls", self.words(&error))?;
+                self.tell_chain(&chain)?;
+                return self.tell_rule(&error);
+            }
+        };
+        self.tell_chain(&chain)?;
+        match dial::upgrade(stream, self.address, self.way).await {
+            Err(error) => return self.fail_dial("websocket", &error),
+            Ok(_) => {
+                if let Some(path) = &self.address.websocket {
+                    self.ok("websocket", format_args!("MQTT at {path}"))?;
+                }
             }
         }
         self.levels().await
+    }
+
+    /// What was agreed on, when TLS is spoken.
+    fn secured(&mut self, stream: &Stream) -> io::Result<()> {
+        let (Some(tls), Some(link)) = (stream.tls(), stream.tls_link()) else { return Ok(()) };
+        let cipher = tls.negotiated_cipher_suite().map(|suite| format!(", {:?}", suite.suite())).unwrap_or_default();
+        let alpn = tls.alpn_protocol().map(|name| format!(", ALPN {:?}", String::from_utf8_lossy(name)));
+        let checked = match self.way.tls_settings.verify {
+            Verify::Full => "chain, dates and name are good",
+            Verify::Ca => "chain and dates are good, the name was not checked",
+            Verify::None => "NOTHING was checked",
+        };
+        self.ok("tls", format_args!("TLS {}{cipher}{}; {checked}", link.version, alpn.unwrap_or_default()))
+    }
+
+    /// The chain that the remote offered, its own certificate first.
+    fn tell_chain(&mut self, chain: &[rustls_pki_types::CertificateDer<'_>]) -> io::Result<()> {
+        for (index, certificate) in chain.iter().enumerate() {
+            writeln!(
+                self.out,
+                "    offered certificate {} of {}: {}",
+                index + 1,
+                chain.len(),
+                tls::describe(certificate)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn fail_dial(&mut self, step: impl Display, error: &DialError) -> io::Result<bool> {
+        self.fail(step, self.words(error))?;
+        self.tell_rule(error)
+    }
+
+    /// Which rule of TLS was not kept, where one was not.
+    fn tell_rule(&mut self, error: &DialError) -> io::Result<bool> {
+        if let DialError::Tls(failure) = error {
+            writeln!(self.out, "    rule that is not kept: {}", failure.rule())?;
+        }
+        Ok(false)
     }
 
     /// Each level in turn, then login and subscribe on the best that was taken.
@@ -134,7 +205,7 @@ impl Check<'_> {
         let mut login: Option<ReasonCode> = None;
         for level in self.settings.protocol.ladder(self.settings.try_private) {
             let step = format!("level {level}");
-            match self.attempt(level).await {
+            match self.greet(level).await {
                 Answer::Accepted(transport) => {
                     self.ok(step, format_args!("MQTT {}", level.version()))?;
                     best.get_or_insert((level, transport));
@@ -156,9 +227,10 @@ impl Check<'_> {
                 Answer::Silent => {
                     self.fail(step, format_args!("no CONNACK within {} s", self.step().as_secs_f64()))?;
                 }
+                // A handshake that one level breaks the others break too.
+                Answer::Dial(error @ DialError::Tls(_)) => return self.fail_dial(step, &error),
                 Answer::Dial(error) => {
-                    let words = self.words(&error);
-                    self.fail(step, words)?;
+                    self.fail_dial(step, &error)?;
                 }
                 Answer::Other(what) => {
                     self.fail(step, what)?;
@@ -175,69 +247,17 @@ impl Check<'_> {
         }
     }
 
-    async fn attempt(&self, level: Level) -> Answer {
-        let mut transport = match dial::dial(self.address, self.security, self.step()).await {
-            Ok(transport) => transport,
-            Err(error) => return Answer::Dial(error),
-        };
+    async fn greet(&self, level: Level) -> Answer {
         let client_id = format!("viaduct-{:08x}", tls::seed() & 0xffff_ffff);
-        let connect = Connect {
-            level,
-            clean_start: true,
-            keep_alive: self.settings.keep_alive,
-            client_id: &client_id,
-            will: None,
-            username: self.settings.username.as_deref(),
-            password: self.settings.password.as_deref(),
-            properties: ConnectProperties::default(),
-        };
-        let mut bytes = Vec::new();
-        if let Err(error) = Packet::Connect(Box::new(connect)).encode(level.version(), &mut bytes) {
-            return Answer::Other(format!("CONNECT can't be written: {error}"));
-        }
-        if let Err(error) = transport.try_write(&bytes) {
-            return Answer::Other(format!("writing failed: {error}"));
-        }
-        match self.read_packet(&mut transport).await {
-            Ok(bytes) => connack(level, &bytes, transport),
-            Err(answer) => answer,
-        }
-    }
-
-    /// One whole packet.
-    async fn read_packet(&self, transport: &mut Transport) -> Result<Vec<u8>, Answer> {
-        let mut buffer = Vec::new();
-        let mut piece = vec![0; 4096];
-        let read = async {
-            loop {
-                let read = std::future::poll_fn(|cx| transport.poll_read(cx, &mut piece)).await;
-                match read {
-                    Ok(0) => return Err(Answer::Closed),
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(Answer::Closed),
-                    Err(error) => {
-                        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-                        return Err(match tls {
-                            Some(error) => Answer::Dial(DialError::Tls(tls::failure(error))),
-                            None => Answer::Other(format!("reading failed: {error}")),
-                        });
-                    }
-                    Ok(read) => buffer.extend_from_slice(piece.get(..read).unwrap_or_default()),
-                }
-                match Frame::split(&buffer, u32::try_from(ANSWER).unwrap_or(u32::MAX)) {
-                    Ok(_) if !buffer.first().is_some_and(|byte| matches!(byte >> 4, 2 | 9 | 14)) => {
-                        return Err(Answer::NotMqtt(Looks::like(&buffer)));
-                    }
-                    Ok(Some(frame)) => return Ok(frame.bytes.to_vec()),
-                    Ok(None) => {}
-                    Err(_) => return Err(Answer::NotMqtt(Looks::like(&buffer))),
-                }
-            }
-        };
-        timeout(self.step(), read).await.unwrap_or(Err(Answer::Silent))
+        greet(self.settings, self.address, self.way, level, &client_id).await
     }
 
     /// Whether a peer that says nothing to CONNECT says something to others; that is then told.
     async fn is_something_else(&mut self, step: &str) -> io::Result<bool> {
+        if self.address.websocket.is_some() {
+            // Who opened a WebSocket is a web server.
+            return Ok(false);
+        }
         if !self.address.tls && self.speaks_tls().await {
             self.fail(step, not_mqtt(Looks::TlsRecord, self.address))?;
             return Ok(true);
@@ -255,27 +275,26 @@ impl Check<'_> {
             cert_file: None,
             key_file: None,
             verify: Verify::None,
-            server_name: self.security.settings.server_name.clone(),
+            server_name: self.way.tls_settings.server_name.clone(),
             alpn: Vec::new(),
             min_version: TlsVersion::V12,
             max_version: TlsVersion::V13,
         };
-        let Ok(config) = tls::client_config(&self.settings.name, &anybody) else { return false };
-        let security = Security { config: Some(config), settings: anybody };
-        let address = Address { tls: true, ..self.address.clone() };
-        match dial::dial(&address, &security, self.step()).await {
+        let Ok(ClientTls { config, .. }) = tls::client_config(&self.settings.name, &anybody) else { return false };
+        let way = Way { tls: Some(config), tls_settings: anybody, ..self.way.clone() };
+        let address = Address { tls: true, websocket: None, ..self.address.clone() };
+        match dial::dial(&address, &way).await {
             Ok(_) => true,
             // Only who speaks TLS has an opinion on versions and certificates.
-            Err(DialError::Tls(failure)) => matches!(
-                failure,
-                viaduct_bridge::TlsFailure::VersionMismatch | viaduct_bridge::TlsFailure::ClientCertificateRequired
-            ),
+            Err(DialError::Tls(failure)) => {
+                matches!(failure, TlsFailure::VersionMismatch | TlsFailure::ClientCertificateRequired)
+            }
             Err(_) => false,
         }
     }
 
     async fn speaks_http(&self) -> bool {
-        let Ok(mut transport) = dial::dial(self.address, self.security, self.step()).await else { return false };
+        let Ok(mut transport) = dial::dial(self.address, self.way).await else { return false };
         if transport.try_write(b"GET / HTTP/1.0\r\n\r\n").is_err() {
             return false;
         }
@@ -368,7 +387,7 @@ impl Check<'_> {
                     Ok(1) => buffer.extend_from_slice(&byte),
                     _ => return Err(Answer::Closed),
                 }
-                match Frame::split(&buffer, u32::MAX) {
+                match Frame::split(&buffer, ANSWER) {
                     Ok(Some(frame)) => return Ok(frame.bytes.to_vec()),
                     Ok(None) => {}
                     Err(error) => return Err(Answer::Other(error.to_string())),
@@ -384,47 +403,13 @@ impl Check<'_> {
             DialError::Refused(what) => format!("the connection is refused: {what}"),
             DialError::Network(what) => what.clone(),
             DialError::TimedOut(step) => format!("no answer within {} s ({step})", self.step().as_secs_f64()),
+            DialError::BindAddress(what) => format!("bind_address can't be used: {what}"),
+            DialError::Proxy(failure) => failure.to_string(),
             DialError::Tls(failure) => failure.to_string(),
+            DialError::WebSocket(failure) => failure.to_string(),
             error => format!("{error:?}"),
         }
     }
-}
-
-fn connack(level: Level, bytes: &[u8], transport: Transport) -> Answer {
-    // A 3.x broker answers CONNECT of 5.0 in its own words.
-    if let [0x20, 2, _, code] = bytes
-        && let Some(reason) = ReasonCode::from_return_code(*code).filter(|reason| reason.is_error())
-    {
-        return Answer::Refused(reason);
-    }
-    let packet = match Frame::split(bytes, u32::MAX) {
-        Ok(Some(frame)) => Packet::decode(frame, level.version()),
-        _ => return Answer::NotMqtt(Looks::like(bytes)),
-    };
-    match packet {
-        Ok(Packet::Connack(connack)) => match *connack {
-            Connack { reason: ReasonCode::SUCCESS, .. } => Answer::Accepted(Box::new(transport)),
-            Connack { reason, .. } => Answer::Refused(reason),
-        },
-        Ok(_) => Answer::Other("what comes is no CONNACK".to_owned()),
-        Err(error) => Answer::Other(error.to_string()),
-    }
-}
-
-fn goodbye(level: Level, transport: &mut Transport) {
-    let disconnect = Disconnect {
-        reason: ReasonCode::NORMAL_DISCONNECTION,
-        session_expiry: None,
-        reason_string: None,
-        server_reference: None,
-        user_properties: UserProperties::default(),
-    };
-    let mut bytes = Vec::new();
-    if Packet::Disconnect(disconnect).encode(level.version(), &mut bytes).is_ok() {
-        // The session was clean: it ends either way.
-        let _ = transport.try_write(&bytes);
-    }
-    transport.shut_down();
 }
 
 fn is_login(reason: ReasonCode) -> bool {

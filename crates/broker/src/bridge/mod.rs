@@ -5,20 +5,23 @@
 
 mod check;
 mod dial;
+mod greet;
 mod plan;
+mod proxy;
 mod task;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
 use viaduct_bridge::Stats;
 
 use crate::limits::{RESTART_MAX, RESTART_MIN};
+use crate::stream::TlsLink;
 use crate::worker::Worker;
 
 pub use check::{CheckTarget, check};
@@ -33,12 +36,16 @@ pub(crate) const LOCAL_CLIENT_PREFIX: &str = "$bridge/";
 pub(crate) struct BridgeStatus {
     pub(crate) name: String,
     pub(crate) stats: Mutex<Stats>,
+    /// How the last link was encrypted, when it was.
+    pub(crate) tls: Mutex<Option<TlsLink>>,
     /// Messages that wait here for the remote.
     pub(crate) queued: AtomicU64,
     /// Messages that its queue gave up: full, too old, or too large.
     pub(crate) queue_dropped: AtomicU64,
     /// What its files held when they were last read, as [`fingerprint`] says.
     pub(crate) files: AtomicU64,
+    /// When our own certificate ends, seconds since 1970; 0 for none.
+    pub(crate) certificate_expires: AtomicI64,
     /// How often its task panicked.
     pub(crate) panics: AtomicU64,
 }
@@ -48,9 +55,11 @@ impl BridgeStatus {
         Arc::new(Self {
             name: name.to_owned(),
             stats: Mutex::default(),
+            tls: Mutex::default(),
             queued: AtomicU64::new(0),
             queue_dropped: AtomicU64::new(0),
             files: AtomicU64::new(0),
+            certificate_expires: AtomicI64::new(0),
             panics: AtomicU64::new(0),
         })
     }
@@ -62,8 +71,10 @@ pub(crate) fn fingerprint(bridge: &viaduct_config::Bridge) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let tls = &bridge.tls;
     let mut hasher = DefaultHasher::new();
-    for path in [&tls.ca_file, &tls.cert_file, &tls.key_file, &bridge.password_file] {
-        path.as_ref().map(|path| std::fs::read(path).unwrap_or_default()).hash(&mut hasher);
+    let proxy = bridge.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref());
+    let files = [&tls.ca_file, &tls.cert_file, &tls.key_file, &bridge.password_file].map(Option::as_ref);
+    for path in files.into_iter().chain([proxy]) {
+        path.map(|path| std::fs::read(path).unwrap_or_default()).hash(&mut hasher);
     }
     hasher.finish()
 }

@@ -1,28 +1,28 @@
 //! A bridge's configuration as its machine and its task need it: files read, nothing left to find out later.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ClientConfig;
 use thiserror::Error;
 use viaduct_bridge::{Address, Direction, Protocol, RuleError, Settings, Topic};
 use viaduct_codec::Version;
-use viaduct_config::{Bridge, BridgeTls, BridgeTopic, BridgeVersion, Config};
+use viaduct_config::{Bridge, BridgeTopic, BridgeVersion, Config};
 use viaduct_session::server::Terms;
 
 use super::BridgeStatus;
+use super::dial::Way;
+use super::proxy::Proxy;
 use crate::tls::{self, TlsFileError};
 
 /// Everything that a bridge's task needs.
 #[derive(Debug)]
 pub(crate) struct BridgePlan {
     pub(crate) settings: Settings,
-    /// For those addresses that speak TLS.
-    pub(crate) tls: Option<Arc<ClientConfig>>,
-    pub(crate) tls_settings: BridgeTls,
-    /// How long each step of a dial may take.
-    pub(crate) step: Duration,
+    /// How its addresses are reached.
+    pub(crate) way: Way,
+    /// When our own certificate ends, seconds since 1970.
+    pub(crate) certificate_expires: Option<i64>,
     /// What the local half is offered.
     pub(crate) terms: Arc<Terms>,
     /// What the files that it was made of held.
@@ -36,11 +36,13 @@ pub enum PlanError {
     /// A TLS file can't be used.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
-    /// The password file can't be read.
-    #[error("{}: {source} (bridge[{bridge}].password_file)", path.display())]
+    /// A file with a password can't be read.
+    #[error("{}: {source} (bridge[{bridge}].{key})", path.display())]
     Password {
         /// The bridge.
         bridge: String,
+        /// The setting that names the file.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system says.
@@ -68,18 +70,39 @@ pub(crate) fn plan(
     origin: &str,
     status: Arc<BridgeStatus>,
 ) -> Result<BridgePlan, PlanError> {
-    let needs_tls = bridge.urls.iter().any(|url| url.tls);
-    let tls = if needs_tls { Some(tls::client_config(&bridge.name, &bridge.tls)?) } else { None };
+    let tls = speaks_tls(bridge).then(|| tls::client_config(&bridge.name, &bridge.tls)).transpose()?;
     let settings = settings(config, bridge, previous, origin)?;
     viaduct_bridge::Rules::new(&settings).map_err(|source| PlanError::Rules { bridge: bridge.name.clone(), source })?;
     Ok(BridgePlan {
         settings,
-        tls,
-        tls_settings: bridge.tls.clone(),
-        step: bridge.connect_timeout,
+        certificate_expires: tls.as_ref().and_then(|tls| tls.expires),
+        way: way(bridge, tls.map(|tls| tls.config))?,
         terms: crate::terms::bridge_terms(config, bridge),
         files: super::fingerprint(bridge),
         status,
+    })
+}
+
+/// Whether an address of it asks for TLS.
+pub(super) fn speaks_tls(bridge: &Bridge) -> bool {
+    bridge.urls.iter().any(|url| url.tls)
+}
+
+/// How the addresses of `bridge` are reached, with the proxy's password read.
+pub(super) fn way(bridge: &Bridge, tls: Option<Arc<ClientConfig>>) -> Result<Way, PlanError> {
+    let proxy = bridge.proxy.as_ref().map(|proxy| {
+        let from_file = proxy.password_file.as_deref().map(|path| secret(bridge, "proxy_password_file", path));
+        let written = proxy.password.as_ref().map(|secret| secret.expose().as_bytes().to_vec());
+        let password = from_file.transpose()?.or(written).unwrap_or_default();
+        let login = proxy.username.clone().map(|user| (user, password));
+        Ok::<_, PlanError>(Proxy { kind: proxy.kind, host: proxy.host.clone(), port: proxy.port, login })
+    });
+    Ok(Way {
+        tls,
+        tls_settings: bridge.tls.clone(),
+        proxy: proxy.transpose()?,
+        bind_address: bridge.bind_address,
+        step: bridge.connect_timeout,
     })
 }
 
@@ -96,7 +119,12 @@ pub(super) fn settings(
         addresses: bridge
             .urls
             .iter()
-            .map(|url| Address { host: url.host.clone(), port: url.port, tls: url.tls })
+            .map(|url| Address {
+                host: url.host.clone(),
+                port: url.port,
+                tls: url.tls,
+                websocket: url.websocket.clone(),
+            })
             .collect(),
         protocol: match bridge.protocol_version {
             BridgeVersion::Auto => Protocol::Auto,
@@ -112,6 +140,7 @@ pub(super) fn settings(
         clean_session: bridge.clean_session,
         session_expiry: bridge.session_expiry,
         connect_timeout: bridge.connect_timeout,
+        failback: bridge.failback,
         reconnect_min: bridge.reconnect_min,
         reconnect_max: bridge.reconnect_max,
         max_age: bridge.queue.max_age,
@@ -141,12 +170,18 @@ fn topic(topic: &BridgeTopic) -> Topic {
 }
 
 fn password(bridge: &Bridge) -> Result<Option<Vec<u8>>, PlanError> {
-    let Some(path) = &bridge.password_file else {
-        return Ok(bridge.password.as_ref().map(|secret| secret.expose().as_bytes().to_vec()));
-    };
+    match &bridge.password_file {
+        Some(path) => secret(bridge, "password_file", path).map(Some),
+        None => Ok(bridge.password.as_ref().map(|secret| secret.expose().as_bytes().to_vec())),
+    }
+}
+
+/// What is in a file that holds only a password.
+fn secret(bridge: &Bridge, key: &'static str, path: &Path) -> Result<Vec<u8>, PlanError> {
     let mut bytes = crate::files::read(path).map_err(|source| PlanError::Password {
         bridge: bridge.name.clone(),
-        path: path.clone(),
+        key,
+        path: path.to_owned(),
         source,
     })?;
     // One line end belongs to the editor, not to the password.
@@ -156,5 +191,5 @@ fn password(bridge: &Bridge) -> Result<Option<Vec<u8>>, PlanError> {
             bytes.pop();
         }
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }

@@ -10,12 +10,14 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::time::{Sleep, sleep_until};
-use viaduct_bridge::{Action, Bridge, DialError, Severity, TlsFailure};
+use viaduct_bridge::{Action, Bridge, DialError, Probed, Severity, TlsFailure};
 use viaduct_codec::{ClientId, Frame, Packet, Time, Version};
+use viaduct_config::Verify;
 use viaduct_engine::{Arrival, Connected, ConnectionId, Identity};
 use viaduct_session::server::admit;
 
-use super::dial::{Security, dial};
+use super::dial::{Way, dial};
+use super::greet;
 use super::{BridgePlan, Control, LocalLink, Stop};
 use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
@@ -23,6 +25,7 @@ use crate::transport::Transport;
 use crate::worker::Worker;
 
 type Dial = Pin<Box<dyn Future<Output = Result<Transport, DialError>>>>;
+type Probe = Pin<Box<dyn Future<Output = Probed>>>;
 
 /// The connection to the remote, as far as it has come.
 enum Remote {
@@ -53,6 +56,7 @@ enum Event {
     RemoteClosed(String),
     /// TLS failed after the handshake: what a refused client certificate looks like in TLS 1.3.
     RemoteTls(u64, TlsFailure),
+    Probed(u64, Probed),
     Timeout,
 }
 
@@ -62,7 +66,9 @@ struct Pump {
     bridge: Bridge,
     local: Local,
     remote: Remote,
-    security: Security,
+    /// A look at another address while the link is up.
+    probe: Option<(u64, Probe)>,
+    way: Rc<Way>,
     stopping: bool,
     /// Mail of this broker piles up somewhere: the remote is not read until it has been carried off.
     congested: bool,
@@ -80,7 +86,10 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
             return;
         }
     };
-    let security = Security { config: plan.tls.clone(), settings: plan.tls_settings.clone() };
+    let way = Rc::new(plan.way.clone());
+    let status = &plan.status;
+    status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
+    *status.tls.lock() = None;
     let report = worker.now();
     let mut pump = Pump {
         worker,
@@ -88,7 +97,8 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         bridge,
         local: Local::default(),
         remote: Remote::None,
-        security,
+        probe: None,
+        way,
         stopping: false,
         congested: false,
         report,
@@ -143,6 +153,8 @@ impl Pump {
             }
             Event::Dialled(attempt, Ok(mut transport)) => {
                 transport.acknowledge_at_once();
+                *self.plan.status.tls.lock() = transport.tls_link();
+                self.warn_of_trust(&transport);
                 self.remote =
                     Remote::Open { attempt, transport: Box::new(transport), tail: Vec::new(), blocked: false };
                 self.bridge.handle_dialled(now, attempt);
@@ -161,6 +173,10 @@ impl Pump {
                 self.bridge.handle_dial_failed(now, attempt, DialError::Tls(failure));
                 // Of a link that was up already, this is the end.
                 self.bridge.handle_remote_closed(now, &why);
+            }
+            Event::Probed(probe, found) => {
+                tracing::debug!(bridge = %self.plan.settings.name, ?found, "probed");
+                self.bridge.handle_probed(now, probe, &found);
             }
             Event::Timeout => {
                 self.retry_held(now);
@@ -201,9 +217,17 @@ impl Pump {
             }
             Action::Dial { attempt, address, level } => {
                 tracing::debug!(bridge = %name, attempt, %address, %level, "dialling");
-                let (security, step) = (self.security.clone(), self.plan.step);
-                let dial = Box::pin(async move { dial(&address, &security, step).await });
+                let way = Rc::clone(&self.way);
+                // Whatever was to be found out beside the last link: there is none any more.
+                self.probe = None;
+                let dial = Box::pin(async move { dial(&address, &way).await });
                 self.remote = Remote::Dialling { attempt, dial };
+            }
+            Action::Probe { probe, address, levels } => {
+                tracing::debug!(bridge = %name, probe, %address, "probing");
+                let (plan, way) = (Rc::clone(&self.plan), Rc::clone(&self.way));
+                let look = async move { greet::probe(&plan.settings, &address, &way, &levels).await };
+                self.probe = Some((probe, Box::pin(look)));
             }
             Action::HangUp { attempt, reason } => {
                 if let Some(reason) = reason {
@@ -220,6 +244,17 @@ impl Pump {
                 self.report = Time::default();
             }
             action => tracing::debug!(bridge = %name, ?action, "not understood"),
+        }
+    }
+
+    /// Nobody should run a bridge that trusts anybody without being told so.
+    fn warn_of_trust(&self, transport: &Transport) {
+        if transport.tls_link().is_some() && self.way.tls_settings.verify == Verify::None {
+            tracing::warn!(
+                "bridge \"{}\": the remote's certificate is NOT checked (tls.verify = \"none\"): anybody in between can read \
+                 and write",
+                self.plan.settings.name
+            );
         }
     }
 
@@ -415,6 +450,13 @@ impl Pump {
         }
         if sleep.poll(cx).is_ready() {
             return Poll::Ready(Event::Timeout);
+        }
+        if let Some((probe, look)) = &mut self.probe
+            && let Poll::Ready(found) = look.as_mut().poll(cx)
+        {
+            let probe = *probe;
+            self.probe = None;
+            return Poll::Ready(Event::Probed(probe, found));
         }
         match &mut self.remote {
             Remote::None => Poll::Pending,

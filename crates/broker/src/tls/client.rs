@@ -3,32 +3,83 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, SignatureScheme,
-};
+use rustls::sign::SingleCertAndKey;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use viaduct_config::{BridgeTls, Verify};
 
-use super::load::{Named, TlsFileError};
+use super::load::{Named, TlsFileError, certified};
 
-/// Where Debian and its kin keep the authorities that the machine trusts.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where systems keep the authorities that the machine trusts: Debian, Red Hat, SUSE, Alpine and their kin.
+const SYSTEM_ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// The variable by which most programs are told of another file.
+const ROOTS_VARIABLE: &str = "SSL_CERT_FILE";
+
+/// TLS of a bridge, ready to be spoken.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientTls {
+    pub(crate) config: Arc<ClientConfig>,
+    /// When our own certificate ends, seconds since 1970.
+    pub(crate) expires: Option<i64>,
+    /// Our own certificate.
+    pub(crate) own: Option<CertificateDer<'static>>,
+}
+
+/// What remotes showed, the last one's chain: also when a check failed and nobody else knows it any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Offered(Arc<Mutex<Vec<CertificateDer<'static>>>>);
+
+impl Offered {
+    /// The chain, the remote's own certificate first.
+    pub(crate) fn take(&self) -> Vec<CertificateDer<'static>> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
 
 /// Reads the files of a bridge's `tls`; `bridge` is its name, for errors.
 ///
 /// # Errors
 /// A file is missing or can't be used, or certificate and key don't belong together.
-pub(crate) fn client_config(bridge: &str, tls: &BridgeTls) -> Result<Arc<ClientConfig>, TlsFileError> {
+pub(crate) fn client_config(bridge: &str, tls: &BridgeTls) -> Result<ClientTls, TlsFileError> {
+    make(bridge, tls, |verifier| verifier)
+}
+
+/// As [`client_config`], and what remotes show is put into `offered`.
+///
+/// # Errors
+/// As [`client_config`].
+pub(crate) fn client_config_watched(
+    bridge: &str,
+    tls: &BridgeTls,
+    offered: &Offered,
+) -> Result<ClientTls, TlsFileError> {
+    make(bridge, tls, |inner| Arc::new(Watched { inner, offered: offered.clone() }))
+}
+
+fn make(
+    bridge: &str,
+    tls: &BridgeTls,
+    wrap: impl FnOnce(Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier>,
+) -> Result<ClientTls, TlsFileError> {
     let table = format!("bridge[{bridge}].tls");
     let named = |path, field| Named { path, table: &table, field };
     let provider = super::provider();
-    let verifier = verifier(&table, tls, &provider)?;
+    let verifier = wrap(verifier(&table, tls, &provider)?);
+    let mut own = Vec::new();
     let first = named(tls.ca_file.as_deref().unwrap_or(Path::new("")), "ca_file");
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(super::versions(tls.min_version, tls.max_version))
         .map_err(|error| first.unusable(error.to_string()))?
         .dangerous()
@@ -36,18 +87,15 @@ pub(crate) fn client_config(bridge: &str, tls: &BridgeTls) -> Result<Arc<ClientC
     let mut config = match (&tls.cert_file, &tls.key_file) {
         (Some(cert_path), Some(key_path)) => {
             let key_file = named(key_path, "key_file");
-            let chain = named(cert_path, "cert_file").chain()?;
-            builder.with_client_auth_cert(chain, key_file.private_key()?).map_err(|error| match error {
-                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    key_file.unusable(format!("the key does not belong to the certificate in {}", cert_path.display()))
-                }
-                error => key_file.unusable(format!("the key can't be used: {error}")),
-            })?
+            own = named(cert_path, "cert_file").chain()?;
+            let certified = certified(own.clone(), cert_path, key_file, &provider)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
         }
         _ => builder.with_no_client_auth(),
     };
     config.alpn_protocols = tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    Ok(Arc::new(config))
+    let expires = super::expires(&own);
+    Ok(ClientTls { config: Arc::new(config), expires, own: own.into_iter().next() })
 }
 
 /// The name that is asked for and checked.
@@ -67,10 +115,11 @@ fn verifier(
     if tls.verify == Verify::None {
         return Ok(Arc::new(Anybody { provider: Arc::clone(provider) }));
     }
-    let ca_file = Named { path: tls.ca_file.as_deref().unwrap_or(Path::new(SYSTEM_ROOTS)), table, field: "ca_file" };
+    let path = tls.ca_file.as_deref().unwrap_or(Path::new("the public authorities"));
+    let ca_file = Named { path, table, field: "ca_file" };
     let (roots, pinned) = match &tls.ca_file {
         Some(_) => ca_file.roots()?,
-        None => (public_roots(), Vec::new()),
+        None => (public_roots(table)?, Vec::new()),
     };
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
@@ -78,19 +127,22 @@ fn verifier(
     Ok(Arc::new(Trusted { chain, pinned, check_name: tls.verify == Verify::Full }))
 }
 
-/// What this machine trusts, or what browsers trust when it says nothing.
-fn public_roots() -> RootCertStore {
-    let path = Path::new(SYSTEM_ROOTS);
+/// What this machine trusts, or what browsers trust when it says nothing. A file that the environment names has to be good.
+fn public_roots(table: &str) -> Result<RootCertStore, TlsFileError> {
+    if let Some(path) = std::env::var_os(ROOTS_VARIABLE).filter(|path| !path.is_empty()) {
+        let named = Named { path: Path::new(&path), table, field: ROOTS_VARIABLE };
+        return named.roots().map(|(roots, _)| roots);
+    }
     let mut roots = RootCertStore::empty();
-    if let Ok(bytes) = crate::files::read(path) {
-        use rustls_pki_types::pem::PemObject;
+    for path in SYSTEM_ROOTS {
+        let Ok(bytes) = crate::files::read(Path::new(path)) else { continue };
         let (added, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
         if added > 0 {
-            return roots;
+            return Ok(roots);
         }
     }
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    roots
+    Ok(roots)
 }
 
 /// Checks the chain, the dates and, if asked to, the name.
@@ -212,5 +264,49 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Another verifier, and a note of what it was shown.
+#[derive(Debug)]
+struct Watched {
+    inner: Arc<dyn ServerCertVerifier>,
+    offered: Offered,
+}
+
+impl ServerCertVerifier for Watched {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        *self.offered.0.lock() = chain.map(|certificate| certificate.clone().into_owned()).collect();
+        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
     }
 }

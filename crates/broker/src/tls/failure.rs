@@ -26,6 +26,16 @@ pub(crate) fn failure(error: &Error) -> TlsFailure {
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied,
         ) => TlsFailure::ClientCertificateRequired,
+        Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            TlsFailure::NoApplicationProtocol
+        }
+        Error::AlertReceived(AlertDescription::UnrecognisedName) => TlsFailure::UnknownName,
+        // What TLS 1.2 says for both: there is no telling which.
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => TlsFailure::Other(
+            "the remote ends the handshake: it wants a client certificate (`tls.cert_file` and `tls.key_file`), or has no cipher \
+             in common with us"
+                .to_owned(),
+        ),
         error => TlsFailure::Other(error.to_string()),
     }
 }
@@ -47,6 +57,12 @@ fn certificate(error: &CertificateError) -> TlsFailure {
             TlsFailure::NotYetValid { when: Some(date(*not_before)) }
         }
         CertificateError::UnknownIssuer => TlsFailure::UnknownIssuer,
+        CertificateError::BadSignature => TlsFailure::OtherAuthority,
+        CertificateError::Other(other) if other.to_string().contains("UnsupportedCertVersion") => TlsFailure::Other(
+            "the remote's certificate is of X.509 version 1, which does not say what it is for; it has to be made anew as \
+             version 3"
+                .to_owned(),
+        ),
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => TlsFailure::Other(
             "the remote's certificate is that of an authority and not in `tls.ca_file`; put it there to trust it as it is"
                 .to_owned(),

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use thiserror::Error;
@@ -96,6 +98,30 @@ impl Named<'_> {
     pub(super) fn revocation_lists(self) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFileError> {
         self.items("revocation list")
     }
+}
+
+/// `chain` and the key in `key_file`, which have to belong together; `cert_path` is for errors. Unlike rustls' own check this
+/// reads certificates of X.509 version 1 too, which is what `openssl x509 -req` makes unless told otherwise: whether one is good
+/// enough is for the peer to say.
+pub(super) fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    cert_path: &Path,
+    key_file: Named<'_>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsFileError> {
+    let unusable = |error: rustls::Error| key_file.unusable(format!("the key can't be used: {error}"));
+    let key = provider.key_provider.load_private_key(key_file.private_key()?).map_err(unusable)?;
+    let of_key = key.public_key();
+    let leaf = chain.first().and_then(|leaf| x509_parser::parse_x509_certificate(leaf).ok());
+    let belongs = match (&of_key, &leaf) {
+        (Some(of_key), Some((_, leaf))) => leaf.public_key().raw == of_key.as_ref(),
+        // Not to be known before a handshake.
+        _ => true,
+    };
+    if belongs {
+        return Ok(CertifiedKey::new(chain, key));
+    }
+    Err(key_file.unusable(format!("the key does not belong to the certificate in {}", cert_path.display())))
 }
 
 /// When `certificate` ends, if that is before now: it is used all the same, but clients that check dates will not

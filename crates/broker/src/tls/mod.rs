@@ -3,7 +3,9 @@
 //! In: settings that name files. Out: rustls configurations, or an error that names the file and what is wrong with it.
 //! Must never: fall back to something weaker than what was asked for.
 
+mod chain;
 mod client;
+mod expiry;
 mod failure;
 mod load;
 mod server;
@@ -14,7 +16,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::{SupportedProtocolVersion, version};
 use viaduct_config::TlsVersion;
 
-pub(crate) use client::{client_config, server_name};
+pub(crate) use chain::{describe, expires};
+pub(crate) use client::{ClientTls, Offered, client_config, client_config_watched, server_name};
+pub(crate) use expiry::watch;
 pub(crate) use failure::failure;
 pub use load::TlsFileError;
 pub(crate) use server::{certificate_name, server_config};

@@ -2,18 +2,27 @@
 
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{InconsistentKeys, ServerConfig};
+use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::CertificateDer;
 use viaduct_config::{TlsServer, TlsVersion, UsernameFrom};
 
-use super::load::{Named, TlsFileError, expired_since};
+use super::load::{Named, TlsFileError, certified, expired_since};
+
+/// TLS of a listener, ready to be spoken.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerTls {
+    pub(crate) config: Arc<ServerConfig>,
+    /// When the certificate ends, seconds since 1970.
+    pub(crate) expires: Option<i64>,
+}
 
 /// Reads the files of a listener's `tls`; `listener` is its name, for errors.
 ///
 /// # Errors
 /// A file is missing or can't be used, or certificate and key don't belong together.
-pub(crate) fn server_config(listener: &str, tls: &TlsServer) -> Result<Arc<ServerConfig>, TlsFileError> {
+pub(crate) fn server_config(listener: &str, tls: &TlsServer) -> Result<ServerTls, TlsFileError> {
     let table = format!("listener[{listener}].tls");
     let named = |path, field| Named { path, table: &table, field };
     let cert_file = named(&tls.cert_file, "cert_file");
@@ -25,7 +34,9 @@ pub(crate) fn server_config(listener: &str, tls: &TlsServer) -> Result<Arc<Serve
             "the certificate expired on {when}; clients that check dates will not connect"
         );
     }
+    let expires = super::expires(&chain);
     let provider = super::provider();
+    let certified = certified(chain, &tls.cert_file, key_file, &provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(super::versions(tls.min_version, TlsVersion::V13))
         .map_err(|error| cert_file.unusable(error.to_string()))?;
@@ -52,13 +63,8 @@ pub(crate) fn server_config(listener: &str, tls: &TlsServer) -> Result<Arc<Serve
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let config = builder.with_single_cert(chain, key_file.private_key()?).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            key_file.unusable(format!("the key does not belong to the certificate in {}", tls.cert_file.display()))
-        }
-        error => key_file.unusable(format!("the key can't be used: {error}")),
-    })?;
-    Ok(Arc::new(config))
+    let config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    Ok(ServerTls { config: Arc::new(config), expires })
 }
 
 /// The user name that the leaf of `chain` stands for; `Ok(None)` when certificates don't name users here or the client

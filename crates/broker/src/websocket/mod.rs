@@ -1,9 +1,10 @@
-//! WebSocket (RFC 6455) as a byte stream, the server's end: what binary frames carry, whatever their boundaries.
+//! WebSocket (RFC 6455) as a byte stream, at either end: what binary frames carry, whatever their boundaries.
 //!
-//! In: a stream whose upgrade request was answered. Out: the bytes of its binary frames; writes as binary frames; pings
+//! In: a stream whose upgrade request was answered, by us or by the remote of a bridge. Out: the bytes of its binary frames; writes as binary frames; pings
 //! answered, the closing handshake done. Must never: hold a whole frame, a buffer while nothing is going on, or tell anybody
 //! where a frame began (MQTT-6.0.0-2).
 
+mod ask;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod writer;
 use std::io;
 use std::task::{Context, Poll};
 
+pub(crate) use ask::Request;
 pub(crate) use upgrade::{Asked, answer_upgrade};
 
 use crate::stream::Stream;
@@ -21,6 +23,16 @@ use writer::Writer;
 
 /// Nothing is wrong, the conversation is over.
 const NORMAL: u16 = 1000;
+
+/// Which end this one is: a client masks what it sends, a server does not, and neither takes the other's way (RFC 6455, 5.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Of a listener.
+    #[default]
+    Server,
+    /// Of a bridge.
+    Client,
+}
 
 /// A stream with frames on it.
 #[derive(Debug)]
@@ -34,16 +46,16 @@ pub(crate) struct WebSocket {
 pub(crate) struct Framing {
     reader: Reader,
     writer: Writer,
-    /// What came behind the upgrade request already.
+    /// What came behind the upgrade request, or its answer, already.
     early: Vec<u8>,
     /// Nothing more is written, and the socket knows.
     shut_down: bool,
 }
 
 impl WebSocket {
-    /// Over a stream whose upgrade was answered; `early` is what came behind the request already.
-    pub(crate) fn new(stream: Stream, early: Vec<u8>) -> Self {
-        let framing = Framing { reader: Reader::default(), writer: Writer::default(), early, shut_down: false };
+    /// Over a stream whose upgrade was answered; `early` is what came behind the request, or the answer, already.
+    pub(crate) fn new(stream: Stream, early: Vec<u8>, role: Role) -> Self {
+        let framing = Framing { reader: Reader::new(role), writer: Writer::new(role), early, shut_down: false };
         Self { stream, framing: Box::new(framing) }
     }
 

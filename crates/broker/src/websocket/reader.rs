@@ -5,6 +5,8 @@
 
 use thiserror::Error;
 
+use super::Role;
+
 /// Two bytes, eight of extended length, four of mask.
 const HEADER_MAX: usize = 14;
 const FINAL: u8 = 0x80;
@@ -17,6 +19,9 @@ const LENGTH_16: u8 = 126;
 /// The length that says "in the next eight bytes".
 const LENGTH_64: u8 = 127;
 
+/// What changes nothing: a server's frames have no mask.
+const NO_MASK: [u8; 4] = [0; 4];
+
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -24,13 +29,15 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// How a client broke RFC 6455, or the part of MQTT that is about it.
+/// How a peer broke RFC 6455, or the part of MQTT that is about it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Violation {
     #[error("a WebSocket text frame came, and MQTT is carried in binary ones")]
     Text,
     #[error("a WebSocket frame of a client came without a mask")]
     NotMasked,
+    #[error("a WebSocket frame of a server came with a mask")]
+    Masked,
     #[error("a WebSocket frame has reserved bits, and no extension was agreed on")]
     Reserved,
     #[error("a WebSocket frame has the unknown opcode {0}")]
@@ -92,6 +99,8 @@ struct Frame {
 /// Where in the stream of frames the reader is.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
+    /// Of this end.
+    role: Role,
     header: [u8; HEADER_MAX],
     header_length: usize,
     frame: Option<Frame>,
@@ -104,6 +113,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// For the end that is `role`: it reads what the other one sends.
+    pub(super) fn new(role: Role) -> Self {
+        Self { role, ..Self::default() }
+    }
+
     /// Reads the frames in `buffer` and moves what the binary ones carry to its front; how many bytes that is. Where one frame
     /// ends and the next begins is lost on purpose (MQTT-6.0.0-2, MQTT-6.0.0-2 of 3.1.1). What comes behind a stop is not looked at.
     pub(super) fn decode(&mut self, buffer: &mut [u8]) -> usize {
@@ -153,7 +167,7 @@ impl Reader {
             self.header_length += 1;
         }
         let header = self.header.get(..self.header_length).unwrap_or_default();
-        match parse(header, self.in_message) {
+        match parse(header, self.in_message, self.role) {
             Ok(None) => {}
             Ok(Some(frame)) => {
                 self.header_length = 0;
@@ -182,7 +196,7 @@ impl Reader {
 }
 
 /// The header that `bytes` begin with, once it is whole. What is wrong is found with the byte that makes it so.
-fn parse(bytes: &[u8], in_message: bool) -> Result<Option<Frame>, Violation> {
+fn parse(bytes: &[u8], in_message: bool, role: Role) -> Result<Option<Frame>, Violation> {
     let [first, rest @ ..] = bytes else { return Ok(None) };
     let is_final = first & FINAL != 0;
     if first & RESERVED != 0 {
@@ -203,8 +217,10 @@ fn parse(bytes: &[u8], in_message: bool) -> Result<Option<Frame>, Violation> {
         return Err(Violation::Control);
     }
     let [second, rest @ ..] = rest else { return Ok(None) };
-    if second & MASKED == 0 {
-        return Err(Violation::NotMasked);
+    match (role, second & MASKED != 0) {
+        (Role::Server, false) => return Err(Violation::NotMasked),
+        (Role::Client, true) => return Err(Violation::Masked),
+        _ => {}
     }
     if kind != Kind::Data && second & LENGTH >= LENGTH_16 {
         return Err(Violation::Control);
@@ -223,7 +239,8 @@ fn parse(bytes: &[u8], in_message: bool) -> Result<Option<Frame>, Violation> {
         }
         short => (u64::from(short), rest),
     };
-    Ok(rest.first_chunk().map(|mask| Frame { kind, is_final, left, mask: *mask }))
+    let mask = if role == Role::Client { Some(&NO_MASK) } else { rest.first_chunk() };
+    Ok(mask.map(|mask| Frame { kind, is_final, left, mask: *mask }))
 }
 
 /// The status code of a close frame.
@@ -242,8 +259,11 @@ fn closed(payload: &[u8]) -> Result<Option<u16>, Violation> {
     Ok(Some(code))
 }
 
-/// Takes the mask off, and turns it to where the next piece begins.
-fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
+/// Takes the mask off, or puts it on, and turns it to where the next piece begins.
+pub(super) fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
+    if *mask == NO_MASK {
+        return;
+    }
     let [a, b, c, d] = *mask;
     let twice = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let turn = bytes.len() % mask.len();

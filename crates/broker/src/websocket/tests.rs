@@ -4,6 +4,7 @@ use std::io;
 
 use proptest::prelude::*;
 
+use super::Role;
 use super::reader::{Reader, Stop, Violation};
 use super::writer::Writer;
 use crate::limits::FRAME_BYTES;
@@ -226,6 +227,50 @@ fn a_pong_waits_for_the_frame_under_way_and_nothing_follows_a_close() {
     assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
 }
 
+/// What a client's frames hold, once the masks are off.
+fn client_frames(wire: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    let mut rest = wire;
+    while let [first, length, ..] = rest {
+        assert!(length & 0x80 != 0, "not masked");
+        let (length, at) = match length & 0x7f {
+            126 => (usize::from(u16::from_be_bytes([rest[2], rest[3]])), 4),
+            127 => panic!("longer than a frame may be"),
+            short => (usize::from(short), 2),
+        };
+        let mask = &rest[at..at + 4];
+        let masked = &rest[at + 4..at + 4 + length];
+        frames.push((*first, masked.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()));
+        rest = &rest[at + 4 + length..];
+    }
+    assert_eq!(rest, b"");
+    frames
+}
+
+#[test]
+fn a_client_reads_frames_without_a_mask_and_no_others() {
+    let mut reader = Reader::new(Role::Client);
+    let wire = [&[0x82, 3][..], b"abc", &[0x89, 1], b"p", &[0x82, 126, 0, 126], &[7; 126], &[0x82, 0]].concat();
+    let pieces: Vec<&[u8]> = wire.chunks(5).collect();
+    let (data, pings) = read(&mut reader, pieces);
+    assert_eq!(data, [&b"abc"[..], &[7; 126]].concat());
+    assert_eq!((pings, reader.stop()), (vec![b"p".to_vec()], None));
+    read(&mut reader, [&frame(0x82, b"x")[..]]);
+    assert_eq!(reader.stop(), Some(Stop::Broken(Violation::Masked)));
+}
+
+#[test]
+fn a_client_masks_each_frame_anew() {
+    let mut socket = Fickle { wire: Vec::new(), takes: Box::new(std::iter::empty()) };
+    let mut writer = Writer::new(Role::Client);
+    for _ in 0..3 {
+        write_all(&mut writer, &mut socket, b"the same words");
+    }
+    assert_eq!(client_frames(&socket.wire), vec![(0x82, b"the same words".to_vec()); 3]);
+    let masks: std::collections::HashSet<&[u8]> = socket.wire.chunks(20).map(|frame| &frame[2..6]).collect();
+    assert_eq!(masks.len(), 3);
+}
+
 /// A data message in fragments, or a control frame that may stand between them.
 fn messages() -> impl Strategy<Value = (Vec<u8>, Vec<u8>, Vec<Vec<u8>>)> {
     let payload = prop_oneof![
@@ -279,6 +324,29 @@ proptest! {
     fn noise_never_makes_more_than_there_is(mut noise in prop::collection::vec(any::<u8>(), 0..200)) {
         let length = noise.len();
         prop_assert!(Reader::default().decode(&mut noise) <= length);
+    }
+
+    #[test]
+    fn whatever_the_socket_takes_a_clients_frames_are_whole(
+        writes in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..500), any::<bool>()), 1..10),
+        takes in prop::collection::vec(0_usize..80, 0..100),
+    ) {
+        let mut socket = Fickle { wire: Vec::new(), takes: Box::new(takes.into_iter()) };
+        let mut writer = Writer::new(Role::Client);
+        let mut wanted = Vec::new();
+        for (bytes, ping) in &writes {
+            if *ping {
+                writer.pong(b"p".to_vec());
+            }
+            write_all(&mut writer, &mut socket, bytes);
+            wanted.extend_from_slice(bytes);
+        }
+        writer.close(1000);
+        write_all(&mut writer, &mut socket, b"");
+        let frames = client_frames(&socket.wire);
+        let data: Vec<u8> = frames.iter().filter(|(first, _)| *first == 0x82).flat_map(|(_, data)| data.clone()).collect();
+        prop_assert_eq!(data, wanted);
+        prop_assert_eq!(frames.last().map(|(first, _)| *first), Some(0x88));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use crate::limits::{UPGRADE_BYTES, UPGRADE_HEADERS};
 /// What RFC 6455 puts behind the key, so that only who speaks WebSocket knows the answer.
 const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Bytes that the key stands for.
-const KEY: usize = 16;
+pub(super) const KEY: usize = 16;
 /// What is spoken inside, the best first: MQTT-6.0.0-3 says `mqtt`; clients from before 3.1.1 say `mqttv3.1`.
-const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+pub(super) const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 /// Characters of a peer's text that a log line has.
 const QUOTED: usize = 100;
 
@@ -122,13 +122,18 @@ fn judge(request: &Request<'_, '_>, path: &str) -> Result<Vec<u8>, Refusal> {
         );
         return Err(Refusal::bad(why));
     };
-    let accept = BASE64.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize());
+    let accept = accept(key);
     // MQTT-6.0.0-4, MQTT-6.0.0-4 of 3.1.1.
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
     );
     Ok(answer.into_bytes())
+}
+
+/// What shows that the server has read this key.
+pub(super) fn accept(key: &str) -> String {
+    BASE64.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize())
 }
 
 /// The values of every header with this name, in order.
