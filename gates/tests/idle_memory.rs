@@ -80,7 +80,7 @@ fn an_idle_connection_holds_the_bytes_of_the_whole_broker_that_are_recorded() {
     ];
     let load = move || -> Result<Loaded, String> {
         let source =
-            Source { file: None, environment: Vec::new(), overrides: overrides.clone(), hostname: "gate".to_owned() };
+            Source { file: None, environment: Vec::new(), overrides: overrides.clone(), hostname: "gate".to_owned(), ..Source::default() };
         viaduct_config::load(source).map_err(|errors| errors.to_string())
     };
     let broker = std::thread::spawn(move || viaduct_broker::run(load().unwrap(), RunOptions::default(), &load));
