@@ -31,6 +31,15 @@ pub(crate) struct Parts {
     tls: Option<Box<Connection>>,
 }
 
+/// How a stream is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TlsLink {
+    /// Such as "1.3".
+    pub(crate) version: &'static str,
+    /// When the peer's certificate ends, in seconds since 1970.
+    pub(crate) certificate_ends: Option<i64>,
+}
+
 impl Stream {
     /// Takes a fresh socket over. With `tls` the handshake comes first: [`Stream::poll_handshake`].
     pub(crate) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
@@ -61,6 +70,19 @@ impl Stream {
     /// The certificates that the peer showed, its own first.
     pub(crate) fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.tls.as_ref()?.peer_certificates()
+    }
+
+    /// How it is encrypted, once the handshake is done.
+    pub(crate) fn tls_link(&self) -> Option<TlsLink> {
+        let version = match self.tls.as_ref()?.protocol_version()? {
+            rustls::ProtocolVersion::TLSv1_2 => "1.2",
+            rustls::ProtocolVersion::TLSv1_3 => "1.3",
+            _ => "unknown",
+        };
+        let certificate = self.peer_certificates().and_then(<[_]>::first);
+        let parsed = certificate.and_then(|certificate| x509_parser::parse_x509_certificate(certificate).ok());
+        let certificate_ends = parsed.map(|(_, parsed)| parsed.validity().not_after.timestamp());
+        Some(TlsLink { version, certificate_ends })
     }
 
     /// Done when the TLS handshake is; at once without TLS.

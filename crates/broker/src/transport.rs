@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 
-use crate::stream::{self, Stream};
+use crate::stream::{self, Stream, TlsLink};
 use crate::websocket::{Framing, WebSocket};
 
 /// A connected stream on this worker.
@@ -65,6 +65,11 @@ impl Transport {
     /// The certificates that the peer showed, its own first.
     pub(crate) fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.stream().peer_certificates()
+    }
+
+    /// How it is encrypted, when it is.
+    pub(crate) fn tls_link(&self) -> Option<TlsLink> {
+        self.stream().tls_link()
     }
 
     /// Done when the TLS handshake is; at once without TLS.

@@ -6,7 +6,6 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::time::{Sleep, sleep_until};
@@ -66,6 +65,8 @@ struct Pump {
     stopping: bool,
     /// Mail of this broker piles up somewhere: the remote is not read until it has been carried off.
     congested: bool,
+    /// Bytes that were read from the remote, and written to it.
+    bytes: [u64; 2],
     /// When the numbers for metrics are due.
     report: Time,
 }
@@ -91,6 +92,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         security,
         stopping: false,
         congested: false,
+        bytes: [0; 2],
         report,
     };
     let mut sleep = Box::pin(sleep_until(tokio::time::Instant::now()));
@@ -143,6 +145,7 @@ impl Pump {
             }
             Event::Dialled(attempt, Ok(mut transport)) => {
                 transport.acknowledge_at_once();
+                *self.plan.status.tls.lock() = transport.tls_link();
                 self.remote =
                     Remote::Open { attempt, transport: Box::new(transport), tail: Vec::new(), blocked: false };
                 self.bridge.handle_dialled(now, attempt);
@@ -363,6 +366,7 @@ impl Pump {
                 Ok(0) => break std::io::ErrorKind::WriteZero.into(),
                 Ok(taken) => {
                     output.advance(taken);
+                    self.bytes[1] += taken as u64;
                     moved = true;
                 }
                 Err(error) => break error,
@@ -434,6 +438,7 @@ impl Pump {
                 if self.congested || tail.len() >= most.saturating_add(SCRATCH) {
                     return Poll::Pending;
                 }
+                let bytes = &mut self.bytes[0];
                 self.worker.with_scratch(|scratch| match transport.poll_read(cx, scratch) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Ok(0)) => Poll::Ready(Event::RemoteClosed("the remote closed the connection".into())),
@@ -444,6 +449,7 @@ impl Pump {
                         })
                     }
                     Poll::Ready(Ok(read)) => {
+                        *bytes += read as u64;
                         tail.extend_from_slice(scratch.get(..read).unwrap_or_default());
                         Poll::Ready(Event::RemoteRead)
                     }
@@ -460,12 +466,7 @@ impl Pump {
         }
         self.report = now.after(BRIDGE_STATUS);
         let status = &self.plan.status;
-        *status.stats.lock() = self.bridge.stats();
-        let view = self.worker.engine.borrow().client(&self.bridge.local_client_id());
-        if let Some(view) = &view {
-            status.queue_dropped.store(view.dropped, Ordering::Relaxed);
-        }
-        let queued = view.map_or(0, |view| view.queued_messages + view.inflight);
-        status.queued.store(queued as u64, Ordering::Relaxed);
+        status.note_stats(now, self.bridge.stats(), self.bytes);
+        status.note_queue(self.worker.engine.borrow().client(&self.bridge.local_client_id()).as_ref());
     }
 }
