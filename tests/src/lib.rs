@@ -36,7 +36,7 @@ pub use broker::Broker;
 pub use certs::{Certs, Identity};
 pub use client::{Client, Entry, Event, Hello, Message, Outgoing, Welcome, WillMessage};
 pub use hex::{bytes, hex};
-pub use http::{Response, get, request};
+pub use http::{Response, get, request, send};
 pub use mosquitto::Mosquitto;
 pub use peer::{Peer, Verdict};
 pub use port::Port;
