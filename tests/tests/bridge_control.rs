@@ -378,6 +378,69 @@ fn mosquitto_is_bridged_at_run_time_and_forgets_what_was_removed() {
     });
 }
 
+#[test]
+fn a_removed_bridge_leaves_no_session_at_its_remote_whether_it_runs_or_not() {
+    let hub = Broker::start("");
+    let edge = Broker::start("[node]\nid = \"edge\"\n");
+    for (name, version, stopped) in [("a", 4, false), ("b", 4, true), ("c", 5, true), ("d", 3, true)] {
+        let path = format!("/bridges/{name}");
+        ok(&edge, "PUT", &path, Some(&with(bridge(hub.address()), "protocol_version", json!(version))));
+        wait_for(&edge, name, "up");
+        if stopped {
+            ok(&edge, "POST", &format!("{path}/stop"), None);
+            wait_for(&edge, name, "stopped");
+        }
+        let client_id = format!("edge.{name}");
+        assert!(peers(&hub).contains_key(&client_id));
+        ok(&edge, "DELETE", &path, None);
+        eventually("the session is gone there", || !peers(&hub).contains_key(&client_id));
+        eventually("and here", || !peers(&edge).contains_key(&format!("$bridge/{name}")));
+        edge.wait_for_log(&[&format!("bridge \"{name}\": its session at mqtt://"), "is ended"]);
+    }
+}
+
+#[test]
+fn what_a_remote_that_is_away_could_not_be_told_is_said() {
+    let mut hub = Broker::start("");
+    let edge = Broker::start("");
+    ok(&edge, "PUT", "/bridges/b", Some(&bridge(hub.address())));
+    wait_for(&edge, "b", "up");
+    hub.stop();
+    ok(&edge, "DELETE", "/bridges/b", None);
+    edge.wait_for_log(&["bridge \"b\": its session at the remote could not be ended"]);
+    assert!(!peers(&edge).contains_key("$bridge/b"));
+}
+
+#[test]
+fn rules_that_were_taken_away_while_the_bridge_was_stopped_are_unsubscribed_on_both_sides() {
+    let hub = Broker::start("");
+    let edge = Broker::start("[node]\nid = \"edge\"\n");
+    let subscriptions = |broker: &Broker, client_id: &str| {
+        let clients = ok(broker, "GET", "/clients", None);
+        let client =
+            clients["clients"].as_array().unwrap().iter().find(|client| client["client_id"] == client_id).cloned();
+        client.and_then(|client| client["subscriptions"].as_u64())
+    };
+    ok(&edge, "PUT", "/bridges/b", Some(&bridge(hub.address())));
+    wait_for(&edge, "b", "up");
+    eventually("one each", || (subscriptions(&edge, "$bridge/b"), subscriptions(&hub, "edge.b")) == (Some(1), Some(1)));
+    ok(&edge, "POST", "/bridges/b/stop", None);
+    for filter in ["other/#", "third/#"] {
+        let rules = json!({"topic": [{"filter": filter}, {"filter": filter, "direction": "in"}]});
+        ok(&edge, "POST", "/bridges/b", Some(&rules));
+    }
+    ok(&edge, "POST", "/bridges/b/start", None);
+    wait_for(&edge, "b", "up");
+    let mut heard = listener(hub.address());
+    until(DEADLINE, "the new rule carries", || {
+        publish(&edge, "third/1", "x");
+        heard.message_within(std::time::Duration::from_secs(1)).filter(|message| message.topic == "third/1")
+    });
+    eventually("one each again", || {
+        (subscriptions(&edge, "$bridge/b"), subscriptions(&hub, "edge.b")) == (Some(1), Some(1))
+    });
+}
+
 /// `type`, and the path of the first error.
 #[track_caller]
 fn assert_problem(response: &Response, status: u16, kind: &str, path: Option<&str>) {

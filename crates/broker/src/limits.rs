@@ -91,3 +91,8 @@ pub(crate) const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(600);
 pub(crate) const ADMIN_LAST_ANSWER: Duration = Duration::from_secs(60);
 /// Bridges that are checked at a time; each check has a thread, and dials a remote some ten times.
 pub(crate) const ADMIN_CHECKS: usize = 4;
+/// How long the session of a bridge that was removed may take to be ended at its remote; another bridge of its name waits for
+/// it.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(15);
+/// Rules that a bridge had before and that its remote is told to forget: those of the last changes.
+pub(crate) const FORMER_RULES: usize = 1000;

@@ -35,8 +35,8 @@ pub(crate) enum Letter {
     StartBridge(Box<BridgePlan>),
     /// Let it rest: it keeps its session, and dials nobody.
     RestBridge(RestPlan),
-    /// It is no more: its session goes too.
-    StopBridge(String),
+    /// It is no more: its session goes too, here and at the remote, which is dialled with this if it has to be.
+    StopBridge(String, Option<Box<BridgePlan>>),
     /// There are no bridges but these: end the sessions of all others.
     Bridges(Arc<BTreeSet<String>>),
     /// Something that the engine gave to the store is safe now, or the store has recovered or fails.

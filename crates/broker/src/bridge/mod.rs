@@ -5,6 +5,7 @@
 
 mod check;
 mod dial;
+mod farewell;
 mod moves;
 mod plan;
 mod rest;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
-use viaduct_bridge::{Rates, Stats, Totals};
+use viaduct_bridge::{Rates, Stats, Topic, Totals};
 use viaduct_codec::Time;
 use viaduct_engine::ClientView;
 
@@ -50,6 +51,8 @@ pub(crate) struct BridgeStatus {
     pub(crate) queued_bytes: AtomicU64,
     /// Messages that its queue gave up: full, too old, or too large.
     pub(crate) queue_dropped: AtomicU64,
+    /// Rules that it had since the broker began, so that both sides can be told to forget those that it has no more.
+    former: Mutex<Vec<Topic>>,
     /// What its files held when they were last read, as [`fingerprint`] says.
     pub(crate) files: AtomicU64,
     /// How often its task panicked.
@@ -66,6 +69,7 @@ impl BridgeStatus {
             queued: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
             queue_dropped: AtomicU64::new(0),
+            former: Mutex::default(),
             files: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
@@ -111,6 +115,8 @@ pub(crate) struct BridgeTasks {
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     stop: Cell<Option<Stop>>,
+    /// What the remote of a bridge that ends for good is dialled with once more, unless it has heard of the end already.
+    farewell: RefCell<Option<BridgePlan>>,
     done: Cell<bool>,
     waker: RefCell<Vec<Waker>>,
 }
@@ -219,23 +225,28 @@ fn replace(worker: &Rc<Worker>, task: Task) {
             })
             .await;
         }
-        let stop = match &task {
+        let (stop, remote_knows) = match &task {
             Task::Run(plan) => supervise(&worker, plan, &control).await,
-            Task::Rest(plan) => rest::run(&worker, plan, &control).await,
+            Task::Rest(plan) => (rest::run(&worker, plan, &control).await, false),
         };
         if stop == Stop::ForGood {
             // When it was up it has said so itself; this is for all other cases.
             worker.with_engine(|engine, now| engine.end_client(now, &format!("{LOCAL_CLIENT_PREFIX}{name}")));
+            let farewell = control.farewell.take().filter(|_| !remote_knows);
+            if let Some(plan) = farewell {
+                farewell::say(&worker, &plan).await;
+            }
         }
         control.finish();
         worker.bridges.borrow_mut().running.retain(|_, other| !Rc::ptr_eq(other, &control));
     });
 }
 
-/// Ends the bridge of that name for good.
-pub(crate) fn stop(worker: &Worker, name: &str) {
+/// Ends the bridge of that name for good, here and at its remote.
+pub(crate) fn stop(worker: &Worker, name: &str, farewell: Option<BridgePlan>) {
     // It stays in its place until it has ended, so that another one of its name waits for that.
     if let Some(control) = worker.bridges.borrow().running.get(name) {
+        *control.farewell.borrow_mut() = farewell;
         control.ask(Stop::ForGood);
     }
 }
@@ -260,12 +271,19 @@ pub(crate) fn forget_others(worker: &Worker, known: &BTreeSet<String>) {
     }
 }
 
-async fn supervise(worker: &Rc<Worker>, plan: &Rc<BridgePlan>, control: &Rc<Control>) -> Stop {
+/// Runs the bridge until it is told to end: why, and whether the remote has ended its session.
+async fn supervise(worker: &Rc<Worker>, plan: &Rc<BridgePlan>, control: &Rc<Control>) -> (Stop, bool) {
     let status = &plan.status;
     let mut pause = RESTART_MIN;
     loop {
         let run = task::run(Rc::clone(worker), Rc::clone(plan), Rc::clone(control));
-        let Err(error) = tokio::task::spawn_local(run).await else { break };
+        let error = match tokio::task::spawn_local(run).await {
+            Ok(remote_knows) => {
+                status.stats.lock().up = false;
+                return (control.stop.get().unwrap_or(Stop::ForNow), remote_knows);
+            }
+            Err(error) => error,
+        };
         status.panics.fetch_add(1, Ordering::Relaxed);
         {
             let mut stats = status.stats.lock();
@@ -273,12 +291,10 @@ async fn supervise(worker: &Rc<Worker>, plan: &Rc<BridgePlan>, control: &Rc<Cont
             stats.since = worker.now();
         }
         tracing::error!(bridge = %status.name, %error, "the bridge's task failed and is started again in {pause:?}");
-        if control.stop.get().is_some() {
-            break;
+        if let Some(stop) = control.stop.get() {
+            return (stop, false);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RESTART_MAX);
     }
-    status.stats.lock().up = false;
-    control.stop.get().unwrap_or(Stop::ForNow)
 }

@@ -10,6 +10,7 @@ use viaduct_config::{Bridge, Config, changes};
 
 use super::rest::RestPlan;
 use super::{BridgePlan, BridgeStatus, LOCAL_CLIENT_PREFIX, PlanError, fingerprint, plan};
+use crate::limits::FORMER_RULES;
 use crate::mailbox::Letter;
 use crate::state::Broker;
 
@@ -18,7 +19,7 @@ use crate::state::Broker;
 pub(crate) struct Moves {
     run: Vec<BridgePlan>,
     rest: Vec<RestPlan>,
-    gone: Vec<String>,
+    gone: Vec<(String, Option<BridgePlan>)>,
 }
 
 impl Moves {
@@ -48,7 +49,9 @@ impl Moves {
         let changes = changes(old, new);
         let counts = |name: &str| only.is_none_or(|only| only == name);
         let mut moves = Self::default();
-        moves.gone.extend(changes.bridges_removed.iter().filter(|name| counts(name)).cloned());
+        for name in changes.bridges_removed.iter().filter(|name| counts(name)) {
+            moves.gone.push((name.clone(), farewell(old, name, origin)));
+        }
         for bridge in new.bridges.iter().filter(|bridge| counts(&bridge.name)) {
             let status = broker.bridges.lock().get(&bridge.name).cloned();
             let mut changed = changes.bridges_added.iter().chain(&changes.bridges_changed);
@@ -75,7 +78,18 @@ impl Moves {
         status: Arc<BridgeStatus>,
     ) -> Result<(), PlanError> {
         if bridge.enabled {
-            self.run.push(plan(config, bridge, before, origin, status)?);
+            let mut plan = plan(config, bridge, before, origin, status)?;
+            let settings = &mut plan.settings;
+            let mut former = plan.status.former.lock();
+            settings.previous.retain(|topic| !former.contains(topic));
+            former.append(&mut settings.previous);
+            settings.previous.clone_from(&former);
+            let new: Vec<_> = settings.topics.iter().filter(|topic| !former.contains(topic)).cloned().collect();
+            former.extend(new);
+            let spare = former.len().saturating_sub(FORMER_RULES);
+            former.drain(..spare);
+            drop(former);
+            self.run.push(plan);
         } else {
             let queue = Arc::clone(&crate::terms::bridge_terms(config, bridge).queue);
             self.rest.push(RestPlan { queue, status });
@@ -86,9 +100,9 @@ impl Moves {
     /// Hands each to the worker of its local session.
     pub(crate) fn carry_out(self, broker: &Broker) {
         let to = |name: &str, letter| broker.send(broker.worker_of(&format!("{LOCAL_CLIENT_PREFIX}{name}")), letter);
-        for name in self.gone {
+        for (name, farewell) in self.gone {
             broker.bridges.lock().remove(&name);
-            to(&name, Letter::StopBridge(name.clone()));
+            to(&name, Letter::StopBridge(name.clone(), farewell.map(Box::new)));
         }
         for plan in self.run {
             let name = plan.settings.name.clone();
@@ -102,4 +116,14 @@ impl Moves {
             to(&name, Letter::RestBridge(plan));
         }
     }
+}
+
+/// What the remote of the bridge `name` is dialled with to end its session; `None` when there is none to end, or the files for
+/// it are gone.
+fn farewell(old: &Config, name: &str, origin: &str) -> Option<BridgePlan> {
+    let bridge = old.bridges.iter().find(|bridge| bridge.name == name)?;
+    if bridge.clean_session && bridge.session_expiry == 0 {
+        return None;
+    }
+    plan(old, bridge, None, origin, BridgeStatus::new(name)).ok()
 }

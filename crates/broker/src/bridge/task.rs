@@ -71,14 +71,14 @@ struct Pump {
     report: Time,
 }
 
-/// Runs the bridge until it is told to stop.
-pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Control>) {
+/// Runs the bridge until it is told to stop; whether the remote has been told to end its session.
+pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Control>) -> bool {
     let name = plan.settings.name.clone();
     let bridge = match Bridge::new(plan.settings.clone(), crate::tls::seed()) {
         Ok(bridge) => bridge,
         Err(error) => {
             tracing::error!(bridge = %name, %error, "the bridge can't be run");
-            return;
+            return false;
         }
     };
     let security = Security { config: plan.tls.clone(), settings: plan.tls_settings.clone() };
@@ -96,6 +96,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         report,
     };
     let mut sleep = Box::pin(sleep_until(tokio::time::Instant::now()));
+    let mut remote_knows = false;
     pump.bridge.start(pump.worker.now());
     loop {
         pump.settle();
@@ -108,6 +109,8 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
             Event::Stop(stop) => {
                 pump.stopping = true;
                 let now = pump.worker.now();
+                // 3.x has no word for the end of a session.
+                remote_knows = pump.bridge.is_up() && pump.bridge.stats().level.is_some_and(|l| l.version().is_v5());
                 pump.bridge.stop(now, stop == Stop::ForGood);
             }
             event => pump.handle(event),
@@ -115,6 +118,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
     }
     pump.hang_up();
     pump.report(true);
+    remote_knows
 }
 
 impl Drop for Pump {
