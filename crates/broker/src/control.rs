@@ -13,6 +13,7 @@ use viaduct_config::{
 };
 
 use crate::bridge::Moves;
+use crate::limits::{BRIDGES, RUN_TIME_BYTES};
 use crate::reload::{self, SetupError};
 use crate::run_time;
 use crate::state::Broker;
@@ -88,6 +89,11 @@ pub(crate) enum Trouble {
     /// There is one already.
     #[error("there is a bridge \"{0}\" already; PUT replaces it, POST to its own address changes it")]
     Exists(String),
+    /// No more can be kept.
+    #[error(
+        "there are as many bridges, or as many rules, as are kept: {BRIDGES} bridges and {RUN_TIME_BYTES} bytes of them"
+    )]
+    TooMany,
     /// It can't go back to what the file says.
     #[error(
         "bridge \"{0}\" was added at run time and is in no file: there is nothing to go back to; DELETE removes it"
@@ -174,12 +180,18 @@ pub(crate) async fn change(broker: &Broker, name: &str, wish: Wish) -> Result<Do
         return Ok(Done { is_new, warnings: Vec::new() });
     }
     let loaded = load(source.clone())?;
+    if is_new && loaded.config.bridges.len() > BRIDGES {
+        return Err(Trouble::TooMany);
+    }
     let moves = Moves::between(broker, &running.origin, running.config(), &loaded.config, Some(name))
         .map_err(SetupError::from)?;
     if source.run_time != running.source.run_time {
         // The folder is that of the running broker: another one waits for a restart.
         let path = run_time::path(running.config());
         let text = source.run_time.to_toml();
+        if text.len() > RUN_TIME_BYTES {
+            return Err(Trouble::TooMany);
+        }
         let file = path.clone();
         let saved = tokio::task::spawn_blocking(move || run_time::save(&file, &text)).await;
         saved

@@ -96,3 +96,7 @@ pub(crate) const ADMIN_CHECKS: usize = 4;
 pub(crate) const FAREWELL: Duration = Duration::from_secs(15);
 /// Rules that a bridge had before and that its remote is told to forget: those of the last changes.
 pub(crate) const FORMER_RULES: usize = 1000;
+/// Bridges that the API makes at most, those of the file counted: each is a task and a session, and far fewer are in use.
+pub(crate) const BRIDGES: usize = 1000;
+/// Bytes of the file that keeps what was said at run time: well below what is read of a file at the start.
+pub(crate) const RUN_TIME_BYTES: usize = 16 << 20;

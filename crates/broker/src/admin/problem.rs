@@ -76,6 +76,7 @@ impl Problem {
         match trouble {
             Trouble::NoBridge(_) => Self::not_found(words),
             Trouble::Exists(_) => Self::new(StatusCode::CONFLICT, "exists", "It is there already", words),
+            Trouble::TooMany => Self::new(StatusCode::CONFLICT, "too-many", "No more can be kept", words),
             Trouble::OnlyHere(_) => {
                 Self::new(StatusCode::CONFLICT, "not-in-file", "There is nothing to go back to", words)
             }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
-use viaduct_bridge::{Rates, Stats, Topic, Totals};
+use viaduct_bridge::{Phase, Rates, Stats, Topic, Totals};
 use viaduct_codec::Time;
 use viaduct_engine::ClientView;
 
@@ -73,6 +73,12 @@ impl BridgeStatus {
             files: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
+    }
+
+    /// It is about to run, or to rest: who asks now is not told of what was before.
+    fn begins(&self, now: Time, phase: Phase) {
+        let mut stats = self.stats.lock();
+        (stats.phase, stats.up, stats.level, stats.since) = (phase, false, None, now);
     }
 
     /// What waits in the local session, if there is one.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use viaduct_bridge::Phase;
 use viaduct_config::{Bridge, Config, changes};
 
 use super::rest::RestPlan;
@@ -104,14 +105,17 @@ impl Moves {
             broker.bridges.lock().remove(&name);
             to(&name, Letter::StopBridge(name.clone(), farewell.map(Box::new)));
         }
+        let now = broker.clock.now();
         for plan in self.run {
             let name = plan.settings.name.clone();
+            plan.status.begins(now, Phase::Connecting);
             plan.status.files.store(plan.files, Ordering::Relaxed);
             broker.bridges.lock().insert(name.clone(), Arc::clone(&plan.status));
             to(&name, Letter::StartBridge(Box::new(plan)));
         }
         for plan in self.rest {
             let name = plan.status.name.clone();
+            plan.status.begins(now, Phase::Stopped);
             broker.bridges.lock().insert(name.clone(), Arc::clone(&plan.status));
             to(&name, Letter::RestBridge(plan));
         }

@@ -29,9 +29,6 @@ pub(super) async fn run(worker: &Rc<Worker>, plan: &RestPlan, control: &Control)
     worker.engine.borrow_mut().limit_queue(&client_id, Arc::clone(&plan.queue));
     {
         let mut stats = status.stats.lock();
-        if stats.up || stats.phase != Phase::Stopped {
-            stats.since = worker.now();
-        }
         (stats.up, stats.phase, stats.level) = (false, Phase::Stopped, None);
     }
     loop {
