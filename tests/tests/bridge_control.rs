@@ -400,6 +400,28 @@ fn a_removed_bridge_leaves_no_session_at_its_remote_whether_it_runs_or_not() {
 }
 
 #[test]
+fn one_that_is_removed_and_added_again_at_once_is_another_one() {
+    let hub = Broker::start("");
+    let edge = Broker::start("[node]\nid = \"edge\"\n");
+    ok(&edge, "PUT", "/bridges/b", Some(&bridge(hub.address())));
+    wait_for(&edge, "b", "up");
+    ok(&edge, "POST", "/bridges/b/stop", None);
+    publish(&edge, "out/old", "of the old one");
+    for _ in 0..3 {
+        ok(&edge, "DELETE", "/bridges/b", None);
+        ok(&edge, "PUT", "/bridges/b", Some(&bridge(hub.address())));
+    }
+    wait_for(&edge, "b", "up");
+    let mut heard = listener(hub.address());
+    publish(&edge, "out/new", "of the new one");
+    let topic = until(DEADLINE, "the new one carries", || {
+        heard.message_within(std::time::Duration::from_secs(1)).filter(|message| message.topic.starts_with("out/"))
+    });
+    assert_eq!(topic.topic, "out/new", "what waited for the old one went with it");
+    assert!(peers(&edge).contains_key("$bridge/b") && peers(&hub).contains_key("edge.b"));
+}
+
+#[test]
 fn what_a_remote_that_is_away_could_not_be_told_is_said() {
     let mut hub = Broker::start("");
     let edge = Broker::start("");
