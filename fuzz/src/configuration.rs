@@ -1,9 +1,10 @@
 //! Any text as broker.toml, with any variables and overrides: a configuration, or errors that say where. Never a panic, and
 //! never a word of a password.
 //!
-//! What follows a byte 1 is an override, what follows a byte 2 a variable without `VIADUCT__`; the rest is the file.
+//! What follows a byte 1 is an override, what follows a byte 2 a variable without `VIADUCT__`, what follows a byte 3 what was
+//! said at run time; the rest is the file.
 
-use viaduct_config::{Changes, ConfigError, Errors, Place, Problem, Source, SourceFile, changes, load};
+use viaduct_config::{Changes, ConfigError, Errors, Place, Problem, RunTime, Source, SourceFile, changes, load};
 
 const FILE: &str = "broker.toml";
 /// Is in no input: what is long enough is never made up.
@@ -20,19 +21,23 @@ pub(crate) fn run(data: &[u8]) {
     check(&secret);
 }
 
+/// What ends a piece and says what the next one is: an override, a variable, what was said at run time.
+const KINDS: [char; 3] = ['\u{1}', '\u{2}', '\u{3}'];
+
 fn source(text: &str) -> Source {
-    let mut pieces = text.split_inclusive(['\u{1}', '\u{2}']).peekable();
+    let mut pieces = text.split_inclusive(KINDS).peekable();
     let mut source = Source { hostname: "h".to_owned(), ..Source::default() };
     let mut kind = '\0';
     while let Some(piece) = pieces.next() {
         let next = if pieces.peek().is_some() { piece.chars().last().unwrap_or_default() } else { '\0' };
-        let own = piece.trim_end_matches(['\u{1}', '\u{2}']).to_owned();
+        let own = piece.trim_end_matches(KINDS).to_owned();
         match kind {
             '\u{1}' => source.overrides.push(own),
             '\u{2}' => {
                 let (name, value) = own.split_once('=').unwrap_or((&own, ""));
                 source.environment.push((format!("VIADUCT__{name}"), value.to_owned()));
             }
+            '\u{3}' => source.run_time = RunTime::parse(&own).unwrap_or_default(),
             _ => source.file = Some(SourceFile { name: FILE.to_owned(), text: own }),
         }
         kind = next;
@@ -81,6 +86,12 @@ fn has_a_place(error: &ConfigError, source: &Source) {
         Place::CommandLine(text) => {
             let key = |own: &String| own.split_once('=').map_or(own.clone(), |(key, _)| key.trim().to_owned());
             assert!(source.overrides.iter().any(|own| key(own) == *text), "{text} was not given");
+        }
+        Place::RunTime(name) => {
+            let kept = source.run_time.to_toml();
+            let again = RunTime::parse(&kept).map(|read| read.to_toml());
+            assert_eq!(again.as_ref(), Ok(&kept), "what is kept is read otherwise");
+            assert!(source.run_time != RunTime::default(), "nothing was said of {name}");
         }
         Place::Nowhere => {
             assert!(matches!(error.problem, Problem::Missing(_) | Problem::Contradiction(_)), "no place: {error}");

@@ -13,11 +13,11 @@ use std::sync::Mutex;
 
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use viaduct_broker::RunOptions;
+use viaduct_broker::{Configuration, RunOptions};
 use viaduct_codec::{
     FilterRef, Packet, PacketId, QoS, Subscribe, SubscribeEntry, SubscribeOptions, UserProperties, Version,
 };
-use viaduct_config::{Loaded, Source};
+use viaduct_config::Source;
 use viaduct_gates::Rig;
 use viaduct_tests::{Broker, DEADLINE, Hello, Port, eventually};
 
@@ -78,12 +78,11 @@ fn an_idle_connection_holds_the_bytes_of_the_whole_broker_that_are_recorded() {
         text("listener.0.bind", &port.address().to_string()),
         text("admin.bind", &admin.address().to_string()),
     ];
-    let load = move || -> Result<Loaded, String> {
-        let source =
-            Source { file: None, environment: Vec::new(), overrides: overrides.clone(), hostname: "gate".to_owned() };
-        viaduct_config::load(source).map_err(|errors| errors.to_string())
-    };
-    let broker = std::thread::spawn(move || viaduct_broker::run(load().unwrap(), RunOptions::default(), &load));
+    let source = Source { overrides, hostname: "gate".to_owned(), ..Source::default() };
+    let broker = std::thread::spawn(move || {
+        let configuration = Configuration::read(source.clone()).unwrap();
+        viaduct_broker::run(configuration, RunOptions::default(), &|| Ok(source.clone()))
+    });
     eventually("the broker listens", || TcpStream::connect(port.address()).is_ok());
     let mut connections = Vec::with_capacity(2 * FEW as usize);
     connections.extend((0..FEW).map(|number| connect(port.address(), number)));

@@ -38,7 +38,7 @@ pub use certs::{Certs, Identity};
 pub use client::{Client, Entry, Event, Hello, Message, Outgoing, Welcome, WillMessage};
 pub use gateway::{Gate, Gateway, Login};
 pub use hex::{bytes, hex};
-pub use http::{Response, get, request};
+pub use http::{Response, get, request, send};
 pub use mosquitto::Mosquitto;
 pub use peer::{Peer, Verdict};
 pub use port::Port;

@@ -244,7 +244,14 @@ impl Bridge {
     /// What it has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { unacknowledged_out: self.outward.len(), unacknowledged_in: self.inward.len(), ..self.stats.clone() }
+        Stats {
+            phase: self.link.phase(),
+            left: self.link.left().to_vec(),
+            round_trip: self.remote.round_trip(),
+            unacknowledged_out: self.outward.len(),
+            unacknowledged_in: self.inward.len(),
+            ..self.stats.clone()
+        }
     }
 
     /// Its name.
@@ -298,6 +305,9 @@ impl Bridge {
         if let Some(error) = &error {
             self.stats.count_connect(error.label());
             self.stats.last_error = Some((now, error.clone()));
+            if was_up || self.stats.failing_since.is_none() {
+                self.stats.failing_since = Some(now);
+            }
         }
         if was_up {
             self.went_down(now, error);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use viaduct_codec::{Level, ReasonCode, Time};
 
 use crate::negotiate::{Negotiation, Next, Wishes};
-use crate::{Action, Address, Backoff, Error, Event, Probed, Settings, Stats, Step, StepDown, limits};
+use crate::{Action, Address, Backoff, Error, Event, Phase, Probed, Settings, Stats, Step, StepDown, limits};
 
 /// Where the connection stands.
 ///
@@ -147,6 +147,21 @@ impl Link {
 
     pub(crate) fn address(&self) -> Option<&Address> {
         self.endpoint().map(|endpoint| &endpoint.address)
+    }
+
+    /// The levels that were left at the present address, and why.
+    pub(crate) fn left(&self) -> &[(Level, StepDown)] {
+        self.endpoint().map_or(&[], |endpoint| endpoint.negotiation.left())
+    }
+
+    /// Where it stands, for the operator.
+    pub(crate) const fn phase(&self) -> Phase {
+        match self.state {
+            State::Stopped => Phase::Stopped,
+            State::Dialling { .. } | State::Greeting { .. } => Phase::Connecting,
+            State::Up { .. } => Phase::Up,
+            State::Waiting { until } => Phase::Waiting { until },
+        }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Time> {

@@ -21,6 +21,8 @@ pub struct Negotiation {
     closed: u32,
     /// The levels given up in this round, and why.
     given_up: Vec<(Level, StepDown)>,
+    /// The levels above `rung`, and why each was left: what the operator is told of the level in use.
+    left: Vec<(Level, StepDown)>,
     /// What CONNECT asks for at most.
     wishes: Wishes,
 }
@@ -54,7 +56,7 @@ impl Negotiation {
     /// Begins at the top of `ladder`, which must not be empty.
     #[must_use]
     pub fn new(ladder: Vec<Level>) -> Self {
-        Self { ladder, rung: 0, worked: false, closed: 0, given_up: Vec::new(), wishes: Wishes::ALL }
+        Self { ladder, rung: 0, worked: false, closed: 0, given_up: Vec::new(), left: Vec::new(), wishes: Wishes::ALL }
     }
 
     /// The level for the next attempt.
@@ -68,6 +70,12 @@ impl Negotiation {
     pub fn candidates(&self) -> Vec<Level> {
         let count = if self.worked { 1 } else { self.ladder.len() };
         self.ladder.iter().skip(self.rung).take(count).copied().collect()
+    }
+
+    /// The levels that were left on the way to [`Negotiation::level`], and why.
+    #[must_use]
+    pub fn left(&self) -> &[(Level, StepDown)] {
+        &self.left
     }
 
     /// What CONNECT may ask for.
@@ -89,6 +97,7 @@ impl Negotiation {
         if !self.worked {
             self.rung = 0;
             self.given_up.clear();
+            self.left.clear();
         }
     }
 
@@ -104,10 +113,12 @@ impl Negotiation {
         self.worked = false;
         self.closed = 0;
         if self.rung + 1 < self.ladder.len() {
+            self.left.push((self.level(), why));
             self.rung += 1;
             return Next::Down(self.level());
         }
         self.rung = 0;
+        self.left.clear();
         Next::Exhausted(std::mem::take(&mut self.given_up))
     }
 
@@ -181,6 +192,7 @@ mod tests {
         negotiation.understood();
         negotiation.interrupted();
         assert_eq!(negotiation.level(), Level::V311_BRIDGE);
+        assert_eq!(negotiation.left(), [(Level::V5, StepDown::Closed)], "what worked is known by what was left for it");
     }
 
     #[test]

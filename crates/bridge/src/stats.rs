@@ -6,15 +6,21 @@ use std::collections::BTreeMap;
 
 use viaduct_codec::{Level, Time};
 
-use crate::{Address, Error};
+use viaduct_session::client::RoundTrip;
+
+use crate::{Address, Error, StepDown};
 
 /// Everything counted since the bridge was made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
+    /// Where the link stands.
+    pub phase: Phase,
     /// Messages flow.
     pub up: bool,
     /// What is spoken while [`Stats::up`].
     pub level: Option<Level>,
+    /// The levels that were left at [`Stats::address`] for the one that is tried or spoken, and why.
+    pub left: Vec<(Level, StepDown)>,
     /// Where the last attempt went.
     pub address: Option<Address>,
     /// Since when the link is up, or down.
@@ -41,6 +47,27 @@ pub struct Stats {
     pub unacknowledged_in: usize,
     /// Why the last attempt or link ended, and when.
     pub last_error: Option<(Time, Error)>,
+    /// When the first attempt or link ended since the link was last up, or since the start.
+    pub failing_since: Option<Time>,
+    /// How long the remote took to answer.
+    pub round_trip: Option<RoundTrip>,
+}
+
+/// Where the link to the remote stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Not started, or stopped.
+    #[default]
+    Stopped,
+    /// Dialling, or waiting for CONNACK.
+    Connecting,
+    /// Messages flow.
+    Up,
+    /// Every address failed.
+    Waiting {
+        /// When the next attempt begins.
+        until: Time,
+    },
 }
 
 /// Why a message was not carried on.

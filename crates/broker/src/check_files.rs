@@ -5,7 +5,7 @@
 use viaduct_config::Config;
 
 use crate::auth::{load_authorizer, load_users};
-use crate::bridge::BridgeStatus;
+use crate::bridge::{self, BridgeStatus};
 use crate::reload::{self, SetupError};
 use crate::run::read_token;
 
@@ -21,8 +21,8 @@ pub fn check_files(config: &Config) -> Vec<SetupError> {
     for listener in &config.listeners {
         errors.extend(reload::policy(config, listener, users.as_ref()).err().map(SetupError::from));
     }
-    for bridge in &config.bridges {
-        let plan = reload::plans(config, None, "", BridgeStatus::new, |name| name == bridge.name);
+    for bridge in config.bridges.iter().filter(|bridge| bridge.enabled) {
+        let plan = bridge::plan(config, bridge, None, "", BridgeStatus::new(&bridge.name));
         errors.extend(plan.err().map(SetupError::from));
     }
     if let Some(path) = &config.admin.token_file {

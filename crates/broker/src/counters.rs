@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::http::{Method, StatusCode};
 use viaduct_codec::{Level, ReasonCode};
 use viaduct_engine::Counter;
 
@@ -143,6 +144,39 @@ impl ProtocolErrors {
     }
 }
 
+/// Calls of the API, by method and by how they ended.
+#[derive(Debug, Default)]
+pub(crate) struct ApiCalls {
+    counts: [[AtomicU64; API_RESULTS.len()]; API_METHODS.len()],
+}
+
+/// The last stands for all others.
+const API_METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "other"];
+const API_RESULTS: [&str; 4] = ["ok", "denied", "refused", "failed"];
+
+impl ApiCalls {
+    pub(crate) fn count(&self, method: &Method, status: StatusCode) {
+        let known = API_METHODS.iter().position(|known| *known == method.as_str());
+        let result = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 1,
+            status if status.is_client_error() => 2,
+            status if status.is_server_error() => 3,
+            _ => 0,
+        };
+        let row = self.counts.get(known.unwrap_or(API_METHODS.len() - 1));
+        if let Some(counter) = row.and_then(|row| row.get(result)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Every count with its labels.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.counts.iter().zip(API_METHODS).flat_map(|(row, method)| {
+            row.iter().zip(API_RESULTS).map(move |(count, result)| (method, result, count.load(Ordering::Relaxed)))
+        })
+    }
+}
+
 /// Bytes of clients on one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
@@ -176,5 +210,13 @@ mod tests {
         connects.count(None, ConnectResult::NotMqtt);
         let counted: Vec<_> = connects.each().filter(|(.., count)| *count > 0).collect();
         assert_eq!(counted, [("132", "accepted", 1), ("none", "not_mqtt", 1)]);
+        let calls = ApiCalls::default();
+        calls.count(&Method::PUT, StatusCode::CREATED);
+        calls.count(&Method::DELETE, StatusCode::NOT_FOUND);
+        calls.count(&Method::PATCH, StatusCode::FORBIDDEN);
+        calls.count(&Method::GET, StatusCode::SERVICE_UNAVAILABLE);
+        let counted: Vec<_> = calls.each().filter(|(.., count)| *count > 0).collect();
+        let wanted = [("GET", "failed", 1), ("PUT", "ok", 1), ("DELETE", "refused", 1), ("other", "denied", 1)];
+        assert_eq!(counted, wanted);
     }
 }

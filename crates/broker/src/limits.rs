@@ -74,3 +74,29 @@ pub(crate) const BRIDGE_STATUS: Duration = Duration::from_secs(1);
 /// Bytes that a connection reads before everybody else has a turn and what came of them is written. A message that comes
 /// alone needs no other turn: its socket has nothing more.
 pub(crate) const READ_TURN: usize = 4 * 1024;
+
+/// Connections to the admin port at a time: scrapers, health checks and some people.
+pub(crate) const ADMIN_CONNECTIONS: usize = 64;
+/// How long the head of a request may take, and an open connection may be idle.
+pub(crate) const ADMIN_HEAD_TIME: Duration = Duration::from_secs(10);
+/// Bytes of the head of a request.
+pub(crate) const ADMIN_HEAD_BYTES: usize = 16 * 1024;
+/// Bytes of a body: a bridge with hundreds of rules.
+pub(crate) const ADMIN_BODY_BYTES: usize = 64 * 1024;
+/// How long a body may take.
+pub(crate) const ADMIN_BODY_TIME: Duration = Duration::from_secs(10);
+/// How long a connection lasts, so that a peer which never reads its answer keeps no place for ever.
+pub(crate) const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(600);
+/// How long the answer that is under way then may still take.
+pub(crate) const ADMIN_LAST_ANSWER: Duration = Duration::from_secs(60);
+/// Bridges that are checked at a time; each check has a thread, and dials a remote some ten times.
+pub(crate) const ADMIN_CHECKS: usize = 4;
+/// How long the session of a bridge that was removed may take to be ended at its remote; another bridge of its name waits for
+/// it.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(15);
+/// Rules that a bridge had before and that its remote is told to forget: those of the last changes.
+pub(crate) const FORMER_RULES: usize = 1000;
+/// Bridges that the API makes at most, those of the file counted: each is a task and a session, and far fewer are in use.
+pub(crate) const BRIDGES: usize = 1000;
+/// Bytes of the file that keeps what was said at run time: well below what is read of a file at the start.
+pub(crate) const RUN_TIME_BYTES: usize = 16 << 20;

@@ -4,6 +4,7 @@
 //! what a client was told is done on one worker has to be seen by whoever acts on it on another. That mail is counted in
 //! bytes, so that a writer can stop reading its clients while the reader is behind; nothing is ever dropped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use viaduct_codec::Message;
 use viaduct_engine::{ClientView, Mail, Settings};
 
-use crate::bridge::BridgePlan;
+use crate::bridge::{BridgePlan, RestPlan};
 use crate::connection::Newcomer;
 use crate::hello::Accepted;
 use crate::limits::MAILBOX_BYTES;
@@ -32,8 +33,12 @@ pub(crate) enum Letter {
     Users,
     /// Run this bridge, instead of the one of that name if there is one.
     StartBridge(Box<BridgePlan>),
-    /// Run it no longer.
-    StopBridge(String),
+    /// Let it rest: it keeps its session, and dials nobody.
+    RestBridge(RestPlan),
+    /// It is no more: its session goes too, here and at the remote, which is dialled with this if it has to be.
+    StopBridge(String, Option<Box<BridgePlan>>),
+    /// There are no bridges but these: end the sessions of all others.
+    Bridges(Arc<BTreeSet<String>>),
     /// Something that the engine gave to the store is safe now, or the store has recovered or fails.
     Committed,
     /// Who is here?

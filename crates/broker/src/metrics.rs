@@ -22,6 +22,15 @@ pub(crate) fn render(broker: &Broker) -> Result<String, prometheus::Error> {
     sessions(&mut families, broker, &numbers);
     messages(&mut families, broker, &numbers);
     bridges(&mut families, broker);
+    families.counter(
+        "api_calls_total",
+        "Calls of the API, by method and by how they ended: denied (no token, or from elsewhere), refused, failed.",
+        broker
+            .api_calls
+            .each()
+            .filter(|(method, result, count)| *count > 0 || (*result == "ok" && *method != "other"))
+            .map(|(method, result, count)| (vec![("method", method), ("result", result)], count)),
+    );
     // A family without a series can't be written: there are no bridges, say.
     families.0.retain(|family| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families.0)

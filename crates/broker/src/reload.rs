@@ -1,16 +1,16 @@
-//! SIGHUP: a new configuration into a running broker.
+//! A new configuration into a running broker.
 //!
 //! In: the configuration that runs and the one that was read. Out: listeners, users, rules, limits and bridges as the new
 //! one says. Everything that can fail is done before anything is changed. Must never: leave half of two configurations.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use thiserror::Error;
-use viaduct_config::{Config, changes};
+use viaduct_config::{Changes, Config, changes};
 
 use crate::auth::{AuthFileError, PasswordFile, SCRAM, load_authorizer, load_users};
-use crate::bridge::{self, BridgePlan, BridgeStatus, PlanError};
+use crate::bridge::{Moves, PlanError};
+use crate::control::Running;
 use crate::listener::BindError;
 use crate::mailbox::Letter;
 use crate::state::{Broker, Policy};
@@ -75,33 +75,12 @@ pub(crate) fn policy(
     }))
 }
 
-/// The bridges that run under `config`, each with its plan.
-pub(crate) fn plans(
-    config: &Config,
-    previous: Option<&Config>,
-    origin: &str,
-    broker_status: impl Fn(&str) -> Arc<BridgeStatus>,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<BridgePlan>, PlanError> {
-    config
-        .bridges
-        .iter()
-        .filter(|bridge| bridge.enabled && wanted(&bridge.name))
-        .map(|bridge| {
-            let before = previous.and_then(|previous| {
-                previous.bridges.iter().find(|before| before.name == bridge.name && before.enabled)
-            });
-            bridge::plan(config, bridge, before, origin, broker_status(&bridge.name))
-        })
-        .collect()
-}
-
 /// Makes `new` the running configuration as far as that is possible without a restart.
 ///
 /// # Errors
 /// A file can't be used; then nothing was changed.
-pub(crate) fn apply(broker: &Broker, old: &Config, new: &Config, origin: &str) -> Result<(), SetupError> {
-    let changes = changes(old, new);
+pub(crate) fn apply(broker: &Broker, running: &Running, new: &Config) -> Result<Changes, SetupError> {
+    let changes = changes(running.config(), new);
     let users = load_users(new.auth.password_file.as_deref())?;
     let authorizer = load_authorizer(new.auth.acl_file.as_deref())?;
     let mut policies = Vec::new();
@@ -114,22 +93,7 @@ pub(crate) fn apply(broker: &Broker, old: &Config, new: &Config, origin: &str) -
             policies.push((Arc::clone(state), policy(new, listener, users.as_ref())?));
         }
     }
-    // Limits are in a bridge's plan too, but a bridge is only disturbed when its own keys changed, or its files.
-    let renewed: Vec<&str> = new
-        .bridges
-        .iter()
-        .filter(|bridge| {
-            let known = broker.bridges.lock().get(&bridge.name).map(|status| status.files.load(Ordering::Relaxed));
-            known.is_some_and(|known| known != bridge::fingerprint(bridge))
-        })
-        .map(|bridge| bridge.name.as_str())
-        .collect();
-    let touched = |name: &str| {
-        let changed = changes.bridges_added.iter().chain(&changes.bridges_changed);
-        changed.map(String::as_str).chain(renewed.iter().copied()).any(|other| other == name)
-    };
-    let status = |name: &str| broker.bridges.lock().get(name).cloned().unwrap_or_else(|| BridgeStatus::new(name));
-    let plans = plans(new, Some(old), origin, status, touched)?;
+    let bridges = Moves::between(broker, &running.origin, running.config(), new, None)?;
 
     broker.users.set(users);
     broker.engines.set_authorizer(authorizer);
@@ -139,18 +103,12 @@ pub(crate) fn apply(broker: &Broker, old: &Config, new: &Config, origin: &str) -
     let settings = engine_settings(new);
     broker.send_all(|| Letter::Users);
     broker.send_all(|| Letter::Settings(Arc::clone(&settings)));
-    let disabled = new.bridges.iter().filter(|bridge| !bridge.enabled).map(|bridge| &bridge.name);
-    for name in changes.bridges_removed.iter().chain(disabled) {
-        if broker.bridges.lock().remove(name).is_some() {
-            stop_bridge(broker, name);
-        }
-    }
-    start_bridges(broker, plans);
+    bridges.carry_out(broker);
     report(&changes);
-    Ok(())
+    Ok(changes)
 }
 
-fn report(changes: &viaduct_config::Changes) {
+fn report(changes: &Changes) {
     let none = || "nothing".to_owned();
     let list = |keys: &[String]| if keys.is_empty() { none() } else { keys.join(", ") };
     // The keys of bridges are many and say no more than the bridges' names.
@@ -165,20 +123,4 @@ fn report(changes: &viaduct_config::Changes) {
     if !changes.restart.is_empty() {
         tracing::warn!("these changed and need a restart: {}", changes.restart.join(", "));
     }
-}
-
-/// Hands each plan to the worker of its local session.
-pub(crate) fn start_bridges(broker: &Broker, plans: Vec<BridgePlan>) {
-    for plan in plans {
-        let name = plan.settings.name.clone();
-        plan.status.files.store(plan.files, Ordering::Relaxed);
-        broker.bridges.lock().insert(name.clone(), Arc::clone(&plan.status));
-        let worker = broker.worker_of(&format!("{}{name}", bridge::LOCAL_CLIENT_PREFIX));
-        broker.send(worker, Letter::StartBridge(Box::new(plan)));
-    }
-}
-
-fn stop_bridge(broker: &Broker, name: &str) {
-    let worker = broker.worker_of(&format!("{}{name}", bridge::LOCAL_CLIENT_PREFIX));
-    broker.send(worker, Letter::StopBridge(name.to_owned()));
 }

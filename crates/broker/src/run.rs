@@ -3,27 +3,30 @@
 //! In: a checked configuration and a way to read it again. Out: a running broker until SIGTERM or SIGINT. Everything
 //! that can be found wrong is found before the first client is served; then nothing is left running.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
-use viaduct_config::{Config, Loaded};
+use viaduct_config::{Config, Source};
 use viaduct_engine::WorkerId;
 use viaduct_store::log::Door;
 
 use crate::auth::{Users, load_authorizer, load_users};
-use crate::bridge::BridgeStatus;
+use crate::bridge::Moves;
 use crate::clock::Clock;
-use crate::counters::{Logins, ProtocolErrors, WorkerNumbers};
+use crate::control::{self, Order, Orders, Running};
+use crate::counters::{ApiCalls, Logins, ProtocolErrors, WorkerNumbers};
 use crate::limits::{DRAIN, WORKER_STOP, WORKERS};
 use crate::mailbox::{Letter, mailbox};
 use crate::refusal_log::RefusalLog;
 use crate::reload::{self, SetupError};
+use crate::run_time::Configuration;
 use crate::state::{Broker, ListenerState};
 use crate::{admin, listener, logging, storage, sys, terms, tls, worker};
 
@@ -39,17 +42,18 @@ pub struct RunOptions {
     pub refuse_damaged: bool,
 }
 
-/// Runs until SIGTERM or SIGINT. `read_again` reads the configuration anew on SIGHUP; its error is for the log.
+/// Runs until SIGTERM or SIGINT. `read_again` reads the configuration anew on SIGHUP and for the API; its error is for the
+/// operator.
 ///
 /// # Errors
 /// A file or an address can't be used, or the system does not give what is needed; then nothing was served.
 pub fn run(
-    loaded: Loaded,
+    configuration: Configuration,
     options: RunOptions,
-    read_again: &dyn Fn() -> Result<Loaded, String>,
+    read_again: &dyn Fn() -> Result<Source, String>,
 ) -> Result<(), SetupError> {
-    let log = logging::start(&loaded.config.log);
-    for warning in &loaded.warnings {
+    let log = logging::start(&configuration.loaded.config.log);
+    for warning in &configuration.loaded.warnings {
         tracing::warn!("configuration: {warning}");
     }
     let system = |what| move |source| SetupError::System { what, source };
@@ -57,7 +61,7 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(system("the main runtime can't be made"))?;
-    let result = runtime.block_on(serve(loaded.config, options, read_again, log));
+    let result = runtime.block_on(serve(configuration, options, read_again, log));
     runtime.shutdown_background();
     result
 }
@@ -69,57 +73,63 @@ struct Prepared {
     inboxes: Vec<crate::mailbox::Inbox>,
     sockets: Vec<(Arc<ListenerState>, tokio::net::TcpListener)>,
     admin: Option<(tokio::net::TcpListener, admin::Access)>,
-    plans: Vec<crate::bridge::BridgePlan>,
-    origin: String,
+    bridges: Moves,
 }
 
 async fn serve(
-    mut config: Config,
+    configuration: Configuration,
     options: RunOptions,
-    read_again: &dyn Fn() -> Result<Loaded, String>,
+    read_again: &dyn Fn() -> Result<Source, String>,
     log: Option<logging::FilterHandle>,
 ) -> Result<(), SetupError> {
     let system = |what| move |source| SetupError::System { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM can't be handled"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("SIGINT can't be handled"))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(system("SIGHUP can't be handled"))?;
-    let Prepared { broker, doors, inboxes, sockets, admin, plans, origin } = prepare(&config, options)?;
-    let workers = start_workers(&broker, inboxes, doors, &config)?;
+    let Prepared { broker, doors, inboxes, sockets, admin, bridges } = prepare(configuration, options)?;
+    let config = broker.running.load_full();
+    let workers = start_workers(&broker, inboxes, doors, config.config())?;
+    let (orders, mut waiting) = Orders::new();
     let mut tasks = Vec::new();
     if let Some((socket, access)) = admin {
-        tasks.push(tokio::spawn(admin::serve(Arc::clone(&broker), access, socket)));
+        tasks.push(tokio::spawn(admin::serve(Arc::clone(&broker), orders, access, socket)));
     }
-    let mut sys_task = start_sys(&broker, &config);
-    reload::start_bridges(&broker, plans);
+    let mut sys_task = start_sys(&broker, config.config());
+    let known: Arc<BTreeSet<String>> = Arc::new(config.config().bridges.iter().map(|b| b.name.clone()).collect());
+    broker.send_all(|| Letter::Bridges(Arc::clone(&known)));
+    bridges.carry_out(&broker);
     let accepting: Vec<_> = sockets
         .into_iter()
         .map(|(state, socket)| tokio::spawn(listener::accept(Arc::clone(&broker), state, socket)))
         .collect();
     broker.ready.store(true, Ordering::Release);
-    announce(&broker, &config, tasks.is_empty());
+    announce(&broker, config.config(), tasks.is_empty());
+    drop(config);
     tasks.push(tokio::spawn(tls::watch(Arc::clone(&broker))));
     let signal = loop {
-        tokio::select! {
+        let reloaded = tokio::select! {
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
-            _ = hang_up.recv() => {
-                if let Some(new) = reload(&broker, &config, &origin, read_again) {
-                    if let Some(log) = &log {
-                        // The handle fails only when logging itself is gone.
-                        let _ = log.reload(logging::filter(&new.log));
-                    }
-                    config = new;
-                    if let Some(task) = sys_task.take() {
-                        task.abort();
-                    }
-                    sys_task = start_sys(&broker, &config);
-                }
+            _ = hang_up.recv() => control::reload(&broker, read_again).is_ok(),
+            Some(order) = waiting.recv() => carry_out(&broker, read_again, order).await,
+        };
+        if reloaded {
+            let config = broker.running.load_full();
+            if let Some(log) = &log {
+                // The handle fails only when logging itself is gone.
+                let _ = log.reload(logging::filter(&config.config().log));
             }
+            if let Some(task) = sys_task.take() {
+                task.abort();
+            }
+            sys_task = start_sys(&broker, config.config());
         }
     };
     tracing::info!("stopping on {signal}");
     broker.ready.store(false, Ordering::Release);
     broker.stopping.send_replace(true);
+    // Whoever still waits is told that the broker stops.
+    drop(waiting);
     for task in accepting.into_iter().chain(sys_task) {
         task.abort();
     }
@@ -132,8 +142,27 @@ async fn serve(
     Ok(())
 }
 
+/// Does what the API asks for; whether the whole configuration was read again.
+async fn carry_out(broker: &Broker, read_again: &dyn Fn() -> Result<Source, String>, order: Order) -> bool {
+    // Nobody waits any more when an answer can't be sent; what was asked for is done all the same.
+    match order {
+        Order::Reload(answer) => {
+            let result = control::reload(broker, read_again);
+            let reloaded = result.is_ok();
+            let _ = answer.send(result);
+            reloaded
+        }
+        Order::Bridge { name, wish, answer } => {
+            let _ = answer.send(control::change(broker, &name, wish).await);
+            false
+        }
+    }
+}
+
 /// Reads every file and binds every address.
-fn prepare(config: &Config, options: RunOptions) -> Result<Prepared, SetupError> {
+fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared, SetupError> {
+    let Configuration { source, loaded } = configuration;
+    let config = &loaded.config;
     let users = load_users(config.auth.password_file.as_deref())?;
     let authorizer = load_authorizer(config.auth.acl_file.as_deref())?;
     if let Some(users) = &users
@@ -143,7 +172,7 @@ fn prepare(config: &Config, options: RunOptions) -> Result<Prepared, SetupError>
     }
     // Different in every process, so that no two brokers of a ring take each other's messages for their own.
     let origin = format!("{}-{:08x}", config.node.id, tls::seed() & 0xffff_ffff);
-    let plans = reload::plans(config, None, &origin, BridgeStatus::new, |_| true)?;
+    let bridges = Moves::all(config, &origin)?;
     let mut listeners = Vec::new();
     let mut sockets = Vec::new();
     for (index, settings) in config.listeners.iter().enumerate() {
@@ -182,12 +211,14 @@ fn prepare(config: &Config, options: RunOptions) -> Result<Prepared, SetupError>
         numbers: ArcSwapOption::empty(),
         logins: Logins::default(),
         protocol_errors: ProtocolErrors::default(),
+        api_calls: ApiCalls::default(),
         refusals: RefusalLog::default(),
         bridges: Mutex::default(),
+        running: ArcSwap::from_pointee(Running { source, loaded, origin }),
         ready: AtomicBool::new(false),
         stopping: tokio::sync::watch::Sender::new(false),
     });
-    Ok(Prepared { broker, doors, inboxes, sockets, admin, plans, origin })
+    Ok(Prepared { broker, doors, inboxes, sockets, admin, bridges })
 }
 
 fn workers(config: &Config) -> u16 {
@@ -268,32 +299,6 @@ fn announce(broker: &Broker, config: &Config, no_admin: bool) {
         config.store.sync,
         broker.mailboxes.len()
     );
-}
-
-/// The new configuration, if it could be read and applied.
-fn reload(
-    broker: &Broker,
-    old: &Config,
-    origin: &str,
-    read_again: &dyn Fn() -> Result<Loaded, String>,
-) -> Option<Config> {
-    let loaded = match read_again() {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            tracing::error!("the configuration was not reloaded, nothing has changed:\n{error}");
-            return None;
-        }
-    };
-    for warning in &loaded.warnings {
-        tracing::warn!("configuration: {warning}");
-    }
-    match reload::apply(broker, old, &loaded.config, origin) {
-        Ok(()) => Some(loaded.config),
-        Err(error) => {
-            tracing::error!("the configuration was not reloaded, nothing has changed: {error}");
-            None
-        }
-    }
 }
 
 /// Says goodbye to everybody and waits until they have heard it.

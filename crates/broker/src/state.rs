@@ -18,7 +18,8 @@ use viaduct_session::server::Terms;
 use crate::auth::Users;
 use crate::bridge::BridgeStatus;
 use crate::clock::Clock;
-use crate::counters::{Connects, Logins, ProtocolErrors, WorkerNumbers};
+use crate::control::Running;
+use crate::counters::{ApiCalls, Connects, Logins, ProtocolErrors, WorkerNumbers};
 use crate::mailbox::{Letter, Mailbox};
 use crate::refusal_log::RefusalLog;
 
@@ -38,8 +39,12 @@ pub(crate) struct Broker {
     pub(crate) numbers: ArcSwapOption<Vec<WorkerNumbers>>,
     pub(crate) logins: Logins,
     pub(crate) protocol_errors: ProtocolErrors,
+    pub(crate) api_calls: ApiCalls,
     pub(crate) refusals: RefusalLog,
+    /// By name, those that rest included.
     pub(crate) bridges: Mutex<BTreeMap<String, Arc<BridgeStatus>>>,
+    /// The configuration; written by the main thread alone.
+    pub(crate) running: ArcSwap<Running>,
     /// Everything is bound and runs, and the end has not begun.
     pub(crate) ready: AtomicBool,
     /// The end has begun: whoever has not sent CONNECT yet is not waited for.

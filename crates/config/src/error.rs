@@ -27,6 +27,8 @@ pub enum Place {
     Environment(String),
     /// In this `--set`, as far as its `=`.
     CommandLine(String),
+    /// In what was said at run time about the bridge of this name.
+    RunTime(String),
     /// Nowhere: what is missing, or a default.
     Nowhere,
 }
@@ -115,6 +117,7 @@ impl fmt::Display for ConfigError {
             }
             Place::Environment(name) => write!(f, "\n --> environment variable {name}")?,
             Place::CommandLine(text) => write!(f, "\n --> command line: --set {text}")?,
+            Place::RunTime(name) => write!(f, "\n --> bridge \"{name}\", as it was changed at run time")?,
             Place::Nowhere => {}
         }
         if let Some(suggestion) = &self.suggestion {

@@ -1,4 +1,4 @@
-//! File, environment and command line, laid over each other.
+//! File, environment, command line and what was said at run time, laid over each other.
 //!
 //! In: a [`Source`]. Out: one tree of values (by the `config` crate), the [`Places`] they came from, and what could not
 //! be laid. Must never: interpret a value; that is `read`'s.
@@ -15,6 +15,7 @@ use crate::Source;
 use crate::error::{ConfigError, Place, Problem};
 use crate::option::{self, Table};
 use crate::place::Places;
+use crate::run_time::Origin;
 use crate::value::Wrong;
 
 /// What the environment variables begin with, before the first `__`.
@@ -30,6 +31,9 @@ pub(crate) struct Layers {
     pub(crate) root: Map<String, Value>,
     pub(crate) places: Places,
     pub(crate) errors: Vec<ConfigError>,
+    pub(crate) warnings: Vec<ConfigError>,
+    /// Who wrote each bridge.
+    pub(crate) origins: Vec<Origin>,
 }
 
 /// Lays the sources over each other.
@@ -56,12 +60,13 @@ pub(crate) fn lay(source: Source) -> Layers {
             Err(wrong) => errors.push(written.error(wrong)),
         }
     }
-    let root = match builder.build().map(|merged| merged.cache.kind) {
+    let mut root = match builder.build().map(|merged| merged.cache.kind) {
         Ok(ValueKind::Table(root)) => root,
         // Every layer above is a value that cannot fail to be collected; should one, the file alone is still checked.
         _ => file,
     };
-    Layers { root, places, errors }
+    let (origins, warnings) = source.run_time.lay_over(&mut root, &mut places);
+    Layers { root, places, errors, warnings, origins }
 }
 
 /// One key of one layer. One at a time, so that the order in which they win is the order in which they were given.

@@ -16,9 +16,11 @@ mod place;
 mod proxy;
 mod read;
 mod reader;
+mod run_time;
 mod unit;
 mod url;
 mod value;
+mod written;
 
 pub use changes::{Changes, Section, changes};
 pub use document::{reference, sample};
@@ -29,8 +31,11 @@ pub use model::{
     Store, Sync, Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
 };
 pub use read::load;
+pub use run_time::{Origin, RunTime, WrittenBridge};
+pub use written::Written;
 
-/// Where the configuration comes from. Later ones win: file, environment, overrides. The default is none at all.
+/// Where the configuration comes from. Later ones win: file, environment, overrides, what was said at run time. The default
+/// is none at all.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The file, when there is one.
@@ -39,6 +44,8 @@ pub struct Source {
     pub environment: Vec<(String, String)>,
     /// Each `--set` as it was given, `KEY=VALUE`.
     pub overrides: Vec<String>,
+    /// What was said about bridges while the broker ran.
+    pub run_time: RunTime,
     /// The name of this machine, the default of `node.id`. When it cannot be one, `viaduct` is taken.
     pub hostname: String,
 }
@@ -59,4 +66,6 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed but worth a word; to be logged.
     pub warnings: Vec<ConfigError>,
+    /// How each bridge was written, in the order of [`Config::bridges`].
+    pub bridges: Vec<WrittenBridge>,
 }

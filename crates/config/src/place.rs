@@ -17,9 +17,14 @@ type Span = Option<Range<usize>>;
 /// Where one key was written.
 #[derive(Clone, Debug)]
 enum Written {
-    File { key: Span, value: Span },
+    File {
+        key: Span,
+        value: Span,
+    },
     Environment(String),
     CommandLine(String),
+    /// At run time, about the bridge of this name.
+    RunTime(String),
 }
 
 /// Every key path that was written, with its place.
@@ -45,6 +50,26 @@ impl Places {
 
     pub(crate) fn on_command_line(&mut self, path: &str, text: &str) {
         self.written.insert(path.to_owned(), Written::CommandLine(text.to_owned()));
+    }
+
+    pub(crate) fn at_run_time(&mut self, path: &str, name: &str) {
+        self.written.insert(path.to_owned(), Written::RunTime(name.to_owned()));
+    }
+
+    /// The entries of the list at `path` have moved: each to the position that `moves` has in its place, or away.
+    pub(crate) fn rearrange(&mut self, path: &str, moves: &[Option<usize>]) {
+        let within = format!("{path}[");
+        let before = std::mem::take(&mut self.written);
+        for (key, written) in before {
+            let Some((index, rest)) = key.strip_prefix(&within).and_then(|rest| rest.split_once(']')) else {
+                self.written.insert(key, written);
+                continue;
+            };
+            let moved = index.parse::<usize>().ok().and_then(|index| *moves.get(index)?);
+            if let Some(index) = moved {
+                self.written.insert(format!("{within}{index}]{rest}"), written);
+            }
+        }
     }
 
     /// Whether `path` was written anywhere.
@@ -84,6 +109,7 @@ impl Places {
         match self.written.get(path)? {
             Written::Environment(name) => Some(Place::Environment(name.clone())),
             Written::CommandLine(text) => Some(Place::CommandLine(mask(text))),
+            Written::RunTime(name) => Some(Place::RunTime(name.clone())),
             Written::File { key, value } => choose(key.clone(), value.clone()).map(|span| self.at(span)),
         }
     }

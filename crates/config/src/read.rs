@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use config::{Map, Value};
+use config::{Map, Value, ValueKind};
 use viaduct_codec::{QoS, TopicName};
 
 use crate::error::{Errors, Problem};
@@ -18,7 +18,9 @@ use crate::model::{
 };
 use crate::option::Table;
 use crate::reader::{At, Reader};
+use crate::run_time::{Origin, WrittenBridge};
 use crate::value::{Meaning, is_name};
+use crate::written::Written;
 use crate::{Loaded, Source, check, check_bridge};
 
 /// Unacknowledged messages towards 3.1 and 3.1.1 clients when `session.max_inflight` is not written: what mosquitto
@@ -40,12 +42,23 @@ pub fn load(source: Source) -> Result<Loaded, Errors> {
     let layers = layers::lay(source);
     // What is wrong with the syntax hides what is wrong with the rest: more than that one error would be noise.
     let unreadable = layers.errors.iter().any(|error| matches!(error.problem, Problem::Syntax(_)));
-    let mut reader = Reader::new(layers.places, layers.errors);
+    let mut reader = Reader::new(layers.places, layers.errors, layers.warnings);
     let config = read_config(&mut reader, &layers.root, &hostname);
     if !unreadable {
         check::all(&mut reader, &config);
     }
-    reader.finish().map(|warnings| Loaded { config, warnings })
+    let warnings = reader.finish()?;
+    Ok(Loaded { config, warnings, bridges: written(&layers.root, &layers.origins) })
+}
+
+/// The bridges as they were written; nothing is wrong with them.
+fn written(root: &Map<String, Value>, origins: &[Origin]) -> Vec<WrittenBridge> {
+    let Some(ValueKind::Array(entries)) = root.get("bridge").map(|value| &value.kind) else { return Vec::new() };
+    let keys = |entry: &Value| match &entry.kind {
+        ValueKind::Table(keys) => Written(keys.clone()),
+        _ => Written::default(),
+    };
+    entries.iter().zip(origins).map(|(entry, origin)| WrittenBridge { written: keys(entry), origin: *origin }).collect()
 }
 
 fn read_config(reader: &mut Reader, root: &Map<String, Value>, hostname: &str) -> Config {

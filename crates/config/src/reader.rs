@@ -42,8 +42,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(places: Places, errors: Vec<ConfigError>) -> Self {
-        Self { places, errors, warnings: Vec::new() }
+    pub(crate) fn new(places: Places, errors: Vec<ConfigError>, warnings: Vec<ConfigError>) -> Self {
+        Self { places, errors, warnings }
     }
 
     /// The findings, in the order of the file.

@@ -22,6 +22,7 @@ fn with(environment: &[(&str, &str)], overrides: &[&str]) -> Result<Config, Erro
         environment: environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         overrides: overrides.iter().map(|text| (*text).into()).collect(),
         hostname: "machine".into(),
+        ..Source::default()
     })
     .map(|loaded| loaded.config)
 }

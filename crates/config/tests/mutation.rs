@@ -63,7 +63,7 @@ const PIECES: [&str; 32] = [
 fn check(text: String, environment: Vec<(String, String)>, overrides: Vec<String>) -> Result<(), TestCaseError> {
     let lines = text.lines().count() + 1;
     let file = Some(SourceFile { name: "broker.toml".into(), text });
-    if let Err(errors) = load(Source { file, environment, overrides, hostname: "h".into() }) {
+    if let Err(errors) = load(Source { file, environment, overrides, hostname: "h".into(), ..Source::default() }) {
         prop_assert!(!errors.errors.is_empty());
         let shown = errors.to_string();
         for error in &errors.errors {

@@ -9,6 +9,7 @@
 //! [`Engine::output`] say what to do next and are drained after each `handle_*` or group of them. The rest are
 //! questions.
 
+mod absent;
 mod acks;
 mod authorize;
 mod connections;

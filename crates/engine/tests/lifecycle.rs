@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests in a file of tests")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use viaduct_codec::{
-    Disconnect, FilterRef, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeEntry, SubscribeOptions, TopicRef,
-    UserProperties, Version, Will, WillProperties,
+    Disconnect, FilterRef, Message, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeEntry, SubscribeOptions,
+    TopicName, TopicRef, UserProperties, Version, Will, WillProperties,
 };
 use viaduct_engine::{AllowAll, OnDuplicate, Settings};
+use viaduct_session::QueueLimits;
 use viaduct_testkit::{Client, Got, World, connect};
 
 fn watcher(world: &mut World) -> Client {
@@ -255,4 +257,63 @@ fn a_will_is_heard_before_anybody_is_closed_at_the_end() {
     world.take(&mut owner);
     assert_eq!(watcher.messages(), [("will/owner".to_owned(), b"gone".to_vec())]);
     assert!(watcher.closed && owner.closed);
+}
+
+#[test]
+fn a_session_is_ended_at_the_operators_word_whether_its_client_is_there_or_not() {
+    let mut world = World::new(1);
+    let now = world.now();
+    assert!(!world.engine(0).end_client(now, "nobody"));
+    for is_there in [true, false] {
+        let mut hello = connect(Version::V5, "one");
+        hello.properties.session_expiry = Some(u32::MAX);
+        hello.clean_start = false;
+        let mut client = world.connect(&Packet::Connect(Box::new(hello)));
+        world.take(&mut client);
+        let nothing_left = Got::Connack(false, ReasonCode::SUCCESS);
+        assert_eq!(client.got(), [nothing_left], "of the session before");
+        if !is_there {
+            world.cut(&mut client);
+        }
+        assert!(world.engine(0).client("one").is_some());
+        assert!(world.engine(0).end_client(now, "one"));
+        world.take(&mut client);
+        assert!(world.engine(0).client("one").is_none());
+        assert!(client.closed || !is_there, "its client is told");
+    }
+}
+
+#[test]
+fn what_waits_for_an_absent_session_is_held_to_the_limits_that_it_is_given() {
+    let mut world = World::new(1);
+    let mut hello = connect(Version::V5, "away");
+    hello.properties.session_expiry = Some(u32::MAX);
+    let mut away = world.connect(&Packet::Connect(Box::new(hello)));
+    let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+    let subscribe = Packet::Subscribe(Subscribe {
+        packet_id: PacketId::new(1).unwrap(),
+        subscription_id: None,
+        user_properties: UserProperties::default(),
+        entries: vec![SubscribeEntry { filter: FilterRef::new("t").unwrap(), options }],
+    });
+    world.send(&mut away, &[subscribe]);
+    world.cut(&mut away);
+    let limits = QueueLimits { max_messages: 3, ..QueueLimits::default() };
+    world.engine(0).limit_queue("away", Arc::new(limits.clone()));
+    world.engine(0).limit_queue("nobody", Arc::new(limits));
+    let now = world.now();
+    for _ in 0..5 {
+        let message = Message {
+            topic: TopicName::new("t").unwrap(),
+            payload: b"x".to_vec().into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            received: now,
+            expires: None,
+            properties: None,
+        };
+        world.engine(0).publish(now, message);
+    }
+    let view = world.engine(0).client("away").unwrap();
+    assert_eq!((view.queued_messages, view.dropped), (3, 2));
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use viaduct_import::Origin;
 
+use crate::ctl::CtlArgs;
+
 /// An MQTT broker with bridges built in.
 #[derive(Debug, Parser)]
 #[command(name = "viaduct", version, args_conflicts_with_subcommands = true)]
@@ -47,6 +49,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: StoreCommand,
     },
+    /// Look at a running broker and change it
+    Ctl(CtlArgs),
     /// Look after bridges
     Bridge {
         #[command(subcommand)]

@@ -1,9 +1,10 @@
 //! The command line: reads files, environment and arguments, and hands them to the crates that know what they mean.
 //!
 //! Exit codes: 0 done (for `run`: stopped by SIGTERM or SIGINT), 2 the configuration or the command line is wrong and
-//! nothing was started, 1 anything else.
+//! nothing was started or sent, 1 anything else.
 
 mod cli;
+mod ctl;
 mod import;
 mod password;
 mod store;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use viaduct_broker::store::OpenError;
-use viaduct_broker::{CheckTarget, HashKind, RunOptions, SetupError};
+use viaduct_broker::{CheckTarget, Configuration, HashKind, RunOptions, SetupError};
 use viaduct_config::{Loaded, Source, SourceFile};
 
 use cli::{BridgeCommand, Cli, Command, ConfigArgs, RunArgs, StoreCommand};
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Store { command: StoreCommand::Check { dir } }) => store::check(&dir),
         Some(Command::Store { command: StoreCommand::Stats { dir } }) => store::stats(&dir),
+        Some(Command::Ctl(args)) => ctl::run(&args),
         Some(Command::Bridge { command: BridgeCommand::Check { name, url, config } }) => {
             check_bridge(name.as_deref(), url.as_deref(), &config)
         }
@@ -77,11 +79,11 @@ impl Failure {
 }
 
 fn run(args: &RunArgs) -> Result<(), Failure> {
-    let loaded = load(args.config.config.as_deref(), &args.config.overrides).map_err(Failure::configuration)?;
-    files_are_good(&loaded)?;
-    let again = || load(args.config.config.as_deref(), &args.config.overrides);
+    let again = || source(args.config.config.as_deref(), &args.config.overrides);
+    let configuration = read(again().map_err(Failure::configuration)?)?;
+    files_are_good(&configuration.loaded)?;
     let options = RunOptions { refuse_damaged: args.refuse_damaged };
-    viaduct_broker::run(loaded, options, &again).map_err(|error| {
+    viaduct_broker::run(configuration, options, &again).map_err(|error| {
         let text = format!("viaduct: {error}");
         match error {
             SetupError::Store(OpenError::Locked { .. } | OpenError::NewerFormat { .. } | OpenError::Damaged(_)) => {
@@ -94,7 +96,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
 
 fn check_config(file: Option<&Path>, args: &ConfigArgs) -> Result<(), Failure> {
     let file = file.or(args.config.as_deref());
-    let loaded = load(file, &args.overrides).map_err(Failure::configuration)?;
+    let loaded = read(source(file, &args.overrides).map_err(Failure::configuration)?)?.loaded;
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}"))?;
     }
@@ -120,8 +122,8 @@ fn passwd(file: &Path, user: &str, kind: HashKind) -> Result<(), Failure> {
 }
 
 fn check_bridge(name: Option<&str>, url: Option<&str>, args: &ConfigArgs) -> Result<(), Failure> {
-    let loaded = match url {
-        None => load(args.config.as_deref(), &args.overrides),
+    let source = match url {
+        None => source(args.config.as_deref(), &args.overrides).map_err(Failure::configuration)?,
         Some(url) => {
             // A bridge of its own, read as if it were in a file, so that the same words mean the same.
             let text = format!(
@@ -129,10 +131,14 @@ fn check_bridge(name: Option<&str>, url: Option<&str>, args: &ConfigArgs) -> Res
                 quoted(url)
             );
             let file = SourceFile { name: "--url".to_owned(), text };
-            parse(Some(file), &args.overrides)
+            with_environment(Some(file), &args.overrides)
         }
-    }
-    .map_err(Failure::configuration)?;
+    };
+    // What was said to a broker at run time has nothing to say about an address.
+    let loaded = match url {
+        None => read(source)?.loaded,
+        Some(_) => viaduct_config::load(source).map_err(Failure::configuration)?,
+    };
     let name = name.unwrap_or("check");
     let Some(bridge) = loaded.config.bridges.iter().find(|bridge| bridge.name == name) else {
         let names: Vec<&str> = loaded.config.bridges.iter().map(|bridge| bridge.name.as_str()).collect();
@@ -166,7 +172,8 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-fn load(file: Option<&Path>, overrides: &[String]) -> Result<Loaded, String> {
+/// What the configuration is made of, but for what was said at run time.
+fn source(file: Option<&Path>, overrides: &[String]) -> Result<Source, String> {
     let file = match file {
         None => None,
         Some(path) => {
@@ -174,17 +181,20 @@ fn load(file: Option<&Path>, overrides: &[String]) -> Result<Loaded, String> {
             Some(SourceFile { name: path.display().to_string(), text })
         }
     };
-    parse(file, overrides)
+    Ok(with_environment(file, overrides))
 }
 
-fn parse(file: Option<SourceFile>, overrides: &[String]) -> Result<Loaded, String> {
+fn with_environment(file: Option<SourceFile>, overrides: &[String]) -> Source {
     // Names and values that are not UTF-8 can't be ours.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let source = Source { file, environment, overrides: overrides.to_vec(), hostname };
-    viaduct_config::load(source).map_err(|errors| errors.to_string())
+    Source { file, environment, overrides: overrides.to_vec(), hostname, ..Source::default() }
+}
+
+fn read(source: Source) -> Result<Configuration, Failure> {
+    Configuration::read(source).map_err(Failure::configuration)
 }
 
 fn say(text: &str) -> Result<(), Failure> {

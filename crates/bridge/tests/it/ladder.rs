@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use viaduct_bridge::{DialError, Error, Event, Protocol, StepDown, TlsFailure};
-use viaduct_codec::{Level, Version};
+use viaduct_bridge::{DialError, Error, Event, Phase, Probe, Protocol, StepDown, TlsFailure};
+use viaduct_codec::{Level, QoS, Version};
 
-use crate::rig::{Answer, Rig, address, two_way};
+use crate::rig::{Answer, Rig, address, message, two_way};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -42,7 +42,10 @@ fn the_best_level_that_the_listener_allows_is_found_at_once() {
         rig.settle();
         assert_eq!(rig.remote.offered, offered, "allowed {allowed:?}");
         assert!(rig.bridge.is_up());
-        assert_eq!(rig.bridge.stats().steps_down, offered.len() as u64 - 1);
+        let stats = rig.bridge.stats();
+        assert_eq!(stats.steps_down, offered.len() as u64 - 1);
+        let left: Vec<u8> = stats.left.iter().map(|(level, _)| level.byte()).collect();
+        assert_eq!(left, offered[..offered.len() - 1], "what was left for it is known as long as it is spoken");
         let lines = rig.lines();
         for (pair, line) in offered.windows(2).zip(&lines) {
             let expected = format!("at level {}, trying {}", pair[0], pair[1]);
@@ -323,4 +326,34 @@ fn a_round_that_ends_tells_of_every_level() {
     assert_eq!(steps.len(), 5);
     let line = rig.lines().pop().unwrap();
     assert!(line.contains("level 5: peer closed") && line.contains("level 3: peer closed"), "{line}");
+}
+
+#[test]
+fn the_operator_sees_where_the_link_stands_when_it_is_tried_again_and_since_when_it_fails() {
+    let mut rig = Rig::unstarted(two_way());
+    assert_eq!(rig.bridge.stats().phase, Phase::Stopped);
+    rig.bridge.start(rig.now);
+    rig.settle();
+    let up = rig.bridge.stats();
+    assert_eq!((up.phase, up.failing_since), (Phase::Up, None));
+    assert_eq!(up.round_trip.map(|trip| trip.by), Some(Probe::Connect));
+    rig.pass(2 * MINUTE);
+    assert_eq!(rig.bridge.stats().round_trip.map(|trip| trip.by), Some(Probe::Ping));
+    rig.local.publish(rig.now, &message("up/1", "x", QoS::AtLeastOnce));
+    rig.settle();
+    assert!(matches!(rig.bridge.stats().round_trip.map(|trip| trip.by), Some(Probe::Message(_))));
+
+    rig.reachable = false;
+    rig.cut();
+    let cut = rig.now;
+    for _ in 0..3 {
+        let down = rig.bridge.stats();
+        let Phase::Waiting { until } = down.phase else { panic!("{:?}", down.phase) };
+        assert!(until > rig.now && down.failing_since == Some(cut), "{down:?}");
+        rig.pass(until.since(rig.now));
+    }
+    assert_eq!(rig.bridge.stats().last_error.map(|(_, error)| error.label()), Some("refused"));
+    rig.bridge.stop(rig.now, false);
+    rig.settle();
+    assert_eq!(rig.bridge.stats().phase, Phase::Stopped);
 }

@@ -1,52 +1,52 @@
-//! `/api/v1`: what is connected, bridged and listened on, as JSON.
+//! `/api/v1`: who is connected, what is listened on, reading the configuration again; bridges are in `bridges`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
-use serde_json::json;
-use subtle::ConstantTimeEq;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use viaduct_engine::ClientView;
 
-use super::Access;
-use crate::limits::ASK_TIMEOUT;
+use super::problem::{Problem, finding};
+use super::{Access, Desk, bridges};
+use crate::limits::{ADMIN_BODY_BYTES, ASK_TIMEOUT};
 use crate::mailbox::Letter;
-use crate::state::Broker;
 
-pub(super) fn router(access: Access) -> Router<Arc<Broker>> {
+pub(super) fn router(desk: &Desk, access: Access) -> Router<Desk> {
+    let broker = Arc::clone(&desk.broker);
     Router::new()
         .route("/clients", get(clients))
-        .route("/bridges", get(bridges))
         .route("/listeners", get(listeners))
-        .layer(middleware::from_fn(move |request, next| check(access.clone(), request, next)))
+        .route("/reload", post(reload))
+        .merge(bridges::router())
+        .fallback(|| async { Problem::not_found("the API has nothing at this address") })
+        .method_not_allowed_fallback(method)
+        .layer(DefaultBodyLimit::max(ADMIN_BODY_BYTES))
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            let (access, broker) = (access.clone(), Arc::clone(&broker));
+            async move {
+                let method = request.method().clone();
+                let response = match access.check(request.uri(), request.headers()) {
+                    Ok(()) => next.run(request).await,
+                    Err(problem) => problem.into_response(),
+                };
+                broker.api_calls.count(&method, response.status());
+                response
+            }
+        }))
 }
 
-async fn check(access: Access, request: Request, next: Next) -> Response {
-    let allowed = match &access {
-        Access::Open => true,
-        Access::Closed => false,
-        Access::Token(token) => request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-            .is_some_and(|given| given.ct_eq(token).into()),
-    };
-    if allowed {
-        return next.run(request).await;
-    }
-    let error = match access {
-        Access::Closed => "the API answers only with a token here: set admin.token_file",
-        _ => "a token is needed: Authorization: Bearer <the content of admin.token_file>",
-    };
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], Json(json!({ "error": error }))).into_response()
+async fn method() -> Problem {
+    let title = "This can't be done to it";
+    let detail = "the Allow header names what can; what changes something is POST, PUT or DELETE";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title, detail)
 }
 
 #[derive(Serialize)]
@@ -85,47 +85,20 @@ impl Client {
     }
 }
 
-async fn clients(State(broker): State<Arc<Broker>>) -> Response {
+async fn clients(State(Desk { broker, .. }): State<Desk>) -> Result<Json<Value>, Problem> {
     let mut all = Vec::new();
     for (worker, mailbox) in broker.mailboxes.iter().enumerate() {
         let (answer, question) = oneshot::channel();
         mailbox.send(Letter::Clients(answer));
         match timeout(ASK_TIMEOUT, question).await {
             Ok(Ok(views)) => all.extend(views.iter().map(|view| Client::new(worker, view))),
-            Ok(Err(_)) | Err(_) => {
-                let error = format!("worker {worker} does not answer");
-                return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error }))).into_response();
-            }
+            Ok(Err(_)) | Err(_) => return Err(Problem::unavailable(format!("worker {worker} does not answer"))),
         }
     }
-    Json(json!({ "clients": all })).into_response()
+    Ok(Json(json!({ "clients": all })))
 }
 
-async fn bridges(State(broker): State<Arc<Broker>>) -> Response {
-    let statuses: Vec<_> = broker.bridges.lock().values().cloned().collect();
-    let all: Vec<_> = statuses
-        .iter()
-        .map(|status| {
-            let stats = status.stats.lock().clone();
-            json!({
-                "name": status.name,
-                "up": stats.up,
-                "level": stats.level.map(viaduct_codec::Level::byte),
-                "address": stats.address.map(|address| address.to_string()),
-                "since_ms": stats.since.as_millis(),
-                "connects": stats.connects,
-                "messages_in": stats.messages_in,
-                "messages_out": stats.messages_out,
-                "queued_messages": status.queued.load(Ordering::Relaxed),
-                "last_error": stats.last_error.as_ref().map(|(_, error)| error.to_string()),
-                "last_error_ms": stats.last_error.as_ref().map(|(at, _)| at.as_millis()),
-            })
-        })
-        .collect();
-    Json(json!({ "bridges": all })).into_response()
-}
-
-async fn listeners(State(broker): State<Arc<Broker>>) -> Response {
+async fn listeners(State(Desk { broker, .. }): State<Desk>) -> Json<Value> {
     let all: Vec<_> = broker
         .listeners
         .iter()
@@ -135,6 +108,8 @@ async fn listeners(State(broker): State<Arc<Broker>>) -> Response {
             json!({
                 "name": &*listener.name,
                 "address": listener.address,
+                "transport": if listener.websocket.is_some() { "ws" } else { "tcp" },
+                "path": listener.websocket,
                 "tls": policy.tls.is_some(),
                 "allowed_protocol_versions": levels,
                 "allow_anonymous": policy.allow_anonymous,
@@ -143,5 +118,20 @@ async fn listeners(State(broker): State<Arc<Broker>>) -> Response {
             })
         })
         .collect();
-    Json(json!({ "listeners": all })).into_response()
+    Json(json!({ "listeners": all }))
+}
+
+async fn reload(State(desk): State<Desk>) -> Result<Json<Value>, Problem> {
+    let reloaded = desk.orders.reload().await.map_err(|trouble| Problem::of(&trouble, None))?;
+    let changes = reloaded.changes;
+    let keys: Vec<&String> = changes.live_keys.iter().filter(|key| !key.starts_with("bridge[")).collect();
+    let warnings: Vec<Value> = reloaded.warnings.iter().map(|warning| finding(warning, None)).collect();
+    Ok(Json(json!({
+        "changed": keys,
+        "bridges_added": changes.bridges_added,
+        "bridges_removed": changes.bridges_removed,
+        "bridges_changed": changes.bridges_changed,
+        "needs_restart": changes.restart,
+        "warnings": warnings,
+    })))
 }

@@ -5,28 +5,35 @@
 
 mod check;
 mod dial;
+mod farewell;
 mod greet;
+mod moves;
 mod plan;
 mod proxy;
+mod rest;
 mod task;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
-use viaduct_bridge::Stats;
+use viaduct_bridge::{Phase, Rates, Stats, Topic, Totals};
+use viaduct_codec::Time;
+use viaduct_engine::ClientView;
 
 use crate::limits::{RESTART_MAX, RESTART_MIN};
 use crate::stream::TlsLink;
 use crate::worker::Worker;
 
 pub use check::{CheckTarget, check};
+pub(crate) use moves::Moves;
 pub use plan::PlanError;
 pub(crate) use plan::{BridgePlan, plan};
+pub(crate) use rest::RestPlan;
 
 /// What the local ClientIDs of bridges begin with; refused to clients from outside.
 pub(crate) const LOCAL_CLIENT_PREFIX: &str = "$bridge/";
@@ -36,12 +43,18 @@ pub(crate) const LOCAL_CLIENT_PREFIX: &str = "$bridge/";
 pub(crate) struct BridgeStatus {
     pub(crate) name: String,
     pub(crate) stats: Mutex<Stats>,
+    /// What crossed in the last minute.
+    pub(crate) rates: Mutex<Rates>,
     /// How the last link was encrypted, when it was.
     pub(crate) tls: Mutex<Option<TlsLink>>,
-    /// Messages that wait here for the remote.
+    /// Messages that wait here for the remote, or for its word.
     pub(crate) queued: AtomicU64,
+    /// Bytes of those that were not sent yet.
+    pub(crate) queued_bytes: AtomicU64,
     /// Messages that its queue gave up: full, too old, or too large.
     pub(crate) queue_dropped: AtomicU64,
+    /// Rules that it had since the broker began, so that both sides can be told to forget those that it has no more.
+    former: Mutex<Vec<Topic>>,
     /// What its files held when they were last read, as [`fingerprint`] says.
     pub(crate) files: AtomicU64,
     /// When our own certificate ends, seconds since 1970; 0 for none.
@@ -55,13 +68,39 @@ impl BridgeStatus {
         Arc::new(Self {
             name: name.to_owned(),
             stats: Mutex::default(),
+            rates: Mutex::default(),
             tls: Mutex::default(),
             queued: AtomicU64::new(0),
+            queued_bytes: AtomicU64::new(0),
             queue_dropped: AtomicU64::new(0),
+            former: Mutex::default(),
             files: AtomicU64::new(0),
             certificate_expires: AtomicI64::new(0),
             panics: AtomicU64::new(0),
         })
+    }
+
+    /// It is about to run, or to rest: who asks now is not told of what was before.
+    fn begins(&self, now: Time, phase: Phase) {
+        let mut stats = self.stats.lock();
+        (stats.phase, stats.up, stats.level, stats.since) = (phase, false, None, now);
+    }
+
+    /// What waits in the local session, if there is one.
+    fn note_queue(&self, view: Option<&ClientView>) {
+        let (messages, bytes) = view.map_or((0, 0), |view| (view.queued_messages + view.inflight, view.queued_bytes));
+        self.queued.store(messages as u64, Ordering::Relaxed);
+        self.queued_bytes.store(bytes as u64, Ordering::Relaxed);
+        if let Some(view) = view {
+            self.queue_dropped.store(view.dropped, Ordering::Relaxed);
+        }
+    }
+
+    /// What the machine counts, and the bytes that went over the link `[in, out]`.
+    fn note_stats(&self, now: Time, stats: Stats, [bytes_in, bytes_out]: [u64; 2]) {
+        let totals = Totals { messages_out: stats.messages_out, messages_in: stats.messages_in, bytes_out, bytes_in };
+        self.rates.lock().sample(now, totals);
+        *self.stats.lock() = stats;
     }
 }
 
@@ -89,6 +128,8 @@ pub(crate) struct BridgeTasks {
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     stop: Cell<Option<Stop>>,
+    /// What the remote of a bridge that ends for good is dialled with once more, unless it has heard of the end already.
+    farewell: RefCell<Option<BridgePlan>>,
     done: Cell<bool>,
     waker: RefCell<Vec<Waker>>,
 }
@@ -128,8 +169,11 @@ impl LocalLink {
 }
 
 impl Control {
+    /// What was asked for first holds: a bridge that ends for good does not come back because another takes its name.
     fn ask(&self, stop: Stop) {
-        self.stop.set(Some(stop));
+        if self.stop.get() != Some(Stop::ForGood) {
+            self.stop.set(Some(stop));
+        }
         self.wake();
     }
 
@@ -154,9 +198,33 @@ impl Control {
 
 /// Runs `plan`, after the bridge of that name has ended if there is one.
 pub(crate) fn start(worker: &Rc<Worker>, plan: BridgePlan) {
+    replace(worker, Task::Run(Rc::new(plan)));
+}
+
+/// Lets the bridge rest, after it has ended if it runs.
+pub(crate) fn rest(worker: &Rc<Worker>, plan: RestPlan) {
+    replace(worker, Task::Rest(plan));
+}
+
+/// What is done under a bridge's name.
+enum Task {
+    Run(Rc<BridgePlan>),
+    Rest(RestPlan),
+}
+
+impl Task {
+    fn status(&self) -> &Arc<BridgeStatus> {
+        match self {
+            Self::Run(plan) => &plan.status,
+            Self::Rest(plan) => &plan.status,
+        }
+    }
+}
+
+fn replace(worker: &Rc<Worker>, task: Task) {
     let control = Rc::new(Control::default());
-    let name = plan.settings.name.clone();
-    let before = worker.bridges.borrow_mut().running.insert(name, Rc::clone(&control));
+    let name = task.status().name.clone();
+    let before = worker.bridges.borrow_mut().running.insert(name.clone(), Rc::clone(&control));
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         if let Some(before) = before {
@@ -170,13 +238,28 @@ pub(crate) fn start(worker: &Rc<Worker>, plan: BridgePlan) {
             })
             .await;
         }
-        supervise(worker, plan, control).await;
+        let (stop, remote_knows) = match &task {
+            Task::Run(plan) => supervise(&worker, plan, &control).await,
+            Task::Rest(plan) => (rest::run(&worker, plan, &control).await, false),
+        };
+        if stop == Stop::ForGood {
+            // When it was up it has said so itself; this is for all other cases.
+            worker.with_engine(|engine, now| engine.end_client(now, &format!("{LOCAL_CLIENT_PREFIX}{name}")));
+            let farewell = control.farewell.take().filter(|_| !remote_knows);
+            if let Some(plan) = farewell {
+                farewell::say(&worker, &plan).await;
+            }
+        }
+        control.finish();
+        worker.bridges.borrow_mut().running.retain(|_, other| !Rc::ptr_eq(other, &control));
     });
 }
 
-/// Ends the bridge of that name for good.
-pub(crate) fn stop(worker: &Worker, name: &str) {
-    if let Some(control) = worker.bridges.borrow_mut().running.remove(name) {
+/// Ends the bridge of that name for good, here and at its remote.
+pub(crate) fn stop(worker: &Worker, name: &str, farewell: Option<BridgePlan>) {
+    // It stays in its place until it has ended, so that another one of its name waits for that.
+    if let Some(control) = worker.bridges.borrow().running.get(name) {
+        *control.farewell.borrow_mut() = farewell;
         control.ask(Stop::ForGood);
     }
 }
@@ -188,13 +271,32 @@ pub(crate) fn stop_all(worker: &Worker) {
     }
 }
 
-async fn supervise(worker: Rc<Worker>, plan: BridgePlan, control: Rc<Control>) {
-    let plan = Rc::new(plan);
-    let status = Arc::clone(&plan.status);
+/// Ends the sessions of bridges that are none of `known`: they were removed while the broker could not do so.
+pub(crate) fn forget_others(worker: &Worker, known: &BTreeSet<String>) {
+    let is_orphan = |id: &str| id.strip_prefix(LOCAL_CLIENT_PREFIX).is_some_and(|name| !known.contains(name));
+    let clients = |engine: &viaduct_engine::Engine| -> Vec<String> {
+        engine.clients().map(|view| view.client_id.as_str().to_owned()).filter(|id| is_orphan(id)).collect()
+    };
+    let orphans = clients(&worker.engine.borrow());
+    for orphan in orphans {
+        tracing::info!("the session {orphan} is ended, with what waits in it: there is no such bridge any more");
+        worker.with_engine(|engine, now| engine.end_client(now, &orphan));
+    }
+}
+
+/// Runs the bridge until it is told to end: why, and whether the remote has ended its session.
+async fn supervise(worker: &Rc<Worker>, plan: &Rc<BridgePlan>, control: &Rc<Control>) -> (Stop, bool) {
+    let status = &plan.status;
     let mut pause = RESTART_MIN;
     loop {
-        let run = task::run(Rc::clone(&worker), Rc::clone(&plan), Rc::clone(&control));
-        let Err(error) = tokio::task::spawn_local(run).await else { break };
+        let run = task::run(Rc::clone(worker), Rc::clone(plan), Rc::clone(control));
+        let error = match tokio::task::spawn_local(run).await {
+            Ok(remote_knows) => {
+                status.stats.lock().up = false;
+                return (control.stop.get().unwrap_or(Stop::ForNow), remote_knows);
+            }
+            Err(error) => error,
+        };
         status.panics.fetch_add(1, Ordering::Relaxed);
         {
             let mut stats = status.stats.lock();
@@ -202,12 +304,10 @@ async fn supervise(worker: Rc<Worker>, plan: BridgePlan, control: Rc<Control>) {
             stats.since = worker.now();
         }
         tracing::error!(bridge = %status.name, %error, "the bridge's task failed and is started again in {pause:?}");
-        if control.stop.get().is_some() {
-            break;
+        if let Some(stop) = control.stop.get() {
+            return (stop, false);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RESTART_MAX);
     }
-    status.stats.lock().up = false;
-    control.finish();
 }

@@ -58,6 +58,17 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// The setting that is to blame, such as `bridge[hub].password_file`.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::Tls(error) => error.key().to_owned(),
+            Self::Password { bridge, .. } => format!("bridge[{bridge}].password_file"),
+            Self::Rules { bridge, .. } => format!("bridge[{bridge}].topic"),
+        }
+    }
+}
+
 /// Makes the plan of `bridge`. `origin` is what this process calls itself in the hop lists of messages; `previous` is
 /// what the bridge carried before a reload.
 ///

@@ -72,18 +72,20 @@ struct Pump {
     stopping: bool,
     /// Mail of this broker piles up somewhere: the remote is not read until it has been carried off.
     congested: bool,
+    /// Bytes that were read from the remote, and written to it.
+    bytes: [u64; 2],
     /// When the numbers for metrics are due.
     report: Time,
 }
 
-/// Runs the bridge until it is told to stop.
-pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Control>) {
+/// Runs the bridge until it is told to stop; whether the remote has been told to end its session.
+pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Control>) -> bool {
     let name = plan.settings.name.clone();
     let bridge = match Bridge::new(plan.settings.clone(), crate::tls::seed()) {
         Ok(bridge) => bridge,
         Err(error) => {
             tracing::error!(bridge = %name, %error, "the bridge can't be run");
-            return;
+            return false;
         }
     };
     let way = Rc::new(plan.way.clone());
@@ -101,9 +103,11 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         way,
         stopping: false,
         congested: false,
+        bytes: [0; 2],
         report,
     };
     let mut sleep = Box::pin(sleep_until(tokio::time::Instant::now()));
+    let mut remote_knows = false;
     pump.bridge.start(pump.worker.now());
     loop {
         pump.settle();
@@ -116,6 +120,8 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
             Event::Stop(stop) => {
                 pump.stopping = true;
                 let now = pump.worker.now();
+                // 3.x has no word for the end of a session.
+                remote_knows = pump.bridge.is_up() && pump.bridge.stats().level.is_some_and(|l| l.version().is_v5());
                 pump.bridge.stop(now, stop == Stop::ForGood);
             }
             event => pump.handle(event),
@@ -123,6 +129,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
     }
     pump.hang_up();
     pump.report(true);
+    remote_knows
 }
 
 impl Drop for Pump {
@@ -398,6 +405,7 @@ impl Pump {
                 Ok(0) => break std::io::ErrorKind::WriteZero.into(),
                 Ok(taken) => {
                     output.advance(taken);
+                    self.bytes[1] += taken as u64;
                     moved = true;
                 }
                 Err(error) => break error,
@@ -476,6 +484,7 @@ impl Pump {
                 if self.congested || tail.len() >= most.saturating_add(SCRATCH) {
                     return Poll::Pending;
                 }
+                let bytes = &mut self.bytes[0];
                 self.worker.with_scratch(|scratch| match transport.poll_read(cx, scratch) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Ok(0)) => Poll::Ready(Event::RemoteClosed("the remote closed the connection".into())),
@@ -486,6 +495,7 @@ impl Pump {
                         })
                     }
                     Poll::Ready(Ok(read)) => {
+                        *bytes += read as u64;
                         tail.extend_from_slice(scratch.get(..read).unwrap_or_default());
                         Poll::Ready(Event::RemoteRead)
                     }
@@ -502,12 +512,7 @@ impl Pump {
         }
         self.report = now.after(BRIDGE_STATUS);
         let status = &self.plan.status;
-        *status.stats.lock() = self.bridge.stats();
-        let view = self.worker.engine.borrow().client(&self.bridge.local_client_id());
-        if let Some(view) = &view {
-            status.queue_dropped.store(view.dropped, Ordering::Relaxed);
-        }
-        let queued = view.map_or(0, |view| view.queued_messages + view.inflight);
-        status.queued.store(queued as u64, Ordering::Relaxed);
+        status.note_stats(now, self.bridge.stats(), self.bytes);
+        status.note_queue(self.worker.engine.borrow().client(&self.bridge.local_client_id()).as_ref());
     }
 }

@@ -19,6 +19,13 @@ pub struct TlsFileError {
     problem: FileProblem,
 }
 
+impl TlsFileError {
+    /// The setting that names the file, such as `bridge[hub].tls.ca_file`.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
 #[derive(Debug, Error)]
 enum FileProblem {
     #[error("{0}")]

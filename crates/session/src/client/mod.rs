@@ -9,6 +9,8 @@
 //! Without a session on the server (`session_present` 0) whatever was open will not be answered: ask [`Client::forget`] for it
 //! before anything new is published.
 
+mod round_trip;
+
 use std::num::{NonZeroU16, NonZeroU32};
 
 use viaduct_codec::{
@@ -23,6 +25,9 @@ use crate::limits::PINGRESP_SECONDS;
 use crate::output::Output;
 use crate::server::Will;
 use crate::violation::Violation;
+
+use round_trip::Meter;
+pub use round_trip::{Probe, RoundTrip};
 
 /// What CONNECT says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +132,7 @@ pub struct Client {
     link: Option<Link>,
     /// The server lost the session; nothing is sent before [`Client::forget`].
     lost: bool,
+    meter: Meter,
 }
 
 /// What ends with the connection.
@@ -176,6 +182,12 @@ impl Client {
         self.flow.inflight()
     }
 
+    /// How long the server took to answer, last time it was measured; also of an earlier connection.
+    #[must_use]
+    pub const fn round_trip(&self) -> Option<RoundTrip> {
+        self.meter.last()
+    }
+
     /// Whether a message of QoS 1 or 2 can be published now.
     #[must_use]
     pub fn has_window(&self) -> bool {
@@ -212,6 +224,7 @@ impl Client {
             asked: Vec::new(),
         });
         self.flow.attach(terms);
+        self.meter.ask(now, Probe::Connect);
         let mut properties = ConnectProperties::default();
         if is_v5 {
             properties.session_expiry = (hello.session_expiry > 0).then_some(hello.session_expiry);
@@ -270,6 +283,7 @@ impl Client {
             }
             Packet::Pingresp => {
                 link.pingresp_due = None;
+                self.meter.answered(now, Probe::Ping);
                 Ok(Event::None)
             }
             Packet::Disconnect(disconnect) if disconnect.session_expiry.is_some() => {
@@ -304,7 +318,11 @@ impl Client {
             return Err(PublishError::WindowFull);
         }
         // Keep alive is not put off by it: PINGREQ is what finds out that a connection into which messages go is dead.
-        self.flow.send(now, delivery.clone(), token, out).map_err(|flow::TooLarge| PublishError::TooLarge)
+        self.flow.send(now, delivery.clone(), token, out).map_err(|flow::TooLarge| PublishError::TooLarge)?;
+        if delivery.qos != QoS::AtMostOnce {
+            self.meter.sent(now, token);
+        }
+        Ok(())
     }
 
     /// Whether QoS 0 packets of at most `largest` bytes may be written behind this client's own as they are.
@@ -384,6 +402,7 @@ impl Client {
             }
         }
         self.flow.detach();
+        self.meter.forget();
     }
 
     /// The server has no session any more: gives up what was open and says what it was, in order, as token and delivery and
@@ -420,6 +439,7 @@ impl Client {
         if link.keep_alive.is_overdue(now) {
             link.pingresp_due = Some(now.after_secs(PINGRESP_SECONDS));
             link.keep_alive.touch(now);
+            self.meter.ask(now, Probe::Ping);
             self.flow.write(&Packet::Pingreq, out);
         }
         Ok(())
@@ -443,6 +463,7 @@ impl Client {
             link.keep_alive = KeepAlive::client(seconds, now); // MQTT-3.2.2-21
         }
         link.connected = true;
+        self.meter.answered(now, Probe::Connect);
         self.flow.attach(link.terms);
         // 3.1 has no session present flag: what was open is sent again, as 3.1 asks for.
         self.lost = !connack.session_present && link.terms.version != Version::V31;
@@ -457,8 +478,12 @@ impl Client {
     fn answered<'a>(&mut self, now: Time, answered: Answered, out: &mut Output) -> Event<'a> {
         match answered {
             Answered::Nothing => Event::None,
-            Answered::Received(token, reason) => Event::Received { token, reason },
+            Answered::Received(token, reason) => {
+                self.meter.answered(now, Probe::Message(token));
+                Event::Received { token, reason }
+            }
             Answered::Over(token, reason) => {
+                self.meter.answered(now, Probe::Message(token));
                 self.flow.send_again(now, out);
                 Event::Settled { token, reason }
             }

@@ -225,6 +225,11 @@ impl Session {
         std::mem::take(self.flow.counts())
     }
 
+    /// From now on what waits is held to `limits`, for a session that has no connection to say so.
+    pub fn limit(&mut self, limits: Arc<QueueLimits>) {
+        self.limits = limits;
+    }
+
     /// Begins a connection: CONNACK, and with a session that was there before (`session_present`) what it left open, in the
     /// original order, and then what waits.
     pub fn attach(&mut self, now: Time, admission: &Admission, terms: &Terms, session_present: bool, out: &mut Output) {

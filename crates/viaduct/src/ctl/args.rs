@@ -1,0 +1,99 @@
+//! The words of `viaduct ctl`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+pub(crate) struct CtlArgs {
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+    #[command(subcommand)]
+    pub(super) command: CtlCommand,
+}
+
+/// Which broker, and how it is asked.
+#[derive(Debug, Args)]
+pub(super) struct ApiArgs {
+    /// Where the broker's HTTP is (admin.bind)
+    #[arg(long, global = true, value_name = "URL", env = "VIADUCT_URL", default_value = "http://127.0.0.1:8888")]
+    pub(super) url: String,
+    /// The file that holds the token (admin.token_file of the broker); the environment variable VIADUCT_TOKEN holds it otherwise
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Print the answer as it came
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CtlCommand {
+    /// Bridges: what they do, and changing them while the broker runs
+    Bridges {
+        #[command(subcommand)]
+        command: Option<BridgesCommand>,
+    },
+    /// Sessions, connected or not
+    Clients,
+    /// Listeners
+    Listeners,
+    /// Have the broker read its configuration again
+    Reload,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BridgesCommand {
+    /// One line for each; what happens without a command
+    List,
+    /// Everything about one
+    Show {
+        /// The bridge
+        name: String,
+    },
+    /// Add one that is not there yet
+    Add(Definition),
+    /// Make it exactly this, whether it is there or not
+    Put(Definition),
+    /// Change some of its keys; KEY= without a value takes one back to its default
+    Change(Definition),
+    /// Remove it, with its session and what waits in it
+    Remove {
+        /// The bridge
+        name: String,
+    },
+    /// Run it
+    Start {
+        /// The bridge
+        name: String,
+    },
+    /// Run it no longer; messages for it go on waiting
+    Stop {
+        /// The bridge
+        name: String,
+    },
+    /// Take back what was changed at run time: what the configuration file says holds again
+    Revert {
+        /// The bridge
+        name: String,
+    },
+    /// Have the broker dial its remote step by step; exit code 0 if it would work
+    Check {
+        /// The bridge
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Definition {
+    /// The bridge
+    pub(super) name: String,
+    /// Keys of [[bridge]], such as url=mqtts://hub tls.ca_file=/etc/hub.pem queue.max_age=1d
+    #[arg(value_name = "KEY=VALUE")]
+    pub(super) settings: Vec<String>,
+    /// A rule, `FILTER [in|out|both [QOS [LOCAL_PREFIX [REMOTE_PREFIX]]]]`; may be repeated, and is then all rules there are
+    #[arg(long = "topic", value_name = "RULE")]
+    pub(super) topics: Vec<String>,
+    /// A file with the [[bridge]] in TOML, "-" for standard input: where a password should come from
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["settings", "topics"])]
+    pub(super) file: Option<PathBuf>,
+}
