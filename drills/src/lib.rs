@@ -11,6 +11,7 @@ mod cast;
 mod client;
 mod disk;
 mod full;
+mod hub;
 mod judge;
 mod report;
 mod retained;
@@ -20,7 +21,7 @@ mod server;
 mod solo;
 mod stage;
 
-pub use arguments::{Arguments, DISK_MIB, Drill, HELP};
+pub use arguments::{Arguments, DISK_MIB, Drill, EDGES, HELP, LENGTH};
 pub use report::Outcome;
 
 /// Runs what was asked for, and says what comes of it on standard output.
@@ -29,5 +30,6 @@ pub fn run(arguments: &Arguments) -> Outcome {
     match arguments.drill {
         Drill::Kill | Drill::Power | Drill::Cut => round::run(arguments),
         Drill::Full => full::run(arguments),
+        Drill::Hub => hub::run(arguments),
     }
 }
