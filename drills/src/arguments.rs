@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How a drill is asked for.
-pub const HELP: &str = "cargo xtask drill kill|power|cut|full|hub [--rounds N] [--seed S] [--sync always|interval|off]
-                 [--expect-loss] [--keep-going] [--disk MIB] [--edges N] [--minutes N] [--folder DIR] [--dev]
+pub const HELP: &str = "cargo xtask drill kill|power|cut|full|hub|drain [--rounds N] [--seed S] [--sync always|interval|off]
+                 [--expect-loss] [--keep-going] [--disk MIB] [--edges N] [--minutes N] [--messages N] [--folder DIR] [--dev]
 
   kill            SIGKILL at a random moment under load, restart, compare
   power           the same on a file system that is shut down under the broker without flushing (root)
   cut             only connections break, the broker lives: the drill itself must find nothing
   full            a small file system that runs full (root)
   hub             one broker with bridges to many edges, which have every trouble there is (root: also black holes)
+  drain           a bridge whose queue grows while its remote is away, and what becomes of it afterwards
   --rounds N      how often (10, full: 1); a failing round ends the drill
   --seed S        what is tried; printed when it is not given
   --sync MODE     `[store] sync` of the broker (always)
@@ -20,6 +21,7 @@ pub const HELP: &str = "cargo xtask drill kill|power|cut|full|hub [--rounds N] [
   --disk MIB      full: the size of the file system (48)
   --edges N       hub: how many (37)
   --minutes N     hub: how long (5)
+  --messages N    drain: how many wait (1,000,000)
   --folder DIR    where the broker's data goes; kept (a new folder below the system's temporary one, kept on failure)
   --dev           a binary that is not optimised
 ";
@@ -31,6 +33,8 @@ pub const DISK_MIB: u64 = 48;
 pub const EDGES: usize = 37;
 /// How long the hub's drill takes, unless told otherwise.
 pub const LENGTH: Duration = Duration::from_secs(300);
+/// Messages of the drain, unless told otherwise.
+pub const MESSAGES: usize = 1_000_000;
 
 /// What breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub enum Drill {
     Full,
     /// The edges of many bridges.
     Hub,
+    /// The remote of a bridge, for as long as it takes to fill a queue.
+    Drain,
 }
 
 /// What was asked for.
@@ -68,6 +74,8 @@ pub struct Arguments {
     pub edges: usize,
     /// Of the hub's drill, setting up and coming to rest not counted.
     pub length: Duration,
+    /// Of the drain; at least 8.
+    pub messages: usize,
     /// Where the data goes; `None` for a new folder.
     pub folder: Option<PathBuf>,
     /// The binary under test.
@@ -86,6 +94,7 @@ impl Arguments {
             Some((word, rest)) if word == "cut" => (Drill::Cut, rest),
             Some((word, rest)) if word == "full" => (Drill::Full, rest),
             Some((word, rest)) if word == "hub" => (Drill::Hub, rest),
+            Some((word, rest)) if word == "drain" => (Drill::Drain, rest),
             _ => return Err("which drill?".to_owned()),
         };
         let binary = std::env::var_os("VIADUCT_BIN").map(PathBuf::from).unwrap_or_default();
@@ -100,6 +109,7 @@ impl Arguments {
             disk_mib: DISK_MIB,
             edges: EDGES,
             length: LENGTH,
+            messages: MESSAGES,
             folder: None,
             binary,
         };
@@ -115,6 +125,9 @@ impl Arguments {
                 "--disk" => arguments.disk_mib = number(value()?)?.clamp(32, 4_096),
                 "--edges" => arguments.edges = usize::try_from(number(value()?)?.clamp(1, 100)).unwrap_or(EDGES),
                 "--minutes" => arguments.length = Duration::from_secs(60 * number(value()?)?.clamp(1, 10_000)),
+                "--messages" => {
+                    arguments.messages = usize::try_from(number(value()?)?.clamp(8, 1 << 30)).unwrap_or(MESSAGES)
+                }
                 "--keep-going" => arguments.keeps_going = true,
                 "--folder" => arguments.folder = Some(value()?.into()),
                 _ => return Err(format!("{word}?")),

@@ -10,6 +10,7 @@ mod book;
 mod cast;
 mod client;
 mod disk;
+mod drain;
 mod full;
 mod hub;
 mod judge;
@@ -20,8 +21,9 @@ mod round;
 mod server;
 mod solo;
 mod stage;
+mod stream;
 
-pub use arguments::{Arguments, DISK_MIB, Drill, EDGES, HELP, LENGTH};
+pub use arguments::{Arguments, DISK_MIB, Drill, EDGES, HELP, LENGTH, MESSAGES};
 pub use report::Outcome;
 
 /// Runs what was asked for, and says what comes of it on standard output.
@@ -31,5 +33,6 @@ pub fn run(arguments: &Arguments) -> Outcome {
         Drill::Kill | Drill::Power | Drill::Cut => round::run(arguments),
         Drill::Full => full::run(arguments),
         Drill::Hub => hub::run(arguments),
+        Drill::Drain => drain::run(arguments),
     }
 }

@@ -65,8 +65,16 @@ impl Server {
     /// # Errors
     /// No free ports, or no folder.
     pub(crate) fn new(places: Places) -> Result<Self, String> {
+        Self::on(places, &mut free_ports())
+    }
+
+    /// As [`Server::new`], on the next of `ports`: for several that do not run yet.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub(crate) fn on(places: Places, ports: &mut impl Iterator<Item = TcpListener>) -> Result<Self, String> {
         std::fs::create_dir_all(&places.folder).map_err(|error| format!("{}: {error}", places.folder.display()))?;
-        let mut free = free_ports().filter_map(|listener| listener.local_addr().ok());
+        let mut free = ports.filter_map(|listener| listener.local_addr().ok());
         let (Some(address), Some(admin)) = (free.next(), free.next()) else { return Err("no free port".to_owned()) };
         Ok(Self { places, address, admin, child: None, slowest_start: Duration::ZERO })
     }

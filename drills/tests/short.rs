@@ -16,7 +16,8 @@ fn drill(drill: Drill, rounds: u32, sync: &str, expects_loss: bool) {
         keeps_going: false,
         disk_mib: DISK_MIB,
         edges: 8,
-        length: Duration::from_secs(30),
+        length: Duration::from_secs(24),
+        messages: 20_000,
         folder: Some(folder.path().to_owned()),
         binary: viaduct_tests::viaduct().to_owned(),
     };
@@ -54,4 +55,9 @@ fn a_full_disk_refuses_loses_nothing_and_recovers() {
 #[test]
 fn the_bridges_of_a_hub_do_not_notice_the_troubles_of_others_and_come_back_from_their_own() {
     drill(Drill::Hub, 1, "always", false);
+}
+
+#[test]
+fn a_queue_that_grew_while_the_remote_was_away_drains_in_order_with_nothing_lost() {
+    drill(Drill::Drain, 1, "always", false);
 }

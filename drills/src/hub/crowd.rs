@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use viaduct_codec::QoS;
 
-use super::stream::Stream;
 use crate::client::{Client, Event, Link, Outgoing, Profile};
 use crate::judge::{Breach, Promise};
+use crate::stream::Stream;
 
 /// From one message of a stream to the next.
 pub(crate) const PACE: Duration = Duration::from_millis(100);
-/// Messages of one publisher that wait for their acknowledgement; beyond, it waits too.
-const WINDOW: usize = 2_000;
+/// Messages of one publisher that wait for their acknowledgement; beyond, it waits too. Fewer than any broker here takes.
+const WINDOW: usize = 60;
 /// How often a client that can't connect tries again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Bytes behind the number: a message of ordinary size.

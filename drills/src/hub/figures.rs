@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::stream::Stream;
 use super::trouble::Kind;
+use crate::stream::Stream;
 
 /// A time in which nothing was wrong.
 #[derive(Clone, Copy, Debug, Default)]

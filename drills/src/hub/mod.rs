@@ -13,7 +13,6 @@ mod edge;
 mod figures;
 mod namespace;
 mod setting;
-mod stream;
 mod trouble;
 mod wire;
 

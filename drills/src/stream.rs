@@ -1,4 +1,4 @@
-//! The account of one direction of one bridge: what was sent, acknowledged, and when what arrived.
+//! The account of one topic that a bridge carries: what was sent, acknowledged, and when what arrived.
 //!
 //! In: numbers and moments. Out: what is lost, doubled or out of order, and the longest time without an arrival while
 //! nothing was wrong with its bridge. Must never: know a socket, so that made-up histories can be judged as well.
