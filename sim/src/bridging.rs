@@ -66,6 +66,7 @@ impl BridgeEnd {
             reconnect_min: Duration::from_millis(200),
             reconnect_max: Duration::from_secs(5),
             max_age: None,
+        drain_rate: None,
             max_inflight: plan.window,
             max_packet_size: 1 << 20,
             topic_alias_maximum: 5,

@@ -17,6 +17,7 @@ use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
 use viaduct_bridge::Stats;
+use viaduct_engine::Dropped;
 
 use crate::limits::{RESTART_MAX, RESTART_MIN};
 use crate::worker::Worker;
@@ -35,8 +36,8 @@ pub(crate) struct BridgeStatus {
     pub(crate) stats: Mutex<Stats>,
     /// Messages that wait here for the remote.
     pub(crate) queued: AtomicU64,
-    /// Messages that its queue gave up: full, too old, or too large.
-    pub(crate) queue_dropped: AtomicU64,
+    /// Messages that its queue gave up, by reason, in the order of [`Dropped::ALL`].
+    pub(crate) queue_dropped: [AtomicU64; Dropped::ALL.len()],
     /// What its files held when they were last read, as [`fingerprint`] says.
     pub(crate) files: AtomicU64,
     /// How often its task panicked.
@@ -49,10 +50,27 @@ impl BridgeStatus {
             name: name.to_owned(),
             stats: Mutex::default(),
             queued: AtomicU64::new(0),
-            queue_dropped: AtomicU64::new(0),
+            queue_dropped: Default::default(),
             files: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
+    }
+}
+
+impl BridgeStatus {
+    /// Messages that were not carried on, by reason: what the bridge itself dropped, and what its queue gave up. What has
+    /// the same name on both sides is the same to an operator.
+    pub(crate) fn dropped(&self, stats: &Stats) -> BTreeMap<&'static str, u64> {
+        let own = viaduct_bridge::Drop::ALL.iter().map(|reason| (reason.label(), stats.dropped_for(*reason)));
+        let queue = Dropped::ALL.iter().zip(&self.queue_dropped);
+        // Of those that a queue never has for a reason there would only be zeros.
+        let queue = queue.map(|(reason, count)| (reason.name(), count.load(Ordering::Relaxed)));
+        let queue = queue.filter(|(name, count)| *count > 0 || *name == Dropped::QueueFull.name());
+        let mut dropped = BTreeMap::new();
+        for (reason, count) in own.chain(queue) {
+            *dropped.entry(reason).or_default() += count;
+        }
+        dropped
     }
 }
 

@@ -115,6 +115,7 @@ pub(super) fn settings(
         reconnect_min: bridge.reconnect_min,
         reconnect_max: bridge.reconnect_max,
         max_age: bridge.queue.max_age,
+        drain_rate: bridge.queue.drain_rate,
         max_inflight: bridge.max_inflight,
         max_packet_size: config.limits.max_packet_size,
         topic_alias_maximum: config.limits.topic_alias_maximum,

@@ -463,7 +463,9 @@ impl Pump {
         *status.stats.lock() = self.bridge.stats();
         let view = self.worker.engine.borrow().client(&self.bridge.local_client_id());
         if let Some(view) = &view {
-            status.queue_dropped.store(view.dropped, Ordering::Relaxed);
+            for (counter, count) in status.queue_dropped.iter().zip(view.dropped_for) {
+                counter.store(count, Ordering::Relaxed);
+            }
         }
         let queued = view.map_or(0, |view| view.queued_messages + view.inflight);
         status.queued.store(queued as u64, Ordering::Relaxed);
