@@ -239,6 +239,10 @@ impl Bridge {
             return self.end_attempt(now, ending, None, false);
         }
         let level = self.link.level();
+        if self.echoes_come_back() && self.rules.may_loop() {
+            // The next round begins at the best level again: the remote may have learnt it by then.
+            return self.end_attempt(now, Ending::Error(Error::Loop { level }), None, false);
+        }
         // 3.1 has no word for it; a session is taken to be there, so that what was sent is sent again under its old
         // identifiers and is recognised if it is.
         let session_present = connack.session_present || level.version() == Version::V31;
