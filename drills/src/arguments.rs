@@ -1,27 +1,40 @@
 //! The words of the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How a drill is asked for.
-pub const HELP: &str = "cargo xtask drill kill|power|cut|full [--rounds N] [--seed S] [--sync always|interval|off]
-                 [--expect-loss] [--keep-going] [--disk MIB] [--folder DIR] [--dev]
+pub const HELP: &str = "cargo xtask drill kill|power|cut|full|hub|drain [--rounds N] [--seed S] [--sync always|interval|off]
+                 [--expect-loss] [--keep-going] [--disk MIB] [--edges N] [--minutes N] [--messages N] [--folder DIR] [--dev]
 
   kill            SIGKILL at a random moment under load, restart, compare
   power           the same on a file system that is shut down under the broker without flushing (root)
   cut             only connections break, the broker lives: the drill itself must find nothing
   full            a small file system that runs full (root)
+  hub             one broker with bridges to many edges, which have every trouble there is (root: also black holes)
+  drain           a bridge whose queue grows while its remote is away, and what becomes of it afterwards
   --rounds N      how often (10, full: 1); a failing round ends the drill
   --seed S        what is tried; printed when it is not given
   --sync MODE     `[store] sync` of the broker (always)
   --expect-loss   passes only when something acknowledged was lost: shows that the drill bites
   --keep-going    a failing round does not end the drill
   --disk MIB      full: the size of the file system (48)
+  --edges N       hub: how many (37)
+  --minutes N     hub: how long (5)
+  --messages N    drain: how many wait (1,000,000)
   --folder DIR    where the broker's data goes; kept (a new folder below the system's temporary one, kept on failure)
   --dev           a binary that is not optimised
 ";
 
 /// The file system that runs full, unless told otherwise: 12 of them are somebody else's.
 pub const DISK_MIB: u64 = 48;
+
+/// Edges of the hub, unless told otherwise.
+pub const EDGES: usize = 37;
+/// How long the hub's drill takes, unless told otherwise.
+pub const LENGTH: Duration = Duration::from_secs(300);
+/// Messages of the drain, unless told otherwise.
+pub const MESSAGES: usize = 1_000_000;
 
 /// What breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +47,10 @@ pub enum Drill {
     Cut,
     /// The disk has no room.
     Full,
+    /// The edges of many bridges.
+    Hub,
+    /// The remote of a bridge, for as long as it takes to fill a queue.
+    Drain,
 }
 
 /// What was asked for.
@@ -53,6 +70,12 @@ pub struct Arguments {
     pub keeps_going: bool,
     /// Of the file system that runs full.
     pub disk_mib: u64,
+    /// Of the hub; 1 to 100.
+    pub edges: usize,
+    /// Of the hub's drill, setting up and coming to rest not counted.
+    pub length: Duration,
+    /// Of the drain; at least 8.
+    pub messages: usize,
     /// Where the data goes; `None` for a new folder.
     pub folder: Option<PathBuf>,
     /// The binary under test.
@@ -70,6 +93,8 @@ impl Arguments {
             Some((word, rest)) if word == "power" => (Drill::Power, rest),
             Some((word, rest)) if word == "cut" => (Drill::Cut, rest),
             Some((word, rest)) if word == "full" => (Drill::Full, rest),
+            Some((word, rest)) if word == "hub" => (Drill::Hub, rest),
+            Some((word, rest)) if word == "drain" => (Drill::Drain, rest),
             _ => return Err("which drill?".to_owned()),
         };
         let binary = std::env::var_os("VIADUCT_BIN").map(PathBuf::from).unwrap_or_default();
@@ -82,6 +107,9 @@ impl Arguments {
             expects_loss: false,
             keeps_going: false,
             disk_mib: DISK_MIB,
+            edges: EDGES,
+            length: LENGTH,
+            messages: MESSAGES,
             folder: None,
             binary,
         };
@@ -95,6 +123,11 @@ impl Arguments {
                 "--sync" => arguments.sync = value()?.clone(),
                 "--expect-loss" => arguments.expects_loss = true,
                 "--disk" => arguments.disk_mib = number(value()?)?.clamp(32, 4_096),
+                "--edges" => arguments.edges = usize::try_from(number(value()?)?.clamp(1, 100)).unwrap_or(EDGES),
+                "--minutes" => arguments.length = Duration::from_secs(60 * number(value()?)?.clamp(1, 10_000)),
+                "--messages" => {
+                    arguments.messages = usize::try_from(number(value()?)?.clamp(8, 1 << 30)).unwrap_or(MESSAGES)
+                }
                 "--keep-going" => arguments.keeps_going = true,
                 "--folder" => arguments.folder = Some(value()?.into()),
                 _ => return Err(format!("{word}?")),

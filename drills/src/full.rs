@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         folder: folder.clone(),
         data: disk.path().join("data"),
         sync: arguments.sync.clone(),
+        more: String::new(),
     };
     let mut totals = Totals::default();
     let ballast = disk.path().join("ballast");

@@ -35,6 +35,12 @@ pub(crate) enum Promise {
     Protocol,
     /// `viaduct store check` did not say that all is well.
     Check,
+    /// A bridge stood still, or its link broke, and nothing was wrong with its edge.
+    Gap,
+    /// A bridge came back later than its back-off allows.
+    Back,
+    /// Processor time or memory grew.
+    Flat,
 }
 
 /// One broken promise.

@@ -10,7 +10,9 @@ mod book;
 mod cast;
 mod client;
 mod disk;
+mod drain;
 mod full;
+mod hub;
 mod judge;
 mod report;
 mod retained;
@@ -19,8 +21,9 @@ mod round;
 mod server;
 mod solo;
 mod stage;
+mod stream;
 
-pub use arguments::{Arguments, DISK_MIB, Drill, HELP};
+pub use arguments::{Arguments, DISK_MIB, Drill, EDGES, HELP, LENGTH, MESSAGES};
 pub use report::Outcome;
 
 /// Runs what was asked for, and says what comes of it on standard output.
@@ -29,5 +32,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     match arguments.drill {
         Drill::Kill | Drill::Power | Drill::Cut => round::run(arguments),
         Drill::Full => full::run(arguments),
+        Drill::Hub => hub::run(arguments),
+        Drill::Drain => drain::run(arguments),
     }
 }

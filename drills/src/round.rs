@@ -47,8 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     println!("seed {}, sync = {:?}, in {}", arguments.seed, arguments.sync, folder.display());
     let data = disk.as_ref().map_or_else(|| folder.join("data"), |disk| disk.path().join("data"));
-    let places =
-        Places { binary: absolute(&arguments.binary), folder: folder.clone(), data, sync: arguments.sync.clone() };
+    let (sync, more) = (arguments.sync.clone(), String::new());
+    let places = Places { binary: absolute(&arguments.binary), folder: folder.clone(), data, sync, more };
     let mut totals = Totals::default();
     let result = Server::new(places).and_then(|server| rounds(arguments, server, &mut disk, &mut totals));
     println!("{totals}");

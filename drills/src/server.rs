@@ -26,6 +26,26 @@ pub(crate) struct Places {
     pub(crate) data: PathBuf,
     /// `[store] sync`.
     pub(crate) sync: String,
+    /// What else is in its configuration, behind the rest.
+    pub(crate) more: String,
+}
+
+/// What a broker has cost so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// User and system time.
+    pub(crate) processor: Duration,
+    /// Bytes that are resident now, and the most that were.
+    pub(crate) memory: u64,
+    pub(crate) peak: u64,
+}
+
+/// Ports that nobody has, for as long as they are held.
+pub(crate) fn free_ports() -> impl Iterator<Item = TcpListener> {
+    (0..PORTS.len()).filter_map(|step| {
+        let spread = (std::process::id() as usize).wrapping_mul(97) + step;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, PORTS.clone().nth(spread % PORTS.len())?)).ok()
+    })
 }
 
 /// A broker that is running, or was.
@@ -45,12 +65,16 @@ impl Server {
     /// # Errors
     /// No free ports, or no folder.
     pub(crate) fn new(places: Places) -> Result<Self, String> {
+        Self::on(places, &mut free_ports())
+    }
+
+    /// As [`Server::new`], on the next of `ports`: for several that do not run yet.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub(crate) fn on(places: Places, ports: &mut impl Iterator<Item = TcpListener>) -> Result<Self, String> {
         std::fs::create_dir_all(&places.folder).map_err(|error| format!("{}: {error}", places.folder.display()))?;
-        let mut free = (0..PORTS.len()).filter_map(|step| {
-            let spread = (std::process::id() as usize).wrapping_mul(97) + step;
-            let port = PORTS.clone().nth(spread % PORTS.len())?;
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().and_then(|listener| listener.local_addr().ok())
-        });
+        let mut free = ports.filter_map(|listener| listener.local_addr().ok());
         let (Some(address), Some(admin)) = (free.next(), free.next()) else { return Err("no free port".to_owned()) };
         Ok(Self { places, address, admin, child: None, slowest_start: Duration::ZERO })
     }
@@ -112,12 +136,12 @@ impl Server {
     }
 
     fn configuration(&self) -> String {
-        let Places { data, sync, .. } = &self.places;
+        let Places { data, sync, more, .. } = &self.places;
         format!(
             "[node]\nid = \"drill\"\ndata_dir = {data:?}\nworkers = 2\n\n[log]\nfilter = \"warn\"\n\n\
              [[listener]]\nbind = \"{}\"\n\n[limits]\nconnect_timeout = \"30s\"\n\n\
              [session]\nmax_queued_messages = 1000000\nmax_queued_bytes = \"1GiB\"\n\n\
-             [store]\nsync = \"{sync}\"\n\n[admin]\nbind = \"{}\"\n\n[sys]\ninterval = \"0s\"\n",
+             [store]\nsync = \"{sync}\"\n\n[admin]\nbind = \"{}\"\n\n[sys]\ninterval = \"0s\"\n{more}",
             self.address, self.admin
         )
     }
@@ -208,6 +232,39 @@ impl Server {
         }
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         Err(format!("store check ended with {}: {} {}", output.status, said(&output.stdout), said(&output.stderr)))
+    }
+
+    /// The text at `/metrics`.
+    ///
+    /// # Errors
+    /// It can't be had.
+    pub(crate) fn metrics(&self) -> Result<String, String> {
+        match self.get("/metrics") {
+            Ok((200, body)) => Ok(body),
+            Ok((status, _)) => Err(format!("/metrics: {status}")),
+            Err(error) => Err(format!("/metrics: {error}")),
+        }
+    }
+
+    /// What it has cost so far.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub(crate) fn cost(&self) -> Result<Cost, String> {
+        let pid = self.child.as_ref().map(Child::id).ok_or("it does not run")?;
+        let read =
+            |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).map_err(|error| error.to_string());
+        let stat = read("stat")?;
+        // The name stands in parentheses and may hold anything; user and system time are fields 14 and 15, in hundredths.
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let status = read("status")?;
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+        };
+        let (memory, peak) = (bytes("VmRSS:").unwrap_or_default(), bytes("VmHWM:").unwrap_or_default());
+        Ok(Cost { processor: Duration::from_millis(ticks * 10), memory, peak })
     }
 
     /// GET from the admin port: status and body.

@@ -67,6 +67,7 @@ impl BridgeEnd {
             reconnect_max: Duration::from_secs(5),
             failback: None,
             max_age: None,
+        drain_rate: None,
             max_inflight: plan.window,
             max_packet_size: 1 << 20,
             topic_alias_maximum: 5,

@@ -16,6 +16,7 @@ use crate::loop_guard::{EchoGuard, Hops};
 use crate::names::Names;
 use crate::negotiate::Wishes;
 use crate::notify::Notices;
+use crate::pace::Pace;
 use crate::{Action, DialError, Error, Event, Probed, RuleError, Rules, Settings, Stats, limits};
 
 /// One bridge. Methods come in three families:
@@ -58,6 +59,8 @@ pub struct Bridge {
     pub(crate) was_up: bool,
     /// The local session is older than this bridge.
     pub(crate) local_resumed: bool,
+    /// How fast messages may go out.
+    pub(crate) pace: Pace,
     pub(crate) losses: Losses,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) stats: Stats,
@@ -129,6 +132,7 @@ impl Bridge {
             missed: BTreeSet::new(),
             was_up: false,
             local_resumed: false,
+            pace: Pace::new(settings.drain_rate),
             losses: Losses::default(),
             actions: VecDeque::new(),
             stats: Stats::default(),
@@ -212,6 +216,9 @@ impl Bridge {
         }
         self.note_address();
         self.time_remote(now);
+        if self.pace.next().is_some_and(|due| due <= now) {
+            self.pump_outward(now);
+        }
         self.time_local(now);
     }
 
@@ -236,7 +243,7 @@ impl Bridge {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
         let remote = if self.link.is_connected() { self.remote.next_timeout() } else { None };
-        [self.link.next_timeout(), remote, self.local_timeout()].into_iter().flatten().min()
+        [self.link.next_timeout(), remote, self.local_timeout(), self.pace.next()].into_iter().flatten().min()
     }
 
     // --- what it is

@@ -79,6 +79,16 @@ pub enum Error {
     /// Somebody else connected with our ClientID.
     #[error("taken over: another client connected with our ClientID; make `client_id` unique")]
     TakenOver,
+    /// Messages would go in circles.
+    #[error(
+        "not run: at level {level} the remote sends our own messages back, and a rule carries the same topics both ways; \
+         let its listener take level 5, or 132 or 131 (`try_private`), carry one way only, or set `allow_loop = true` on the \
+         rules to have them recognised and dropped as far as memory goes"
+    )]
+    Loop {
+        /// The level that it took.
+        level: Level,
+    },
     /// The remote has enough.
     #[error("the remote's quota: {0}; it limits connections, rate or messages")]
     Quota(ReasonCode),
@@ -281,6 +291,7 @@ impl Error {
             Self::ClientIdRejected(_) => "client_id_rejected",
             Self::KeepAlive { .. } => "keep_alive",
             Self::TakenOver => "taken_over",
+            Self::Loop { .. } => "loop",
             Self::Quota(_) => "quota",
             Self::PacketTooLarge(_) => "packet_too_large",
             Self::Unsupported(_) => "unsupported",

@@ -22,6 +22,7 @@ pub mod loop_guard;
 mod names;
 pub mod negotiate;
 mod notify;
+mod pace;
 mod rates;
 mod remote;
 pub mod rules;

@@ -136,6 +136,7 @@ impl Bridge {
     /// The connection is no more, whoever ended it.
     pub(crate) fn remote_gone(&mut self) {
         self.remote.detach();
+        self.pace.forget();
         self.inward.source_cut();
         self.asked_remote.clear();
     }
@@ -151,20 +152,24 @@ impl Bridge {
     pub(crate) fn pump_outward(&mut self, now: Time) {
         if self.link.is_up() {
             let guard = self.echoes_come_back();
-            let Self { outward, remote, remote_output, stats, offer, echoes, settings, .. } = self;
+            let Self { outward, remote, remote_output, stats, offer, echoes, settings, pace, .. } = self;
             let mut large = Vec::new();
             let max_age = settings.max_age;
             outward.pump(|delivery, token, again| {
                 let is_old = max_age.is_some_and(|max| now.since(delivery.message.received) >= max);
                 if is_old && !again {
-                    stats.count_drop(Drop::Expired);
+                    stats.count_drop(Drop::TooOld);
                     return Handed::Done;
+                }
+                if !again && !pace.allows(now) {
+                    return Handed::NotNow;
                 }
                 let lowered = lowered(delivery, offer.wishes);
                 match hand(now, remote, &lowered, token, remote_output) {
                     Ok(Handed::NotNow) => return Handed::NotNow,
                     Ok(handed) => {
                         if !again {
+                            pace.spend();
                             count_sent(stats, delivery, &lowered);
                         }
                         if guard {
@@ -234,6 +239,10 @@ impl Bridge {
             return self.end_attempt(now, ending, None, false);
         }
         let level = self.link.level();
+        if self.echoes_come_back() && self.rules.may_loop() {
+            // The next round begins at the best level again: the remote may have learnt it by then.
+            return self.end_attempt(now, Ending::Error(Error::Loop { level }), None, false);
+        }
         // 3.1 has no word for it; a session is taken to be there, so that what was sent is sent again under its old
         // identifiers and is recognised if it is.
         let session_present = connack.session_present || level.version() == Version::V31;

@@ -14,6 +14,7 @@ use crate::{Direction, Protocol, Settings, Topic};
 pub struct Rules {
     rules: Vec<Rule>,
     both_ways: bool,
+    may_loop: bool,
 }
 
 /// One checked rule.
@@ -25,6 +26,8 @@ pub struct Rule {
     pub qos: QoS,
     /// Whether the RETAIN flag is carried.
     pub retain: bool,
+    /// Run it although its messages may come back.
+    pub allow_loop: bool,
     /// This broker's side.
     pub local: Side,
     /// The remote's side.
@@ -111,9 +114,10 @@ impl Rules {
             refuse_loop(rule, topic, settings)?;
             Rule::new(rule, topic)
         });
-        let mut checked = Self { rules: rules.collect::<Result<_, _>>()?, both_ways: false };
+        let mut checked = Self { rules: rules.collect::<Result<_, _>>()?, both_ways: false, may_loop: false };
         let both_ways = checked.out().any(|out| checked.inward().any(|back| out.remote.overlaps(&back.remote)));
-        checked.both_ways = both_ways;
+        let may_loop = checked.out().any(|out| checked.inward().any(|back| out.loops_with(back)));
+        (checked.both_ways, checked.may_loop) = (both_ways, may_loop);
         Ok(checked)
     }
 
@@ -131,6 +135,13 @@ impl Rules {
     #[must_use]
     pub const fn carries_both_ways(&self) -> bool {
         self.both_ways
+    }
+
+    /// Whether a way out and a way in meet under one name on both sides, and nobody said that they may: run only with a
+    /// remote that does not send our own messages back.
+    #[must_use]
+    pub const fn may_loop(&self) -> bool {
+        self.may_loop
     }
 
     /// The rule and the remote topic for a message of this broker; `None` when no `out` rule matches, an error when
@@ -180,7 +191,15 @@ impl Rule {
         if shared && topic.direction == Direction::Both {
             return Err(RuleError::SharedBoth { rule });
         }
-        Ok(Self { direction: topic.direction, qos: topic.qos, retain: topic.retain, local, remote })
+        let Topic { direction, qos, retain, allow_loop, .. } = *topic;
+        Ok(Self { direction, qos, retain, allow_loop, local, remote })
+    }
+
+    /// Whether what goes out under this rule may come in under `back` and go out again; see docs/decisions/0004-allow-loop.md.
+    fn loops_with(&self, back: &Self) -> bool {
+        let is_meant = self.allow_loop && back.allow_loop;
+        let same_names = self.local.prefix == self.remote.prefix && back.local.prefix == back.remote.prefix;
+        !is_meant && same_names && self.local.overlaps(&back.local) && self.remote.overlaps(&back.remote)
     }
 }
 
@@ -298,6 +317,7 @@ mod tests {
             reconnect_max: Duration::from_secs(60),
             failback: None,
             max_age: None,
+            drain_rate: None,
             max_inflight: 20,
             max_packet_size: 1 << 20,
             topic_alias_maximum: 0,
@@ -404,6 +424,19 @@ mod tests {
         looping.topics[0].remote_prefix.clear();
         looping.topics[0].direction = Direction::Out;
         assert!(Rules::new(&looping).is_ok());
+    }
+
+    #[test]
+    fn what_may_loop_has_one_name_on_both_sides_and_was_not_meant() {
+        let loops = |topics: Vec<Topic>| rules(topics).may_loop();
+        let meant = |topic: Topic| Topic { allow_loop: true, ..topic };
+        let (out, back) = (topic(Direction::Out, "a/#", "", ""), topic(Direction::In, "a/b", "", ""));
+        assert!(loops(vec![topic(Direction::Both, "a/#", "x/", "x/")]));
+        assert!(loops(vec![out.clone(), back.clone()]));
+        assert!(loops(vec![meant(out.clone()), back.clone()]), "both have to be meant");
+        assert!(!loops(vec![meant(out.clone()), meant(back)]));
+        assert!(!loops(vec![topic(Direction::Both, "a/#", "", "x/")]), "a name that differs ends a ring");
+        assert!(!loops(vec![out, topic(Direction::In, "b/#", "", "")]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! together. Never reads a file or the environment.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use viaduct_codec::{Level, QoS, Version};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub reconnect_max: Duration,
     /// How long a message may wait here before it is first sent to the remote; `None`: as long as it takes.
     pub max_age: Option<Duration>,
+    /// QoS 1 and 2 messages a second that are handed to the remote for the first time; `None`: no limit.
+    pub drain_rate: Option<NonZeroU32>,
     /// Unacknowledged QoS 1 and 2 messages in each direction; at least 1, 0 is taken as 1.
     pub max_inflight: u16,
     /// The largest packet taken from the remote, in bytes; announced to a 5.0 remote.

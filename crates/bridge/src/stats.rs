@@ -78,8 +78,10 @@ pub enum Drop {
     Offline,
     /// QoS 0 while the remote reads slower than messages come.
     Pressure,
-    /// Its time was over, or it waited longer than `max_age`.
+    /// Its time was over.
     Expired,
+    /// It waited longer than `max_age`.
+    TooOld,
     /// Larger than the other side takes.
     TooLarge,
     /// The other side refused it by reason code.
@@ -96,10 +98,11 @@ pub enum Drop {
 
 impl Drop {
     /// Every reason, in the order of [`Stats::dropped`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Offline,
         Self::Pressure,
         Self::Expired,
+        Self::TooOld,
         Self::TooLarge,
         Self::Refused,
         Self::Echo,
@@ -115,6 +118,7 @@ impl Drop {
             Self::Offline => "offline",
             Self::Pressure => "pressure",
             Self::Expired => "expired",
+            Self::TooOld => "max_age",
             Self::TooLarge => "too_large",
             Self::Refused => "refused",
             Self::Echo => "echo",

@@ -342,13 +342,8 @@ fn bridges(families: &mut Families, broker: &Broker) {
         "bridge_messages_dropped_total",
         "Messages that were not carried on, by reason.",
         each().flat_map(|(name, (status, stats))| {
-            let queue = status.queue_dropped.load(Ordering::Relaxed);
-            viaduct_bridge::Drop::ALL
-                .iter()
-                .map(|reason| (reason.label(), stats.dropped_for(*reason)))
-                .chain(std::iter::once(("queue", queue)))
-                .map(|(reason, count)| (vec![("bridge", name), ("reason", reason)], count))
-                .collect::<Vec<_>>()
+            let dropped = status.dropped(stats).into_iter();
+            dropped.map(move |(reason, count)| (vec![("bridge", name), ("reason", reason)], count))
         }),
     );
     families.counter(

@@ -309,6 +309,7 @@ fn flat_bridge(flat: &mut Flat, bridge: &Bridge) {
             ("max_messages", &queue.max_messages),
             ("max_bytes", &queue.max_bytes),
             ("max_age", &queue.max_age),
+            ("drain_rate", &queue.drain_rate),
             ("on_full", &queue.on_full),
         ],
     );

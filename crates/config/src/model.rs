@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -465,6 +466,8 @@ pub struct BridgeQueue {
     pub max_bytes: u64,
     /// How old a message may get; `None`: as old as its own expiry lets it.
     pub max_age: Option<Duration>,
+    /// QoS 1 and 2 messages a second towards the remote; `None`: no limit.
+    pub drain_rate: Option<NonZeroU32>,
     /// What happens to a message that does not fit; never [`OnFull::Disconnect`].
     pub on_full: OnFull,
 }

@@ -439,6 +439,8 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt(Table::BridgeQueue, "max_age", Duration { min: SECOND, max: EXPIRY_MAX, seconds: true },
         unset("\"1d\"", "as old as its own expiry lets it"), Live,
         "How old a waiting message may get."),
+    opt(Table::BridgeQueue, "drain_rate", Integer { min: 0, max: 1_000_000 }, unset("500", "no limit"), Live,
+        "QoS 1 and 2 messages a second that go out at most, so that a backlog floods nobody; 0: no limit."),
     opt(Table::BridgeQueue, "on_full", Choice(&["drop_oldest", "drop_newest"]), Is("\"drop_newest\""), Live,
         "What happens to a message that does not fit; counted."),
 

@@ -4,6 +4,7 @@
 //! option table, or return a configuration that has an error.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use config::{Map, Value, ValueKind};
@@ -362,6 +363,7 @@ fn read_queue(reader: &mut Reader, at: &At<'_>, session: &Session) -> BridgeQueu
         max_messages: reader.optional_number(at, "max_messages").unwrap_or(session.max_queued_messages),
         max_bytes: reader.optional_number(at, "max_bytes").unwrap_or(session.max_queued_bytes),
         max_age: reader.optional_duration(at, "max_age"),
+        drain_rate: reader.optional_number(at, "drain_rate").and_then(NonZeroU32::new),
         on_full: reader.choice(
             at,
             "on_full",

@@ -158,7 +158,13 @@ impl Written {
     /// As JSON for everybody: without secrets, whose keys come beside it.
     #[must_use]
     pub fn to_public_json(&self) -> (Json, Vec<&'static str>) {
-        let secret = |option: &&option::Opt| option.kind == Kind::Secret && self.0.contains_key(option.key);
+        let secret = |option: &&option::Opt| match (&option.kind, self.0.get(option.key)) {
+            (_, None) => false,
+            (Kind::Secret, Some(_)) => true,
+            // It may name a user with a password.
+            (Kind::Proxy, Some(value)) => !matches!(&value.kind, ValueKind::String(url) if !url.contains('@')),
+            (_, Some(_)) => false,
+        };
         let secrets: Vec<&'static str> = option::of(Table::Bridge).filter(secret).map(|option| option.key).collect();
         let public = self.0.iter().filter(|(key, _)| !secrets.contains(&key.as_str()));
         (to_json(&ValueKind::Table(public.map(|(key, value)| (key.clone(), value.clone())).collect())), secrets)

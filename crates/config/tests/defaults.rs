@@ -104,7 +104,13 @@ fn a_bridge_of_three_lines_has_every_default() {
             min_version: TlsVersion::V12,
             max_version: TlsVersion::V13,
         },
-        queue: BridgeQueue { max_messages: 10_000, max_bytes: 16 << 20, max_age: None, on_full: OnFull::DropNewest },
+        queue: BridgeQueue {
+            max_messages: 10_000,
+            max_bytes: 16 << 20,
+            max_age: None,
+            drain_rate: None,
+            on_full: OnFull::DropNewest,
+        },
         proxy: None,
         bind_address: None,
         failback: Some(Duration::from_secs(300)),
@@ -171,7 +177,7 @@ fn every_key_can_be_written() {
         password = "p"
         keepalive = 5
         tls = { verify = "ca", server_name = "s", max_version = "1.2", alpn = ["x"] }
-        queue = { max_messages = 1, max_bytes = "2MiB", max_age = "1h", on_full = "drop_oldest" }
+        queue = { max_messages = 1, max_bytes = "2MiB", max_age = "1h", drain_rate = 500, on_full = "drop_oldest" }
         [[bridge.topic]]
         filter = ""
         direction = "in"
@@ -201,6 +207,7 @@ fn every_key_can_be_written() {
     assert_eq!((bridge.protocol_version, bridge.keepalive, bridge.session_expiry), (BridgeVersion::V311, 5, 0));
     assert_eq!(bridge.password, Some(Secret::new("p".into())));
     assert_eq!(bridge.queue.max_age, Some(Duration::from_secs(3600)));
+    assert_eq!(bridge.queue.drain_rate.map(std::num::NonZeroU32::get), Some(500));
     assert_eq!(bridge.topics[0].local.as_str(), "here");
     assert_eq!(bridge.topics[0].remote.as_str(), "there");
     assert!(!format!("{config:?}").contains("\"p\""), "a password does not print itself");

@@ -276,11 +276,12 @@ impl Engine {
         }
         let lost = [
             (Dropped::Expired, counts.expired),
+            (Dropped::TooOld, counts.too_old),
             (Dropped::TooLarge, counts.too_large),
             (Dropped::QueueFull, counts.displaced),
         ];
         for (why, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
-            slot.trouble().dropped += u64::from(count);
+            slot.trouble().count(why, count.into());
             self.stats.dropped(why, count.into());
         }
         let (messages_now, bytes_now) = slot.session.queued();
@@ -345,7 +346,7 @@ impl Engine {
         self.stats.dropped(why, 1);
         let Some(slot) = self.sessions.get_mut(index) else { return };
         let trouble = slot.trouble();
-        trouble.dropped += 1;
+        trouble.count(why, 1);
         let quiet = why == Dropped::Offline // What every QoS 0 message to an absent session is.
             || trouble.drops_logged.is_some_and(|at| now.since(at) < crate::limits::STORM_LOG);
         if !quiet {

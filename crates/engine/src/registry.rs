@@ -9,6 +9,7 @@ use slab::Slab;
 use viaduct_codec::{ClientId, Message, SessionId, Time, TopicName};
 use viaduct_session::server::{Session, Terms, Will};
 
+use crate::Dropped;
 use crate::held::Holdings;
 use crate::key::SessionKey;
 use crate::replay::Replay;
@@ -64,10 +65,19 @@ pub(crate) struct Slot {
 pub(crate) struct Trouble {
     /// When it was last logged that the client may not do something.
     pub(crate) denied_logged: Option<Time>,
-    /// Messages for it that were given up.
-    pub(crate) dropped: u64,
+    /// Messages for it that were given up, by reason.
+    pub(crate) dropped: [u64; Dropped::ALL.len()],
     /// When the drops of this session were last logged.
     pub(crate) drops_logged: Option<Time>,
+}
+
+impl Trouble {
+    /// Counts messages that were given up.
+    pub(crate) fn count(&mut self, why: Dropped, count: u64) {
+        if let Some(dropped) = self.dropped.get_mut(why as usize) {
+            *dropped += count;
+        }
+    }
 }
 
 impl Slot {
@@ -90,9 +100,9 @@ impl Slot {
         self.id != SessionId::NONE
     }
 
-    /// Messages for it that were given up.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.trouble.as_ref().map_or(0, |trouble| trouble.dropped)
+    /// Messages for it that were given up, by reason.
+    pub(crate) fn dropped(&self) -> [u64; Dropped::ALL.len()] {
+        self.trouble.as_ref().map_or_else(Default::default, |trouble| trouble.dropped)
     }
 
     /// Where it is written down that something went wrong.

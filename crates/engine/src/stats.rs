@@ -34,6 +34,8 @@ pub enum Dropped {
     QueueFull,
     /// Its expiry passed while it waited.
     Expired,
+    /// It waited longer than its queue lets it.
+    TooOld,
     /// The client takes no packet that large.
     TooLarge,
     /// QoS 0 for a session without a connection.
@@ -56,9 +58,10 @@ pub enum Dropped {
 
 impl Dropped {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::QueueFull,
         Self::Expired,
+        Self::TooOld,
         Self::TooLarge,
         Self::Offline,
         Self::Memory,
@@ -76,6 +79,7 @@ impl Dropped {
         match self {
             Self::QueueFull => "queue_full",
             Self::Expired => "expired",
+            Self::TooOld => "max_age",
             Self::TooLarge => "too_large",
             Self::Offline => "offline",
             Self::Memory => "memory",

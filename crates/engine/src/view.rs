@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use viaduct_codec::{ClientId, Level};
 
-use crate::Engine;
 use crate::registry::Slot;
+use crate::{Dropped, Engine};
 
 /// One session, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,10 @@ pub struct ClientView {
     pub queued_messages: usize,
     /// Bytes that they hold.
     pub queued_bytes: usize,
-    /// Messages for it that were given up since the session began.
+    /// Messages for it that were given up since the session began, or this process.
     pub dropped: u64,
+    /// The same by reason, in the order of [`Dropped::ALL`].
+    pub dropped_for: [u64; Dropped::ALL.len()],
     /// Messages sent and not acknowledged yet.
     pub inflight: usize,
     /// Seconds that it outlives its connection.
@@ -49,6 +51,7 @@ impl Engine {
     fn view(&self, slot: &Slot) -> ClientView {
         let connection = slot.connection().and_then(|index| self.connections.get(index));
         let (queued_messages, queued_bytes) = slot.session.queued();
+        let dropped_for = slot.dropped();
         ClientView {
             client_id: slot.client_id.clone(),
             username: slot.identity.username.clone(),
@@ -58,7 +61,8 @@ impl Engine {
             subscriptions: slot.subscriptions.len(),
             queued_messages,
             queued_bytes,
-            dropped: slot.dropped(),
+            dropped: dropped_for.iter().sum(),
+            dropped_for,
             inflight: slot.session.inflight(),
             session_expiry: slot.session.session_expiry(),
         }

@@ -102,8 +102,10 @@ impl Default for QueueLimits {
 pub struct Counts {
     /// PUBLISH packets written, by QoS, repetitions included.
     pub sent: [u32; 3],
-    /// Messages whose expiry passed while they waited, or that waited longer than they may.
+    /// Messages whose expiry passed while they waited.
     pub expired: u32,
+    /// Messages that waited longer than [`QueueLimits::max_age`].
+    pub too_old: u32,
     /// Messages that waited and that the peer takes no packet large enough for.
     pub too_large: u32,
     /// Messages that had to go for a newcomer, beyond the one that its [`Delivered::Dropped`] stands for.

@@ -64,3 +64,31 @@ fn a_message_from_elsewhere_gets_our_hop_added() {
     let pairs: Vec<_> = UserProperties::from_encoded(&own.user_properties).iter().collect();
     assert_eq!(pairs, [("viaduct-hops", "edge<")]);
 }
+
+#[test]
+fn a_way_round_is_not_run_where_the_remote_sends_back_what_it_was_sent() {
+    // It takes neither 5 nor the private bit: found out when it has answered.
+    let mut meant = settings(vec![topic(Direction::Both, "a/#", "", "")]);
+    for allow_loop in [false, true] {
+        meant.topics[0].allow_loop = allow_loop;
+        let mut rig = Rig::unstarted(meant.clone());
+        rig.remote.terms.allowed_levels = vec![Level::V311];
+        rig.bridge.start(rig.now);
+        rig.settle();
+        assert_eq!(rig.bridge.is_up(), allow_loop);
+        assert_eq!(rig.remote.filters.contains_key("a/#"), allow_loop);
+        rig.local.publish(rig.now, &message("a/b", "x", QoS::AtLeastOnce));
+        rig.settle();
+        assert_eq!(rig.remote.received.len(), usize::from(allow_loop));
+        if !allow_loop {
+            assert_eq!(rig.last_error(), "loop");
+            let line = rig.lines().pop().unwrap();
+            assert!(line.contains("level 4") && line.contains("`allow_loop = true`"), "{line}");
+            // A remote that takes more one day is found, and what waited goes out.
+            rig.remote.terms.allowed_levels = Level::ALL.to_vec();
+            rig.pass(std::time::Duration::from_secs(60));
+            assert!(rig.bridge.is_up(), "{:#?} {:?}", rig.lines(), rig.dials);
+            assert_eq!(rig.remote.received.len(), 1);
+        }
+    }
+}

@@ -445,6 +445,7 @@ pub fn settings(topics: Vec<Topic>) -> Settings {
         reconnect_max: Duration::from_secs(60),
         failback: None,
         max_age: None,
+        drain_rate: None,
         max_inflight: 20,
         max_packet_size: 1 << 20,
         topic_alias_maximum: 10,

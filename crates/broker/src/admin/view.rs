@@ -17,7 +17,7 @@ pub(super) fn bridge(now: Time, bridge: &Bridge, written: &WrittenBridge, status
     let stats = status.stats.lock().clone();
     let rates = status.rates.lock().per_second();
     let tls = *status.tls.lock();
-    let dropped: u64 = stats.dropped.iter().sum();
+    let dropped = status.dropped(&stats);
     let next = match stats.phase {
         Phase::Waiting { until } => Some(until),
         Phase::Stopped | Phase::Connecting | Phase::Up => None,
@@ -51,7 +51,7 @@ pub(super) fn bridge(now: Time, bridge: &Bridge, written: &WrittenBridge, status
             "messages": status.queued.load(Ordering::Relaxed),
             "bytes": status.queued_bytes.load(Ordering::Relaxed),
             "unacknowledged": stats.unacknowledged_out,
-            "dropped": status.queue_dropped.load(Ordering::Relaxed),
+            "dropped": status.queue_dropped.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>(),
             "max_messages": bridge.queue.max_messages,
             "max_bytes": bridge.queue.max_bytes,
         },
@@ -64,7 +64,8 @@ pub(super) fn bridge(now: Time, bridge: &Bridge, written: &WrittenBridge, status
             "connects": stats.connects,
             "messages_in": stats.messages_in,
             "messages_out": stats.messages_out,
-            "dropped": dropped,
+            "dropped": dropped.values().sum::<u64>(),
+            "dropped_by_reason": dropped,
             "steps_down": stats.steps_down,
             "restarts_after_a_defect": status.panics.load(Ordering::Relaxed),
         },

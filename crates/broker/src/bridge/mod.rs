@@ -23,7 +23,7 @@ use std::task::{Context, Waker};
 use parking_lot::Mutex;
 use viaduct_bridge::{Phase, Rates, Stats, Topic, Totals};
 use viaduct_codec::Time;
-use viaduct_engine::ClientView;
+use viaduct_engine::{ClientView, Dropped};
 
 use crate::limits::{RESTART_MAX, RESTART_MIN};
 use crate::stream::TlsLink;
@@ -51,8 +51,8 @@ pub(crate) struct BridgeStatus {
     pub(crate) queued: AtomicU64,
     /// Bytes of those that were not sent yet.
     pub(crate) queued_bytes: AtomicU64,
-    /// Messages that its queue gave up: full, too old, or too large.
-    pub(crate) queue_dropped: AtomicU64,
+    /// Messages that its queue gave up, by reason, in the order of [`Dropped::ALL`].
+    pub(crate) queue_dropped: [AtomicU64; Dropped::ALL.len()],
     /// Rules that it had since the broker began, so that both sides can be told to forget those that it has no more.
     former: Mutex<Vec<Topic>>,
     /// What its files held when they were last read, as [`fingerprint`] says.
@@ -72,7 +72,7 @@ impl BridgeStatus {
             tls: Mutex::default(),
             queued: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
-            queue_dropped: AtomicU64::new(0),
+            queue_dropped: Default::default(),
             former: Mutex::default(),
             files: AtomicU64::new(0),
             certificate_expires: AtomicI64::new(0),
@@ -92,7 +92,9 @@ impl BridgeStatus {
         self.queued.store(messages as u64, Ordering::Relaxed);
         self.queued_bytes.store(bytes as u64, Ordering::Relaxed);
         if let Some(view) = view {
-            self.queue_dropped.store(view.dropped, Ordering::Relaxed);
+            for (counter, count) in self.queue_dropped.iter().zip(view.dropped_for) {
+                counter.store(count, Ordering::Relaxed);
+            }
         }
     }
 
@@ -101,6 +103,21 @@ impl BridgeStatus {
         let totals = Totals { messages_out: stats.messages_out, messages_in: stats.messages_in, bytes_out, bytes_in };
         self.rates.lock().sample(now, totals);
         *self.stats.lock() = stats;
+    }
+
+    /// Messages that were not carried on, by reason: what the bridge itself dropped, and what its queue gave up. What has
+    /// the same name on both sides is the same to an operator.
+    pub(crate) fn dropped(&self, stats: &Stats) -> BTreeMap<&'static str, u64> {
+        let own = viaduct_bridge::Drop::ALL.iter().map(|reason| (reason.label(), stats.dropped_for(*reason)));
+        let queue = Dropped::ALL.iter().zip(&self.queue_dropped);
+        // Of those that a queue never has for a reason there would only be zeros.
+        let queue = queue.map(|(reason, count)| (reason.name(), count.load(Ordering::Relaxed)));
+        let queue = queue.filter(|(name, count)| *count > 0 || *name == Dropped::QueueFull.name());
+        let mut dropped = BTreeMap::new();
+        for (reason, count) in own.chain(queue) {
+            *dropped.entry(reason).or_default() += count;
+        }
+        dropped
     }
 }
 

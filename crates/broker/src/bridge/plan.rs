@@ -63,7 +63,7 @@ impl PlanError {
     pub(crate) fn key(&self) -> String {
         match self {
             Self::Tls(error) => error.key().to_owned(),
-            Self::Password { bridge, .. } => format!("bridge[{bridge}].password_file"),
+            Self::Password { bridge, key, .. } => format!("bridge[{bridge}].{key}"),
             Self::Rules { bridge, .. } => format!("bridge[{bridge}].topic"),
         }
     }
@@ -155,6 +155,7 @@ pub(super) fn settings(
         reconnect_min: bridge.reconnect_min,
         reconnect_max: bridge.reconnect_max,
         max_age: bridge.queue.max_age,
+        drain_rate: bridge.queue.drain_rate,
         max_inflight: bridge.max_inflight,
         max_packet_size: config.limits.max_packet_size,
         topic_alias_maximum: config.limits.topic_alias_maximum,

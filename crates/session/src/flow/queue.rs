@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use viaduct_codec::{Backlog, QoS, Stub, Time};
 
-use crate::delivery::{Delivered, Delivery, DropReason, OnFull, QueueLimits};
+use crate::delivery::{Counts, Delivered, Delivery, DropReason, OnFull, QueueLimits};
 use crate::limits::{PAGE, QUEUED_HERE};
 
 /// Empty in most sessions most of the time, and then it is nothing but the place for it.
@@ -93,14 +93,14 @@ impl Queue {
         Delivered::Dropped(DropReason::QueueFull)
     }
 
-    /// The next QoS 0 message that is not expired and not too old; those that are, are counted in `expired`.
-    pub(crate) fn pop_qos0(&mut self, now: Time, limits: &QueueLimits, expired: &mut u32) -> Option<Delivery> {
-        self.pop(|waiting| &mut waiting.zero, now, limits, expired)
+    /// The next QoS 0 message that is not expired and not too old; those that are, are counted.
+    pub(crate) fn pop_qos0(&mut self, now: Time, limits: &QueueLimits, counts: &mut Counts) -> Option<Delivery> {
+        self.pop(|waiting| &mut waiting.zero, now, limits, counts)
     }
 
     /// As [`Queue::pop_qos0`] for QoS 1 and 2.
-    pub(crate) fn pop_rest(&mut self, now: Time, limits: &QueueLimits, expired: &mut u32) -> Option<Delivery> {
-        self.pop(|waiting| waiting.front(), now, limits, expired)
+    pub(crate) fn pop_rest(&mut self, now: Time, limits: &QueueLimits, counts: &mut Counts) -> Option<Delivery> {
+        self.pop(|waiting| waiting.front(), now, limits, counts)
     }
 
     /// Whether the next message of QoS 1 or 2 has to be read first.
@@ -181,7 +181,7 @@ impl Queue {
         which: impl Fn(&mut Waiting) -> &mut VecDeque<Delivery>,
         now: Time,
         limits: &QueueLimits,
-        expired: &mut u32,
+        counts: &mut Counts,
     ) -> Option<Delivery> {
         loop {
             let waiting = self.waiting.as_deref_mut()?;
@@ -193,10 +193,13 @@ impl Queue {
             waiting.bytes -= delivery.message.size();
             self.settle();
             let waited = now.since(delivery.message.received);
-            if !delivery.message.is_expired(now) && limits.max_age.is_none_or(|max| waited < max) {
+            if delivery.message.is_expired(now) {
+                counts.expired += 1;
+            } else if limits.max_age.is_some_and(|max| waited >= max) {
+                counts.too_old += 1;
+            } else {
                 return Some(delivery);
             }
-            *expired += 1;
         }
     }
     /// Gives the memory back when nothing waits.

@@ -391,15 +391,16 @@ impl Session {
             return;
         }
         self.flow.send_again(now, out);
-        let mut expired = 0;
+        let mut lost = Counts::default();
         while out.pending() < OUTPUT_HIGH_WATER {
-            let next = if self.flow.is_open() { self.queue.pop_rest(now, &self.limits, &mut expired) } else { None };
-            let Some(delivery) = next.or_else(|| self.queue.pop_qos0(now, &self.limits, &mut expired)) else { break };
+            let next = if self.flow.is_open() { self.queue.pop_rest(now, &self.limits, &mut lost) } else { None };
+            let Some(delivery) = next.or_else(|| self.queue.pop_qos0(now, &self.limits, &mut lost)) else { break };
             if self.flow.send(now, delivery, 0, out).is_err() {
                 self.flow.counts().too_large += 1;
             }
         }
-        self.flow.counts().expired += expired;
+        self.flow.counts().expired += lost.expired;
+        self.flow.counts().too_old += lost.too_old;
     }
 
     /// Writes one step of a re-authentication; `false` when the client takes no packet that large. MQTT-4.12.0-6: only to be
