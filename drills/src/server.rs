@@ -149,6 +149,26 @@ impl Server {
         }
     }
 
+    /// SIGSTOP. When it returns, no thread of it does anything any more but what it had asked the kernel for.
+    ///
+    /// # Errors
+    /// It runs on.
+    pub(crate) fn freeze(&mut self) -> Result<(), String> {
+        if let Some(status) = self.ended() {
+            return Err(format!("the broker ended by itself with {status}:\n{}", self.last_words()));
+        }
+        let Some(child) = self.child.as_ref() else { return Ok(()) };
+        kill_process(Pid::from_child(child), Signal::STOP).map_err(|error| format!("SIGSTOP: {error}"))?;
+        let began = Instant::now();
+        while began.elapsed() < DEADLINE {
+            if threads(child.id()).map_err(|error| error.to_string())?.iter().all(|state| matches!(state, 'T' | 'D')) {
+                return Ok(());
+            }
+            std::thread::yield_now();
+        }
+        Err(format!("SIGSTOP: it still runs after {DEADLINE:?}"))
+    }
+
     /// SIGTERM, and waits for its end.
     ///
     /// # Errors
@@ -206,6 +226,17 @@ impl Server {
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(bad)?;
         Ok((status, body.to_owned()))
     }
+}
+
+/// The state of every thread of a process, as the kernel abbreviates it.
+fn threads(pid: u32) -> std::io::Result<Vec<char>> {
+    let mut states = Vec::new();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+        // The name of the thread stands before it in parentheses and may hold anything.
+        states.extend(stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next()));
+    }
+    Ok(states)
 }
 
 impl Drop for Server {
