@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Protocol, Settings, Topic};
+use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Protocol, RemoteLimits, Settings, Topic};
 use viaduct_codec::{Frame, Level, Packet, QoS, Time, Version};
 
 use crate::link::{Owner, Server};
@@ -70,6 +70,7 @@ impl BridgeEnd {
             max_packet_size: 1 << 20,
             topic_alias_maximum: 5,
             topics,
+            remote: RemoteLimits::default(),
             previous: Vec::new(),
             notifications: plan.notices.then(|| format!("state/{number}")),
         };

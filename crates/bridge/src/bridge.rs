@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use viaduct_codec::{PacketId, ReasonCode, Time, TopicFilter, TopicName};
+use viaduct_codec::{PacketId, QoS, ReasonCode, Time, TopicFilter, TopicName};
 use viaduct_session::Output;
 use viaduct_session::client::Client;
 
@@ -14,8 +14,8 @@ use crate::link::{Ending, Link};
 use crate::local::LocalState;
 use crate::loop_guard::{EchoGuard, Hops};
 use crate::names::Names;
-use crate::negotiate::Wishes;
 use crate::notify::Notices;
+use crate::offer::Offer;
 use crate::{Action, DialError, Error, Event, RuleError, Rules, Settings, Stats, limits};
 
 /// One bridge. Methods come in three families:
@@ -49,11 +49,15 @@ pub struct Bridge {
     pub(crate) notices: Notices,
     /// What the remote takes, on the present link.
     pub(crate) offer: Offer,
+    /// What was last said about its limits.
+    pub(crate) limits_told: Option<String>,
     /// SUBSCRIBE packets that are not answered, and what they asked for.
-    pub(crate) asked_remote: BTreeMap<PacketId, Vec<TopicFilter>>,
+    pub(crate) asked_remote: BTreeMap<PacketId, Vec<(TopicFilter, QoS)>>,
     pub(crate) asked_local: BTreeMap<PacketId, Vec<TopicFilter>>,
     /// Local filters whose retained messages the remote missed.
     pub(crate) missed: BTreeSet<TopicFilter>,
+    /// Links in a row that the remote ended soon after CONNACK.
+    pub(crate) kicks: u32,
     /// The link was up at least once.
     pub(crate) was_up: bool,
     /// The local session is older than this bridge.
@@ -63,17 +67,6 @@ pub struct Bridge {
     pub(crate) stats: Stats,
 }
 
-/// What the remote takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Offer {
-    /// QoS and RETAIN of a message.
-    pub(crate) wishes: Wishes,
-    /// Filters with wildcards.
-    pub(crate) wildcards: bool,
-    /// Shared subscriptions.
-    pub(crate) shared: bool,
-}
-
 /// Lines about losses that come too often, each kind at most once in [`limits::LOG_EVERY`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Losses {
@@ -81,6 +74,7 @@ pub(crate) struct Losses {
     pub(crate) refused_local: Seldom,
     pub(crate) too_large_out: Seldom,
     pub(crate) too_large_in: Seldom,
+    pub(crate) topic_not_taken: Seldom,
 }
 
 /// Counts, and says when it is time for a line.
@@ -124,9 +118,11 @@ impl Bridge {
             echoes: EchoGuard::new(seed),
             notices: Notices::new(topic),
             offer: Offer::ALL,
+            limits_told: None,
             asked_remote: BTreeMap::new(),
             asked_local: BTreeMap::new(),
             missed: BTreeSet::new(),
+            kicks: 0,
             was_up: false,
             local_resumed: false,
             losses: Losses::default(),
@@ -285,6 +281,7 @@ impl Bridge {
             let reason = if let Ending::Error(error) = &ending { Some(error.clone()) } else { None };
             self.actions.push_back(Action::HangUp { attempt, reason });
         }
+        let ending = if was_up { self.note_kick(now, ending) } else { ending };
         self.remote_gone();
         if was_up && matches!(ending, Ending::Wishes(_)) {
             // What is open would be sent again as it was and refused again: publish it anew, with less.
@@ -307,6 +304,22 @@ impl Bridge {
         self.note_address();
     }
 
+    /// Tells a link that was lost from one that the remote does not want.
+    fn note_kick(&mut self, now: Time, ending: Ending) -> Ending {
+        let Ending::Error(error @ (Error::ServerGone { .. } | Error::TakenOver { .. })) = ending else {
+            self.kicks = 0;
+            return ending;
+        };
+        let is_soon = now.since(self.stats.since) < limits::HELD;
+        self.kicks = if is_soon { self.kicks.saturating_add(1) } else { 0 };
+        let (client_id, times) = (self.settings.client_id.clone(), self.kicks);
+        Ending::Error(match error {
+            Error::TakenOver { .. } => Error::TakenOver { client_id, times },
+            Error::ServerGone { reason } if times >= limits::KICKS => Error::Kicked { client_id, times, reason },
+            error => error,
+        })
+    }
+
     fn dial_error(&self, error: DialError) -> Error {
         let seconds = self.settings.connect_timeout.as_secs_f64();
         match error {
@@ -320,11 +333,6 @@ impl Bridge {
             DialError::Tls(failure) => Error::Tls(failure),
         }
     }
-}
-
-impl Offer {
-    /// No limits.
-    pub(crate) const ALL: Self = Self { wishes: Wishes::ALL, wildcards: true, shared: true };
 }
 
 impl Seldom {

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// us out does not count as one that works.
 pub const HELD: Duration = Duration::from_secs(60);
 
+/// Links in a row that a remote closes within [`HELD`] until that is called being thrown out: one is a restart, two may be a
+/// second restart, and a third wait is long enough already for the word to be of use.
+pub const KICKS: u32 = 3;
+
 /// No wait between rounds of attempts is shorter, whatever the configuration says: a peer that refuses at once would
 /// otherwise keep a core busy.
 pub const RECONNECT_FLOOR: Duration = Duration::from_millis(10);

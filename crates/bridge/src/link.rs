@@ -8,7 +8,7 @@ use std::time::Duration;
 use viaduct_codec::{Level, ReasonCode, Time};
 
 use crate::negotiate::{Negotiation, Next, Wishes};
-use crate::{Action, Address, Backoff, Error, Event, Phase, Settings, Stats, Step, StepDown, limits};
+use crate::{Action, Address, Backoff, Error, Event, Lowered, Phase, Settings, Stats, Step, StepDown, limits};
 
 /// Where the connection stands.
 ///
@@ -73,10 +73,11 @@ struct Endpoint {
 impl Link {
     pub(crate) fn new(settings: &Settings, seed: u64) -> Self {
         let ladder = settings.protocol.ladder(settings.try_private);
-        let endpoints = settings
-            .addresses
-            .iter()
-            .map(|address| Endpoint { address: address.clone(), negotiation: Negotiation::new(ladder.clone()) });
+        let wishes = Wishes { retain: settings.remote.retain, qos: settings.remote.max_qos };
+        let endpoints = settings.addresses.iter().map(|address| Endpoint {
+            address: address.clone(),
+            negotiation: Negotiation::new(ladder.clone(), wishes),
+        });
         let min = settings.reconnect_min.max(limits::RECONNECT_FLOOR);
         Self {
             endpoints: endpoints.collect(),
@@ -220,7 +221,7 @@ impl Link {
         let error = match ending {
             Ending::Level(why) => match endpoint.negotiation.failed(why) {
                 Next::Down(to) => {
-                    stats.steps_down += 1;
+                    stats.count_lowered(Lowered::Level, 1);
                     actions.extend([Action::Log(Event::SteppedDown { address, from, to, why })]);
                     self.dial(now, actions);
                     return None;

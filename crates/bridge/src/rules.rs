@@ -301,6 +301,7 @@ mod tests {
             max_packet_size: 1 << 20,
             topic_alias_maximum: 0,
             topics,
+            remote: crate::RemoteLimits::default(),
             previous: Vec::new(),
             notifications: None,
         }

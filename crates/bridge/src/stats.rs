@@ -27,20 +27,14 @@ pub struct Stats {
     pub since: Time,
     /// Attempts and links by result: `connected`, or [`Error::label`]. Each end of an attempt counts once.
     pub connects: BTreeMap<&'static str, u64>,
-    /// Steps down the ladder of levels.
-    pub steps_down: u64,
     /// Messages handed to the remote, resends not counted.
     pub messages_out: u64,
     /// Messages handed to this broker.
     pub messages_in: u64,
     /// Messages that were not carried on, by reason.
     pub dropped: [u64; Drop::ALL.len()],
-    /// Messages carried with a lower QoS than the rule says because the remote takes no more.
-    pub qos_lowered: u64,
-    /// Messages carried without their RETAIN flag because the remote keeps none.
-    pub retain_stripped: u64,
-    /// Subscriptions that were refused.
-    pub subscriptions_refused: u64,
+    /// What was done with less than the settings say because the remote takes no more, by what.
+    pub lowered: [u64; Lowered::ALL.len()],
     /// QoS 1 and 2 messages on their way out that the remote has not acknowledged.
     pub unacknowledged_out: usize,
     /// QoS 1 and 2 messages on their way in that this broker has not acknowledged.
@@ -92,11 +86,41 @@ pub enum Drop {
     Unmatched,
     /// The prefixes make a topic that cannot be.
     BadTopic,
+    /// The remote does not take the topic: it begins with `$`, or is longer or deeper than [`crate::RemoteLimits`] say.
+    TopicNotTaken,
+}
+
+/// What was done with less than the settings say, because the remote takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Lowered {
+    /// A message went with a lower QoS.
+    Qos,
+    /// A message went without its RETAIN flag.
+    Retain,
+    /// A subscription was refused, or not asked for because it would be.
+    Subscription,
+    /// A subscription was granted with a lower QoS.
+    SubscriptionQos,
+    /// A step down the ladder of levels.
+    Level,
+    /// A link on which fewer messages may be unacknowledged.
+    Window,
+    /// A link with another keep alive.
+    KeepAlive,
+    /// A link whose session the remote keeps for a shorter time.
+    SessionExpiry,
+    /// A link under a ClientID that the remote chose.
+    ClientId,
+    /// A link whose state is not published at the remote.
+    Notification,
+    /// A filter that was not unsubscribed from.
+    Unsubscribe,
 }
 
 impl Drop {
     /// Every reason, in the order of [`Stats::dropped`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Offline,
         Self::Pressure,
         Self::Expired,
@@ -106,6 +130,7 @@ impl Drop {
         Self::Loop,
         Self::Unmatched,
         Self::BadTopic,
+        Self::TopicNotTaken,
     ];
 
     /// One word for a metric's label.
@@ -121,11 +146,59 @@ impl Drop {
             Self::Loop => "loop",
             Self::Unmatched => "unmatched",
             Self::BadTopic => "bad_topic",
+            Self::TopicNotTaken => "topic_not_taken",
+        }
+    }
+}
+
+impl Lowered {
+    /// Every kind, in the order of [`Stats::lowered`].
+    pub const ALL: [Self; 11] = [
+        Self::Qos,
+        Self::Retain,
+        Self::Subscription,
+        Self::SubscriptionQos,
+        Self::Level,
+        Self::Window,
+        Self::KeepAlive,
+        Self::SessionExpiry,
+        Self::ClientId,
+        Self::Notification,
+        Self::Unsubscribe,
+    ];
+
+    /// One word for a metric's label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Qos => "qos",
+            Self::Retain => "retain",
+            Self::Subscription => "subscription",
+            Self::SubscriptionQos => "subscription_qos",
+            Self::Level => "level",
+            Self::Window => "window",
+            Self::KeepAlive => "keep_alive",
+            Self::SessionExpiry => "session_expiry",
+            Self::ClientId => "client_id",
+            Self::Notification => "notification",
+            Self::Unsubscribe => "unsubscribe",
         }
     }
 }
 
 impl Stats {
+    /// How often less was done in respect of `what`.
+    #[must_use]
+    pub fn lowered_in(&self, what: Lowered) -> u64 {
+        self.lowered.get(what as usize).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn count_lowered(&mut self, what: Lowered, times: u64) {
+        if let Some(count) = self.lowered.get_mut(what as usize) {
+            *count += times;
+        }
+    }
+
     /// Messages dropped for `reason`.
     #[must_use]
     pub fn dropped_for(&self, reason: Drop) -> u64 {
@@ -154,6 +227,11 @@ mod tests {
             assert_eq!(reason as usize, place);
             stats.count_drop(reason);
             assert_eq!(stats.dropped_for(reason), 1);
+        }
+        for (place, what) in Lowered::ALL.into_iter().enumerate() {
+            assert_eq!(what as usize, place);
+            stats.count_lowered(what, 2);
+            assert_eq!(stats.lowered_in(what), 2);
         }
     }
 }

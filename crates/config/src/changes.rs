@@ -109,7 +109,9 @@ const fn section(table: Table) -> Section {
         Table::Auth => Section::Auth,
         Table::Admin => Section::Admin,
         Table::Sys => Section::Sys,
-        Table::Bridge | Table::BridgeTls | Table::BridgeQueue | Table::BridgeTopic => Section::Bridge,
+        Table::Bridge | Table::BridgeTls | Table::BridgeQueue | Table::BridgeRemote | Table::BridgeTopic => {
+            Section::Bridge
+        }
     }
 }
 
@@ -271,10 +273,11 @@ fn flat_bridge(flat: &mut Flat, bridge: &Bridge) {
             ("reconnect_min", &bridge.reconnect_min),
             ("reconnect_max", &bridge.reconnect_max),
             ("max_inflight", &bridge.max_inflight),
+            ("links", &bridge.links),
             ("notifications", &bridge.notifications),
         ],
     );
-    let (tls, queue) = (&bridge.tls, &bridge.queue);
+    let (tls, queue, remote) = (&bridge.tls, &bridge.queue, &bridge.remote);
     flat.put(
         Table::BridgeTls,
         name,
@@ -299,6 +302,21 @@ fn flat_bridge(flat: &mut Flat, bridge: &Bridge) {
             ("max_bytes", &queue.max_bytes),
             ("max_age", &queue.max_age),
             ("on_full", &queue.on_full),
+        ],
+    );
+    flat.put(
+        Table::BridgeRemote,
+        name,
+        0,
+        &[
+            ("max_qos", &remote.max_qos),
+            ("retain", &remote.retain),
+            ("max_packet_size", &remote.max_packet_size),
+            ("dollar_topics", &remote.dollar_topics),
+            ("max_topic_levels", &remote.max_topic_levels),
+            ("max_topic_bytes", &remote.max_topic_bytes),
+            ("unsubscribe", &remote.unsubscribe),
+            ("filters_per_packet", &remote.filters_per_packet),
         ],
     );
     bridge.topics.iter().enumerate().for_each(|(position, topic)| flat_topic(flat, name, position, topic));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Event, Protocol, Settings, Topic};
+use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Event, Protocol, RemoteLimits, Settings, Topic};
 use viaduct_codec::{
     ClientId, Frame, Level, Message, Packet, PacketType, QoS, ReasonCode, Subscribe, SubscribeOptions, Time,
     TopicFilter, TopicName, Version,
@@ -441,6 +441,7 @@ pub fn settings(topics: Vec<Topic>) -> Settings {
         max_inflight: 20,
         max_packet_size: 1 << 20,
         topic_alias_maximum: 10,
+        remote: RemoteLimits::default(),
         topics,
         previous: Vec::new(),
         notifications: None,

@@ -65,7 +65,7 @@ pub(super) fn bridge(now: Time, bridge: &Bridge, written: &WrittenBridge, status
             "messages_in": stats.messages_in,
             "messages_out": stats.messages_out,
             "dropped": dropped,
-            "steps_down": stats.steps_down,
+            "steps_down": stats.lowered_in(viaduct_bridge::Lowered::Level),
             "restarts_after_a_defect": status.panics.load(Ordering::Relaxed),
         },
         "round_trip": stats.round_trip.map(|trip| json!({

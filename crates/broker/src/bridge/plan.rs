@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use thiserror::Error;
-use viaduct_bridge::{Address, Direction, Protocol, RuleError, Settings, Topic};
+use viaduct_bridge::{Address, Direction, Protocol, RemoteLimits, RuleError, Settings, Topic};
 use viaduct_codec::Version;
-use viaduct_config::{Bridge, BridgeTls, BridgeTopic, BridgeVersion, Config};
+use viaduct_config::{Bridge, BridgeRemote, BridgeTls, BridgeTopic, BridgeVersion, Config};
 use viaduct_session::server::Terms;
 
 use super::BridgeStatus;
@@ -129,10 +129,24 @@ pub(super) fn settings(
         max_inflight: bridge.max_inflight,
         max_packet_size: config.limits.max_packet_size,
         topic_alias_maximum: config.limits.topic_alias_maximum,
+        remote: remote(&bridge.remote),
         topics: bridge.topics.iter().map(topic).collect(),
         previous: previous.map(|bridge| bridge.topics.iter().map(topic).collect()).unwrap_or_default(),
         notifications: bridge.notifications.then(|| format!("$SYS/broker/connection/{}/state", bridge.client_id)),
     })
+}
+
+fn remote(remote: &BridgeRemote) -> RemoteLimits {
+    RemoteLimits {
+        max_qos: remote.max_qos,
+        retain: remote.retain,
+        max_packet_size: remote.max_packet_size,
+        dollar_topics: remote.dollar_topics,
+        max_topic_levels: remote.max_topic_levels,
+        max_topic_bytes: remote.max_topic_bytes,
+        unsubscribe: remote.unsubscribe,
+        filters_per_packet: remote.filters_per_packet,
+    }
 }
 
 fn topic(topic: &BridgeTopic) -> Topic {
