@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Protocol, RemoteLimits, Settings, Topic};
-use viaduct_codec::{Frame, Level, Packet, QoS, Time, Version};
+use viaduct_codec::{Frame, Level, Packet, QoS, Slice, Time, Version};
 
 use crate::link::{Owner, Server};
 use crate::oracle::Carrier;
@@ -71,6 +71,8 @@ impl BridgeEnd {
             topic_alias_maximum: 5,
             topics,
             remote: RemoteLimits::default(),
+            slice: Slice::ALL,
+            retiring: false,
             previous: Vec::new(),
             notifications: plan.notices.then(|| format!("state/{number}")),
         };

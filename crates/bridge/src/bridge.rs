@@ -137,13 +137,32 @@ impl Bridge {
     /// Begins: the local half connects and subscribes, so that messages queue from now on, and the first address is
     /// dialled. Does nothing when it has begun.
     pub fn start(&mut self, now: Time) {
-        if !self.link.is_stopped() {
-            return;
+        self.start_held(now);
+        self.release(now);
+    }
+
+    /// As [`Bridge::start`], but nothing is dialled before [`Bridge::release`].
+    pub fn start_held(&mut self, now: Time) {
+        if self.link.is_stopped() {
+            self.stats.since = now;
+            self.open_local(now);
+            self.link.hold();
         }
-        self.stats.since = now;
-        self.open_local(now);
-        self.link.start(now, &mut self.actions);
+    }
+
+    /// Dials after [`Bridge::start_held`]; does nothing otherwise.
+    pub fn release(&mut self, now: Time) {
+        self.link.release(now, &mut self.actions);
         self.note_address();
+    }
+
+    /// Ends for good what [`Settings::retiring`] has carried to its end: the local session, and with `end_remote` the one at
+    /// the remote.
+    pub fn retire(&mut self, now: Time, end_remote: bool) {
+        if !self.link.is_stopped() {
+            self.stop_remote(now, end_remote);
+            self.close_local(now, true);
+        }
     }
 
     /// Ends both halves in good order. With `end_session` the local session ends too and what waits in it is gone:
@@ -250,7 +269,25 @@ impl Bridge {
     /// The ClientID of the local half.
     #[must_use]
     pub fn local_client_id(&self) -> String {
-        format!("$bridge/{}", self.settings.name)
+        self.settings.local_client_id()
+    }
+
+    /// Whether the local half has its session, and every subscription that it asked for is answered.
+    #[must_use]
+    pub fn is_subscribed(&self) -> bool {
+        self.local_state == LocalState::Up && self.asked_local.is_empty()
+    }
+
+    /// Whether nothing is on its way through the bridge.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outward.len() == 0 && self.inward.len() == 0
+    }
+
+    /// Whether it waits for [`Bridge::release`].
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.link.is_held()
     }
 
     /// Whether messages flow.

@@ -13,7 +13,7 @@ use crate::{Action, Address, Backoff, Error, Event, Lowered, Phase, Settings, St
 /// Where the connection stands.
 ///
 /// ```text
-///            start                 dialled                  CONNACK 0
+///        hold, release             dialled                  CONNACK 0
 ///  Stopped ────────►  Dialling  ──────────────► Greeting ───────────────► Up
 ///     ▲                ▲   │ ▲                     │  │                    │
 ///     │                │   │ └─ next level, same ──┘  │                    │
@@ -27,6 +27,8 @@ use crate::{Action, Address, Backoff, Error, Event, Lowered, Phase, Settings, St
 enum State {
     /// Not started, or stopped.
     Stopped,
+    /// Started, and not let go yet.
+    Held,
     /// For the dialler, until the deadline.
     Dialling { deadline: Time },
     /// For CONNACK, until the deadline.
@@ -109,6 +111,10 @@ impl Link {
         matches!(self.state, State::Stopped)
     }
 
+    pub(crate) const fn is_held(&self) -> bool {
+        matches!(self.state, State::Held)
+    }
+
     pub(crate) fn level(&self) -> Level {
         self.endpoint().map_or(Level::V311, |endpoint| endpoint.negotiation.level())
     }
@@ -141,14 +147,21 @@ impl Link {
             State::Dialling { deadline } | State::Greeting { deadline } => Some(deadline),
             State::Waiting { until } => Some(until),
             State::Up { since, proven: false } => Some(since.after(limits::HELD)),
-            State::Up { proven: true, .. } | State::Stopped => None,
+            State::Up { proven: true, .. } | State::Stopped | State::Held => None,
         }
     }
 
     // --- what happens
 
-    pub(crate) fn start(&mut self, now: Time, actions: &mut impl Extend<Action>) {
-        self.dial(now, actions);
+    /// Begins; [`Link::release`] dials.
+    pub(crate) const fn hold(&mut self) {
+        self.state = State::Held;
+    }
+
+    pub(crate) fn release(&mut self, now: Time, actions: &mut impl Extend<Action>) {
+        if self.is_held() {
+            self.dial(now, actions);
+        }
     }
 
     /// Whether the dial that ended is the one that is waited for; CONNECT is due then.

@@ -176,6 +176,9 @@ impl Bridge {
 
     /// What is subscribed to here, each filter once, at the highest QoS of its rules.
     pub(crate) fn local_filters(&self) -> Vec<(TopicFilter, QoS)> {
+        if self.settings.retiring {
+            return Vec::new();
+        }
         subscribe::filters(self.rules.out().map(|rule| (&rule.local.subscription, rule.qos)))
     }
 

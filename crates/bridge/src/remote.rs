@@ -114,7 +114,8 @@ impl Bridge {
                 _ = self.remote.publish(now, &notice, NOTICE, &mut self.remote_output);
             }
             if end_session {
-                let filters = subscribe::filters(self.rules.inward().map(|rule| (&rule.remote.subscription, rule.qos)));
+                let asked = self.rules.asked_by(self.settings.slice);
+                let filters = subscribe::filters(asked.map(|rule| (&rule.remote.subscription, rule.qos)));
                 self.unsubscribe_remote(now, &filters);
                 self.remote.end_session(&mut self.remote_output);
             } else {
@@ -252,7 +253,7 @@ impl Bridge {
         if self.echoes_come_back() {
             self.log(Event::EchoesExpected { level });
         }
-        self.subscribe_remote(now);
+        self.subscribe_remote(now, session_present);
         self.tell_remote(now);
         self.tell_local(now, true);
         self.replay_missed(now, session_present);

@@ -6,12 +6,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use viaduct_codec::{FilterRef, Level, QoS, TopicRef, Version};
+use viaduct_codec::{FilterRef, Level, QoS, Slice, TopicRef, Version};
 
 /// One bridge, as meant.
 #[derive(Clone)]
 pub struct Settings {
-    /// Its name; the local ClientID is `$bridge/<name>`.
+    /// Its name, without `/`; [`Settings::local_client_id`] is made of it.
     pub name: String,
     /// What this broker calls itself in the hop list that travels with messages on 5.0, without `/`. It must differ
     /// from every other broker that messages may pass, or they are taken for our own and dropped: the node id with a
@@ -53,6 +53,11 @@ pub struct Settings {
     pub remote: RemoteLimits,
     /// What is carried. The first rule that matches a message decides.
     pub topics: Vec<Topic>,
+    /// What of the `out` rules' topics this link carries, and which of the `in` rules it asks for: a bridge may be several.
+    pub slice: Slice,
+    /// The link belongs to another number of links than is wanted now: it asks for nothing more, here or there, and carries
+    /// what waits for it.
+    pub retiring: bool,
     /// What was carried before a reload, so that both brokers can be told to send it no longer.
     pub previous: Vec<Topic>,
     /// The state topic (retained `1` and `0`, at both brokers); `None`: none.
@@ -176,6 +181,14 @@ impl Direction {
     #[must_use]
     pub const fn is_out(self) -> bool {
         matches!(self, Self::Out | Self::Both)
+    }
+}
+
+impl Settings {
+    /// The ClientID of the local half.
+    #[must_use]
+    pub fn local_client_id(&self) -> String {
+        self.slice.local_client_id(&self.name)
     }
 }
 

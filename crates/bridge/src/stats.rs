@@ -187,6 +187,42 @@ impl Lowered {
 }
 
 impl Stats {
+    /// What several links did together. Up are they only when each of `parts` that is wanted is, as the flag says; what is
+    /// spoken and where is said of the first.
+    #[must_use]
+    pub fn sum<'a>(parts: impl Iterator<Item = (bool, &'a Self)>) -> Self {
+        let (mut sum, mut wanted) = (Self::default(), 0_usize);
+        let mut up = true;
+        for (is_wanted, part) in parts {
+            if is_wanted {
+                up &= part.up;
+                wanted += 1;
+                sum.since = sum.since.max(part.since);
+                if wanted == 1 {
+                    (sum.level, sum.address) = (part.level, part.address.clone());
+                }
+            }
+            for (result, count) in &part.connects {
+                *sum.connects.entry(result).or_default() += count;
+            }
+            sum.messages_out += part.messages_out;
+            sum.messages_in += part.messages_in;
+            for (total, count) in sum.dropped.iter_mut().zip(&part.dropped) {
+                *total += count;
+            }
+            for (total, count) in sum.lowered.iter_mut().zip(&part.lowered) {
+                *total += count;
+            }
+            sum.unacknowledged_out += part.unacknowledged_out;
+            sum.unacknowledged_in += part.unacknowledged_in;
+            if part.last_error.as_ref().map(|(at, _)| *at) > sum.last_error.as_ref().map(|(at, _)| *at) {
+                sum.last_error.clone_from(&part.last_error);
+            }
+        }
+        sum.up = up && wanted > 0;
+        sum
+    }
+
     /// How often less was done in respect of `what`.
     #[must_use]
     pub fn lowered_in(&self, what: Lowered) -> u64 {
@@ -219,6 +255,26 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_summed_and_up_only_together() {
+        let error = |at| Some((Time::from_millis(at), Error::BadLogin));
+        let part = |up, at| {
+            let mut stats = Stats { up, messages_out: 2, since: Time::from_millis(at), ..Stats::default() };
+            stats.count_connect("connected");
+            stats.count_drop(Drop::Echo);
+            stats.count_lowered(Lowered::Qos, 3);
+            stats.last_error = error(at);
+            stats
+        };
+        let parts = [(true, part(true, 5)), (true, part(true, 9)), (false, part(false, 7))];
+        let sum = Stats::sum(parts.iter().map(|(wanted, stats)| (*wanted, stats)));
+        assert!(sum.up, "the third is not wanted");
+        assert_eq!((sum.messages_out, sum.connects["connected"], sum.since), (6, 3, Time::from_millis(9)));
+        assert_eq!((sum.dropped_for(Drop::Echo), sum.lowered_in(Lowered::Qos), sum.last_error), (3, 9, error(9)));
+        let one_down = [(true, part(true, 5)), (true, part(false, 9))];
+        assert!(!Stats::sum(one_down.iter().map(|(wanted, stats)| (*wanted, stats))).up);
+    }
 
     #[test]
     fn every_reason_counts_in_its_own_place() {

@@ -11,15 +11,24 @@ use crate::{Event, Lowered, Topic, limits};
 
 impl Bridge {
     /// Asks the remote for what the `in` rules carry.
-    pub(crate) fn subscribe_remote(&mut self, now: Time) {
+    pub(crate) fn subscribe_remote(&mut self, now: Time, session_present: bool) {
+        let slice = self.settings.slice;
         // Retained messages are asked for on each connection: what changed with QoS 0 while the link was down was
         // queued for nobody, and in 3.x there is no other way to ask.
         let highest = self.settings.remote.max_qos;
-        let wanted = filters(self.rules.inward().map(|rule| (&rule.remote.subscription, rule.qos.min(highest))));
+        if self.settings.retiring {
+            return;
+        }
+        let wanted = filters(self.rules.asked_by(slice).map(|rule| (&rule.remote.subscription, rule.qos.min(highest))));
         if !self.was_up {
-            let old = previous(&self.settings.previous, |topic| topic.direction.is_in(), |topic| &topic.remote_prefix);
-            let gone: Vec<_> = old.into_iter().filter(|old| !wanted.iter().any(|(filter, _)| filter == old)).collect();
-            let gone: Vec<_> = gone.into_iter().map(|filter| (filter, QoS::AtMostOnce)).collect();
+            let mut old =
+                previous(&self.settings.previous, |topic| topic.direction.is_in(), |topic| &topic.remote_prefix);
+            // When there were fewer or more links, this one may have asked for what another asks for now.
+            let ask_back = session_present && self.settings.remote.unsubscribe;
+            let others = self.rules.inward().filter(|rule| ask_back && rule.link(slice.of()) != slice.index());
+            old.extend(others.map(|rule| rule.remote.subscription.clone()));
+            let gone = old.into_iter().filter(|old| !wanted.iter().any(|(filter, _)| filter == old));
+            let gone: Vec<_> = gone.map(|filter| (filter, QoS::AtMostOnce)).collect();
             self.unsubscribe_remote(now, &gone);
         }
         let (offer, limits) = (self.offer, self.settings.remote.clone());

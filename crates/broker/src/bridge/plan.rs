@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use thiserror::Error;
 use viaduct_bridge::{Address, Direction, Protocol, RemoteLimits, RuleError, Settings, Topic};
-use viaduct_codec::Version;
+use viaduct_codec::{Slice, Version};
 use viaduct_config::{Bridge, BridgeRemote, BridgeTls, BridgeTopic, BridgeVersion, Config};
 use viaduct_session::server::Terms;
 
@@ -130,6 +130,8 @@ pub(super) fn settings(
         max_packet_size: config.limits.max_packet_size,
         topic_alias_maximum: config.limits.topic_alias_maximum,
         remote: remote(&bridge.remote),
+        slice: Slice::ALL,
+        retiring: false,
         topics: bridge.topics.iter().map(topic).collect(),
         previous: previous.map(|bridge| bridge.topics.iter().map(topic).collect()).unwrap_or_default(),
         notifications: bridge.notifications.then(|| format!("$SYS/broker/connection/{}/state", bridge.client_id)),
