@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Protocol, RemoteLimits, Settings, Topic};
+use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Duty, Protocol, RemoteLimits, Settings, Topic};
 use viaduct_codec::{Frame, Level, Packet, QoS, Slice, Time, Version};
 
 use crate::link::{Owner, Server};
@@ -72,7 +72,7 @@ impl BridgeEnd {
             topics,
             remote: RemoteLimits::default(),
             slice: Slice::ALL,
-            retiring: false,
+            duty: Duty::Serve,
             previous: Vec::new(),
             notifications: plan.notices.then(|| format!("state/{number}")),
         };

@@ -156,8 +156,15 @@ impl Bridge {
         self.note_address();
     }
 
-    /// Ends for good what [`Settings::retiring`] has carried to its end: the local session, and with `end_remote` the one at
-    /// the remote.
+    /// For a link that drains: asks the remote for no more, because others do now.
+    pub fn leave_remote(&mut self, now: Time) {
+        if self.link.is_up() {
+            let filters = self.asked_of_remote();
+            self.unsubscribe_remote(now, &filters);
+        }
+    }
+
+    /// Ends a link that has drained for good: the local session, and with `end_remote` the one at the remote.
     pub fn retire(&mut self, now: Time, end_remote: bool) {
         if !self.link.is_stopped() {
             self.stop_remote(now, end_remote);
@@ -276,6 +283,12 @@ impl Bridge {
     #[must_use]
     pub fn is_subscribed(&self) -> bool {
         self.local_state == LocalState::Up && self.asked_local.is_empty()
+    }
+
+    /// Whether the remote half is up, and every subscription that it asked for is answered.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.link.is_up() && self.asked_remote.is_empty()
     }
 
     /// Whether nothing is on its way through the bridge.

@@ -36,6 +36,6 @@ pub use error::{DialError, Error, Step, StepDown, TlsFailure};
 pub use event::{Action, Event, Severity};
 pub use rates::{PerSecond, Rates, Totals};
 pub use rules::{RuleError, Rules};
-pub use settings::{Address, Direction, Protocol, RemoteLimits, Settings, Topic};
+pub use settings::{Address, Direction, Duty, Protocol, RemoteLimits, Settings, Topic};
 pub use stats::{Drop, Lowered, Phase, Stats};
 pub use viaduct_session::client::{Probe, RoundTrip};

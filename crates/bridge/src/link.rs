@@ -136,7 +136,7 @@ impl Link {
     pub(crate) const fn phase(&self) -> Phase {
         match self.state {
             State::Stopped => Phase::Stopped,
-            State::Dialling { .. } | State::Greeting { .. } => Phase::Connecting,
+            State::Held | State::Dialling { .. } | State::Greeting { .. } => Phase::Connecting,
             State::Up { .. } => Phase::Up,
             State::Waiting { until } => Phase::Waiting { until },
         }

@@ -18,7 +18,7 @@ use crate::loop_guard::{Hop, Hops};
 use crate::names::Train;
 use crate::negotiate::Wishes;
 use crate::remote::hand;
-use crate::{Action, Drop, Event, Lowered, limits, subscribe};
+use crate::{Action, Drop, Duty, Event, Lowered, limits, subscribe};
 
 /// Where the local connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Bridge {
 
     /// What is subscribed to here, each filter once, at the highest QoS of its rules.
     pub(crate) fn local_filters(&self) -> Vec<(TopicFilter, QoS)> {
-        if self.settings.retiring {
+        if self.settings.duty == Duty::Drain {
             return Vec::new();
         }
         subscribe::filters(self.rules.out().map(|rule| (&rule.local.subscription, rule.qos)))

@@ -89,7 +89,7 @@ impl Offer {
         if !self.shared {
             words.push("no shared subscriptions".into());
         }
-        if self.packet < u32::MAX {
+        if self.packet < settings.max_packet_size {
             words.push(format!("packets of {} bytes at most", self.packet));
         }
         let mut connection = |what, limit: Option<String>| {

@@ -16,7 +16,7 @@ use crate::link::Ending;
 use crate::local::{NOTICE, carried};
 use crate::loop_guard::Hop;
 use crate::offer::{Offer, count_sent, lowered};
-use crate::{Action, Drop, Error, Event, Lowered, StepDown, limits, subscribe};
+use crate::{Action, Drop, Error, Event, Lowered, StepDown, limits};
 
 impl Bridge {
     /// The connection stands: CONNECT.
@@ -114,8 +114,7 @@ impl Bridge {
                 _ = self.remote.publish(now, &notice, NOTICE, &mut self.remote_output);
             }
             if end_session {
-                let asked = self.rules.asked_by(self.settings.slice);
-                let filters = subscribe::filters(asked.map(|rule| (&rule.remote.subscription, rule.qos)));
+                let filters = self.asked_of_remote();
                 self.unsubscribe_remote(now, &filters);
                 self.remote.end_session(&mut self.remote_output);
             } else {

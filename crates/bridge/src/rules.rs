@@ -355,7 +355,7 @@ mod tests {
             topics,
             remote: crate::RemoteLimits::default(),
             slice: Slice::ALL,
-            retiring: false,
+            duty: crate::Duty::Serve,
             previous: Vec::new(),
             notifications: None,
         }

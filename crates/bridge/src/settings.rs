@@ -55,13 +55,21 @@ pub struct Settings {
     pub topics: Vec<Topic>,
     /// What of the `out` rules' topics this link carries, and which of the `in` rules it asks for: a bridge may be several.
     pub slice: Slice,
-    /// The link belongs to another number of links than is wanted now: it asks for nothing more, here or there, and carries
-    /// what waits for it.
-    pub retiring: bool,
+    /// Whether it asks for messages, or carries what waits.
+    pub duty: Duty,
     /// What was carried before a reload, so that both brokers can be told to send it no longer.
     pub previous: Vec<Topic>,
     /// The state topic (retained `1` and `0`, at both brokers); `None`: none.
     pub notifications: Option<String>,
+}
+
+/// What a link is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// To carry what its rules say.
+    Serve,
+    /// It belongs to another number of links than is wanted now: it asks for nothing, here or there, and carries what waits.
+    Drain,
 }
 
 /// What a remote takes, where the protocol has no word for it or the remote does not use it. What CONNACK says counts as

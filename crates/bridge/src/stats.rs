@@ -53,7 +53,7 @@ pub enum Phase {
     /// Not started, or stopped.
     #[default]
     Stopped,
-    /// Dialling, or waiting for CONNACK.
+    /// Dialling, waiting for CONNACK, or for links of another number to carry what they have.
     Connecting,
     /// Messages flow.
     Up,
@@ -188,7 +188,7 @@ impl Lowered {
 
 impl Stats {
     /// What several links did together. Up are they only when each of `parts` that is wanted is, as the flag says; what is
-    /// spoken and where is said of the first.
+    /// spoken and where is said of the first that is not up, or the last.
     #[must_use]
     pub fn sum<'a>(parts: impl Iterator<Item = (bool, &'a Self)>) -> Self {
         let (mut sum, mut wanted) = (Self::default(), 0_usize);
@@ -198,9 +198,14 @@ impl Stats {
                 up &= part.up;
                 wanted += 1;
                 sum.since = sum.since.max(part.since);
-                if wanted == 1 {
-                    (sum.level, sum.address) = (part.level, part.address.clone());
+                if wanted == 1 || sum.phase == Phase::Up {
+                    (sum.phase, sum.level, sum.left) = (part.phase, part.level, part.left.clone());
+                    sum.address.clone_from(&part.address);
                 }
+                if sum.round_trip.as_ref().map(|trip| trip.at) < part.round_trip.as_ref().map(|trip| trip.at) {
+                    sum.round_trip.clone_from(&part.round_trip);
+                }
+                sum.failing_since = sum.failing_since.into_iter().chain(part.failing_since).min();
             }
             for (result, count) in &part.connects {
                 *sum.connects.entry(result).or_default() += count;

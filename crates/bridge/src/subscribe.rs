@@ -7,7 +7,7 @@ use viaduct_codec::{
 };
 
 use crate::bridge::Bridge;
-use crate::{Event, Lowered, Topic, limits};
+use crate::{Duty, Event, Lowered, Topic, limits};
 
 impl Bridge {
     /// Asks the remote for what the `in` rules carry.
@@ -15,11 +15,10 @@ impl Bridge {
         let slice = self.settings.slice;
         // Retained messages are asked for on each connection: what changed with QoS 0 while the link was down was
         // queued for nobody, and in 3.x there is no other way to ask.
-        let highest = self.settings.remote.max_qos;
-        if self.settings.retiring {
+        if self.settings.duty == Duty::Drain {
             return;
         }
-        let wanted = filters(self.rules.asked_by(slice).map(|rule| (&rule.remote.subscription, rule.qos.min(highest))));
+        let wanted = self.asked_of_remote();
         if !self.was_up {
             let mut old =
                 previous(&self.settings.previous, |topic| topic.direction.is_in(), |topic| &topic.remote_prefix);
@@ -50,6 +49,13 @@ impl Bridge {
                 }
             }
         }
+    }
+
+    /// What this link asks the remote for, each filter once.
+    pub(crate) fn asked_of_remote(&self) -> Vec<(TopicFilter, QoS)> {
+        let highest = self.settings.remote.max_qos;
+        let rules = self.rules.asked_by(self.settings.slice);
+        filters(rules.map(|rule| (&rule.remote.subscription, rule.qos.min(highest))))
     }
 
     /// Tells the remote that these are not wanted any more, if it can be told.

@@ -332,6 +332,22 @@ pub struct Bridge {
     pub topics: Vec<BridgeTopic>,
 }
 
+impl Bridge {
+    /// The ClientID that the link with this index, from 0, has at the remote.
+    #[must_use]
+    pub fn link_client_id(&self, index: u8) -> String {
+        if index == 0 || self.client_id.is_empty() {
+            return self.client_id.clone();
+        }
+        format!("{}-{}", self.client_id, u16::from(index) + 1)
+    }
+
+    /// The ClientIDs of all its links.
+    pub(crate) fn client_ids(&self) -> impl Iterator<Item = String> {
+        (0..self.links).map(|index| self.link_client_id(index))
+    }
+}
+
 /// One address of a remote broker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BridgeUrl {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Event, Protocol, RemoteLimits, Settings, Topic};
+use viaduct_bridge::{
+    Action, Address, Bridge, DialError, Direction, Duty, Event, Protocol, RemoteLimits, Settings, Topic,
+};
 use viaduct_codec::{
     ClientId, Frame, Level, Message, Packet, PacketType, QoS, ReasonCode, Slice, Subscribe, SubscribeOptions, Time,
     TopicFilter, TopicName, Version,
@@ -443,7 +445,7 @@ pub fn settings(topics: Vec<Topic>) -> Settings {
         topic_alias_maximum: 10,
         remote: RemoteLimits::default(),
         slice: Slice::ALL,
-        retiring: false,
+        duty: Duty::Serve,
         topics,
         previous: Vec::new(),
         notifications: None,

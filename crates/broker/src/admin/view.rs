@@ -35,6 +35,7 @@ pub(super) fn bridge(now: Time, bridge: &Bridge, written: &WrittenBridge, status
         "level": stats.level.map(Level::byte),
         "level_reason": level_reason(bridge, &stats),
         "client_id": bridge.client_id,
+        "links": bridge.links,
         "tls": tls.map(|tls| json!({
             "version": tls.version,
             "certificate_expires": tls.certificate_ends.map(seconds),

@@ -15,6 +15,7 @@ use viaduct_engine::{Arrival, Connected, ConnectionId, Identity};
 use viaduct_session::server::admit;
 
 use super::dial::{Security, dial};
+use super::turn::{Step, Turn};
 use super::{BridgePlan, Control, LocalLink, Stop};
 use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
@@ -53,6 +54,8 @@ enum Event {
     /// TLS failed after the handshake: what a refused client certificate looks like in TLS 1.3.
     RemoteTls(u64, TlsFailure),
     Timeout,
+    /// Another link has come further.
+    Turn,
 }
 
 struct Pump {
@@ -63,6 +66,7 @@ struct Pump {
     remote: Remote,
     security: Security,
     stopping: bool,
+    turn: Turn,
     /// Mail of this broker piles up somewhere: the remote is not read until it has been carried off.
     congested: bool,
     /// Bytes that were read from the remote, and written to it.
@@ -83,6 +87,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
     };
     let security = Security { config: plan.tls.clone(), settings: plan.tls_settings.clone() };
     let report = worker.now();
+    let turn = Turn::new(&plan);
     let mut pump = Pump {
         worker,
         plan,
@@ -91,15 +96,19 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         remote: Remote::None,
         security,
         stopping: false,
+        turn,
         congested: false,
         bytes: [0; 2],
         report,
     };
     let mut sleep = Box::pin(sleep_until(tokio::time::Instant::now()));
     let mut remote_knows = false;
-    pump.bridge.start(pump.worker.now());
+    pump.bridge.start_held(pump.worker.now());
     loop {
         pump.settle();
+        while pump.take_turn() {
+            pump.settle();
+        }
         pump.report(false);
         if pump.stopping && pump.local.id.is_none() && !pump.local.opening {
             break;
@@ -141,7 +150,7 @@ impl Pump {
         let now = self.now();
         match event {
             // Moving bytes is what `settle` does.
-            Event::Local | Event::RemoteRead | Event::Stop(_) => {}
+            Event::Local | Event::RemoteRead | Event::Stop(_) | Event::Turn => {}
             Event::RemoteWritable => {
                 if let Remote::Open { blocked, .. } = &mut self.remote {
                     *blocked = false;
@@ -174,6 +183,29 @@ impl Pump {
                 self.bridge.handle_timeout(now);
             }
         }
+    }
+
+    /// Does what the other links of the bridge have made possible; whether that was something.
+    fn take_turn(&mut self) -> bool {
+        let now = self.worker.now();
+        let waiting = || {
+            let view = self.worker.engine.borrow().client(&self.plan.settings.local_client_id());
+            view.map_or(0, |view| view.queued_messages + view.inflight)
+        };
+        match self.turn.take(now, &self.bridge, waiting) {
+            Step::None => return false,
+            Step::Release => self.bridge.release(now),
+            Step::Leave => self.bridge.leave_remote(now),
+            Step::Pause => {
+                self.bridge.stop(now, false);
+                self.stopping = true;
+            }
+            Step::Retire { end_remote } => {
+                self.bridge.retire(now, end_remote);
+                self.stopping = true;
+            }
+        }
+        true
     }
 
     /// Does what the machine asks for and moves bytes, until neither has anything more to do.
@@ -404,7 +436,8 @@ impl Pump {
         self.congested = self.worker.is_congested();
         let pause = self.congested.then(|| self.now().after(MAILBOX_PAUSE));
         let held = self.local.held.as_ref().map(|(until, _)| *until);
-        let next = [self.bridge.next_timeout(), held, pause, Some(self.report)].into_iter().flatten().min();
+        let next =
+            [self.bridge.next_timeout(), held, pause, self.turn.due(), Some(self.report)].into_iter().flatten().min();
         let deadline = self.worker.broker.clock.instant(next.unwrap_or(self.report));
         if sleep.deadline() != deadline {
             sleep.reset(deadline);
@@ -420,6 +453,9 @@ impl Pump {
         }
         if self.local.link.take_dirty(cx) {
             return Poll::Ready(Event::Local);
+        }
+        if self.turn.poll_changed(cx).is_ready() {
+            return Poll::Ready(Event::Turn);
         }
         if sleep.poll(cx).is_ready() {
             return Poll::Ready(Event::Timeout);
@@ -470,7 +506,8 @@ impl Pump {
         }
         self.report = now.after(BRIDGE_STATUS);
         let status = &self.plan.status;
-        status.note_stats(now, self.bridge.stats(), self.bytes);
-        status.note_queue(self.worker.engine.borrow().client(&self.bridge.local_client_id()).as_ref());
+        let part = self.plan.part();
+        status.note_stats(part, now, self.bridge.stats(), self.bytes);
+        status.note_queue(part, self.worker.engine.borrow().client(&self.bridge.local_client_id()).as_ref());
     }
 }
