@@ -56,6 +56,7 @@ impl Ends {
             receive_maximum: u16::MAX,
             max_inflight: 1_000,
             maximum_packet_size: u32::MAX,
+            server_packet_size: u32::MAX,
             topic_alias_maximum: 0,
             username: None,
             password: None,

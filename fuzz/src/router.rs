@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{FilterRef, Message, QoS, SubscribeOptions, Time, TopicName, VarInt};
+use viaduct_codec::{FilterRef, Message, QoS, Slice, SubscribeOptions, Time, TopicName, VarInt};
 use viaduct_router::{Matches, Retained, RouteSet, Subscription, Subscriptions};
 
 use crate::input::Input;
@@ -66,7 +66,11 @@ impl World {
             ..SubscribeOptions::default()
         };
         let id = input.option(|input| VarInt::new(1 + u32::from(input.byte() % 4))).flatten();
-        let subscription = Subscription { options, id, checked: input.flag(), durable: input.flag() };
+        let slice = match parsed.share() {
+            None if input.flag() => Slice::new(input.byte() % 3, 3).unwrap_or_default(),
+            _ => Slice::ALL,
+        };
+        let subscription = Subscription { options, id, checked: input.flag(), durable: input.flag(), slice };
         let is_new = self.trie.subscribe(parsed, key, subscription);
         // Who subscribes again stays connected, or not, as it was.
         let online = self.held.get(&(filter.clone(), key)).is_none_or(|held| held.online);
@@ -124,8 +128,8 @@ impl World {
     fn routes_are_those_of_the_list(&self, found: &RouteSet<u8>, topic: &str, is_self: bool) {
         let mut expected: BTreeMap<u8, (QoS, bool, bool, bool, Vec<u32>)> = BTreeMap::new();
         for ((filter, key), held) in &self.held {
-            let Subscription { options, id, checked, durable } = held.subscription;
-            if shared(filter).is_some() || !fits(filter, topic) || (is_self && options.no_local) {
+            let Subscription { options, id, checked, durable, slice } = held.subscription;
+            if shared(filter).is_some() || !slice.has(topic) || !fits(filter, topic) || (is_self && options.no_local) {
                 continue;
             }
             let route = expected.entry(*key).or_insert((options.qos, false, true, false, Vec::new()));

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Protocol, Settings, Topic};
-use viaduct_codec::{Frame, Level, Packet, QoS, Time, Version};
+use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Duty, Protocol, RemoteLimits, Settings, Topic};
+use viaduct_codec::{Frame, Level, Packet, QoS, Slice, Time, Version};
 
 use crate::link::{Owner, Server};
 use crate::oracle::Carrier;
@@ -67,11 +67,14 @@ impl BridgeEnd {
             reconnect_max: Duration::from_secs(5),
             failback: None,
             max_age: None,
-        drain_rate: None,
+            drain_rate: None,
             max_inflight: plan.window,
             max_packet_size: 1 << 20,
             topic_alias_maximum: 5,
             topics,
+            remote: RemoteLimits::default(),
+            slice: Slice::ALL,
+            duty: Duty::Serve,
             previous: Vec::new(),
             notifications: plan.notices.then(|| format!("state/{number}")),
         };

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use viaduct_codec::{PacketId, ReasonCode, Time, TopicFilter, TopicName};
+use viaduct_codec::{PacketId, QoS, ReasonCode, Time, TopicFilter, TopicName};
 use viaduct_session::Output;
 use viaduct_session::client::Client;
 
@@ -14,8 +14,8 @@ use crate::link::{Ending, Link};
 use crate::local::LocalState;
 use crate::loop_guard::{EchoGuard, Hops};
 use crate::names::Names;
-use crate::negotiate::Wishes;
 use crate::notify::Notices;
+use crate::offer::Offer;
 use crate::pace::Pace;
 use crate::{Action, DialError, Error, Event, Probed, RuleError, Rules, Settings, Stats, limits};
 
@@ -50,11 +50,15 @@ pub struct Bridge {
     pub(crate) notices: Notices,
     /// What the remote takes, on the present link.
     pub(crate) offer: Offer,
+    /// What was last said about its limits.
+    pub(crate) limits_told: Option<String>,
     /// SUBSCRIBE packets that are not answered, and what they asked for.
-    pub(crate) asked_remote: BTreeMap<PacketId, Vec<TopicFilter>>,
+    pub(crate) asked_remote: BTreeMap<PacketId, Vec<(TopicFilter, QoS)>>,
     pub(crate) asked_local: BTreeMap<PacketId, Vec<TopicFilter>>,
     /// Local filters whose retained messages the remote missed.
     pub(crate) missed: BTreeSet<TopicFilter>,
+    /// Links in a row that the remote ended soon after CONNACK.
+    pub(crate) kicks: u32,
     /// The link was up at least once.
     pub(crate) was_up: bool,
     /// The local session is older than this bridge.
@@ -66,17 +70,6 @@ pub struct Bridge {
     pub(crate) stats: Stats,
 }
 
-/// What the remote takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Offer {
-    /// QoS and RETAIN of a message.
-    pub(crate) wishes: Wishes,
-    /// Filters with wildcards.
-    pub(crate) wildcards: bool,
-    /// Shared subscriptions.
-    pub(crate) shared: bool,
-}
-
 /// Lines about losses that come too often, each kind at most once in [`limits::LOG_EVERY`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Losses {
@@ -84,6 +77,7 @@ pub(crate) struct Losses {
     pub(crate) refused_local: Seldom,
     pub(crate) too_large_out: Seldom,
     pub(crate) too_large_in: Seldom,
+    pub(crate) topic_not_taken: Seldom,
 }
 
 /// Counts, and says when it is time for a line.
@@ -127,9 +121,11 @@ impl Bridge {
             echoes: EchoGuard::new(seed),
             notices: Notices::new(topic),
             offer: Offer::ALL,
+            limits_told: None,
             asked_remote: BTreeMap::new(),
             asked_local: BTreeMap::new(),
             missed: BTreeSet::new(),
+            kicks: 0,
             was_up: false,
             local_resumed: false,
             pace: Pace::new(settings.drain_rate),
@@ -145,13 +141,39 @@ impl Bridge {
     /// Begins: the local half connects and subscribes, so that messages queue from now on, and the first address is
     /// dialled. Does nothing when it has begun.
     pub fn start(&mut self, now: Time) {
-        if !self.link.is_stopped() {
-            return;
+        self.start_held(now);
+        self.release(now);
+    }
+
+    /// As [`Bridge::start`], but nothing is dialled before [`Bridge::release`].
+    pub fn start_held(&mut self, now: Time) {
+        if self.link.is_stopped() {
+            self.stats.since = now;
+            self.open_local(now);
+            self.link.hold();
         }
-        self.stats.since = now;
-        self.open_local(now);
-        self.link.start(now, &mut self.actions);
+    }
+
+    /// Dials after [`Bridge::start_held`]; does nothing otherwise.
+    pub fn release(&mut self, now: Time) {
+        self.link.release(now, &mut self.actions);
         self.note_address();
+    }
+
+    /// For a link that drains: asks the remote for no more, because others do now.
+    pub fn leave_remote(&mut self, now: Time) {
+        if self.link.is_up() {
+            let filters = self.asked_of_remote();
+            self.unsubscribe_remote(now, &filters);
+        }
+    }
+
+    /// Ends a link that has drained for good: the local session, and with `end_remote` the one at the remote.
+    pub fn retire(&mut self, now: Time, end_remote: bool) {
+        if !self.link.is_stopped() {
+            self.stop_remote(now, end_remote);
+            self.close_local(now, true);
+        }
     }
 
     /// Ends both halves in good order. With `end_session` the local session ends too and what waits in it is gone:
@@ -270,7 +292,31 @@ impl Bridge {
     /// The ClientID of the local half.
     #[must_use]
     pub fn local_client_id(&self) -> String {
-        format!("$bridge/{}", self.settings.name)
+        self.settings.local_client_id()
+    }
+
+    /// Whether the local half has its session, and every subscription that it asked for is answered.
+    #[must_use]
+    pub fn is_subscribed(&self) -> bool {
+        self.local_state == LocalState::Up && self.asked_local.is_empty()
+    }
+
+    /// Whether the remote half is up, and every subscription that it asked for is answered.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.link.is_up() && self.asked_remote.is_empty()
+    }
+
+    /// Whether nothing is on its way through the bridge.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outward.len() == 0 && self.inward.len() == 0
+    }
+
+    /// Whether it waits for [`Bridge::release`].
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.link.is_held()
     }
 
     /// Whether messages flow.
@@ -301,6 +347,7 @@ impl Bridge {
             let reason = if let Ending::Error(error) = &ending { Some(error.clone()) } else { None };
             self.actions.push_back(Action::HangUp { attempt, reason });
         }
+        let ending = if was_up { self.note_kick(now, ending) } else { ending };
         self.remote_gone();
         if was_up && matches!(ending, Ending::Wishes(_)) {
             // What is open would be sent again as it was and refused again: publish it anew, with less.
@@ -323,6 +370,22 @@ impl Bridge {
         self.note_address();
     }
 
+    /// Tells a link that was lost from one that the remote does not want.
+    fn note_kick(&mut self, now: Time, ending: Ending) -> Ending {
+        let Ending::Error(error @ (Error::ServerGone { .. } | Error::TakenOver { .. })) = ending else {
+            self.kicks = 0;
+            return ending;
+        };
+        let is_soon = now.since(self.stats.since) < limits::HELD;
+        self.kicks = if is_soon { self.kicks.saturating_add(1) } else { 0 };
+        let (client_id, times) = (self.settings.client_id.clone(), self.kicks);
+        Ending::Error(match error {
+            Error::TakenOver { .. } => Error::TakenOver { client_id, times },
+            Error::ServerGone { reason } if times >= limits::KICKS => Error::Kicked { client_id, times, reason },
+            error => error,
+        })
+    }
+
     fn dial_error(&self, error: DialError) -> Error {
         let seconds = self.settings.connect_timeout.as_secs_f64();
         match error {
@@ -339,11 +402,6 @@ impl Bridge {
             DialError::WebSocket(failure) => Error::WebSocket(failure),
         }
     }
-}
-
-impl Offer {
-    /// No limits.
-    pub(crate) const ALL: Self = Self { wishes: Wishes::ALL, wildcards: true, shared: true };
 }
 
 impl Seldom {

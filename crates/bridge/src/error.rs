@@ -77,8 +77,26 @@ pub enum Error {
         by_remote: bool,
     },
     /// Somebody else connected with our ClientID.
-    #[error("taken over: another client connected with our ClientID; make `client_id` unique")]
-    TakenOver,
+    #[error("taken over: another client connected with our ClientID {client_id:?}{}; make `client_id` unique", in_a_row(*.times))]
+    TakenOver {
+        /// Ours.
+        client_id: String,
+        /// Links in a row that ended soon after CONNACK, this one included.
+        times: u32,
+    },
+    /// The remote accepts us and closes soon after, again and again.
+    #[error(
+        "the remote accepts us and closes the link soon after{} ({reason}): another client may use our ClientID {client_id:?}, or \
+         something that this bridge sends is not taken there, see `remote` of the bridge", in_a_row(*.times)
+    )]
+    Kicked {
+        /// Ours.
+        client_id: String,
+        /// Links in a row that ended so, this one included.
+        times: u32,
+        /// How this one ended.
+        reason: String,
+    },
     /// Messages would go in circles.
     #[error(
         "not run: at level {level} the remote sends our own messages back, and a rule carries the same topics both ways; \
@@ -290,7 +308,8 @@ impl Error {
             Self::NotAuthorised(_) => "not_authorised",
             Self::ClientIdRejected(_) => "client_id_rejected",
             Self::KeepAlive { .. } => "keep_alive",
-            Self::TakenOver => "taken_over",
+            Self::TakenOver { .. } => "taken_over",
+            Self::Kicked { .. } => "kicked",
             Self::Loop { .. } => "loop",
             Self::Quota(_) => "quota",
             Self::PacketTooLarge(_) => "packet_too_large",
@@ -320,6 +339,10 @@ impl std::fmt::Display for Step {
 
 fn tried(steps: &[(Level, StepDown)]) -> String {
     steps.iter().map(|(level, why)| format!("level {level}: {why}")).collect::<Vec<_>>().join(", ")
+}
+
+fn in_a_row(times: u32) -> String {
+    if times > 1 { format!(", {times} times in a row") } else { String::new() }
 }
 
 fn names(presented: &[String]) -> String {

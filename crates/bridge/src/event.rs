@@ -135,6 +135,18 @@ pub enum Event {
         /// Why.
         reason: ReasonCode,
     },
+    /// Filters that are not wanted any more stay subscribed at a remote that takes no UNSUBSCRIBE.
+    NotUnsubscribed {
+        /// Which; what comes for them is dropped and counted.
+        filters: Vec<TopicFilter>,
+    },
+    /// A message is not for a remote that takes no such topics, and is gone. At most one such line a minute.
+    TopicNotTaken {
+        /// The topic here.
+        topic: String,
+        /// How many since the last such line, this one included.
+        count: u64,
+    },
     /// A message was not taken and is gone. At most one such line a minute for each direction.
     MessageRefused {
         /// By the remote; `false`: here.
@@ -220,6 +232,18 @@ impl fmt::Display for Event {
             }
             Self::MessageTooLarge { outgoing, topic, count } => {
                 write!(f, "a message to {topic} is larger than {} takes, dropped ({count} so far)", whose(*outgoing))
+            }
+            Self::NotUnsubscribed { filters } => {
+                let filters: Vec<&str> = filters.iter().map(TopicFilter::as_str).collect();
+                write!(
+                    f,
+                    "remote.unsubscribe is false: the remote goes on sending {}, which is dropped here; end the session there \
+                     to stop it",
+                    filters.join(", ")
+                )
+            }
+            Self::TopicNotTaken { topic, count } => {
+                write!(f, "a message to {topic} has a topic that the remote does not take, dropped ({count} so far)")
             }
             Self::EchoesExpected { level } => write!(
                 f,

@@ -23,7 +23,7 @@ impl Bridge {
             return None;
         }
         let run = Run::first(rest, Version::V5, u32::MAX)?.extend(rest, room, u32::MAX);
-        let train = self.names.outward(&self.rules, run.topic).ok()?;
+        let train = self.names.outward(&self.rules, &self.settings.remote, run.topic).ok()?;
         let sample = sample(&run, train, now, &self.hops, Hop::Out)?;
         let (topic, properties) = (sample.topic.by_ref(), user_properties(&sample));
         // A message that comes alone is made short with an alias; where many come together time is what is scarce.

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// us out does not count as one that works.
 pub const HELD: Duration = Duration::from_secs(60);
 
+/// Links in a row that a remote closes within [`HELD`] until that is called being thrown out: one is a restart, two may be a
+/// second restart, and a third wait is long enough already for the word to be of use.
+pub const KICKS: u32 = 3;
+
 /// How often in a row a return to the first address that did not hold doubles the time until the next probe: sixty-four times
 /// the setting is long enough for a broker that answers probes and throws us out.
 pub const RETURN_DOUBLINGS: u32 = 6;

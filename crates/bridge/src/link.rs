@@ -8,12 +8,12 @@ use std::time::Duration;
 use viaduct_codec::{Level, ReasonCode, Time};
 
 use crate::negotiate::{Negotiation, Next, Wishes};
-use crate::{Action, Address, Backoff, Error, Event, Phase, Probed, Settings, Stats, Step, StepDown, limits};
+use crate::{Action, Address, Backoff, Error, Event, Lowered, Phase, Probed, Settings, Stats, Step, StepDown, limits};
 
 /// Where the connection stands.
 ///
 /// ```text
-///            start                 dialled                  CONNACK 0
+///        hold, release             dialled                  CONNACK 0
 ///  Stopped ────────►  Dialling  ──────────────► Greeting ───────────────► Up
 ///     ▲                ▲   │ ▲                     │  │                    │
 ///     │                │   │ └─ next level, same ──┘  │                    │
@@ -27,6 +27,8 @@ use crate::{Action, Address, Backoff, Error, Event, Phase, Probed, Settings, Sta
 enum State {
     /// Not started, or stopped.
     Stopped,
+    /// Started, and not let go yet.
+    Held,
     /// For the dialler, until the deadline.
     Dialling { deadline: Time },
     /// For CONNACK, until the deadline.
@@ -94,10 +96,11 @@ struct Endpoint {
 impl Link {
     pub(crate) fn new(settings: &Settings, seed: u64) -> Self {
         let ladder = settings.protocol.ladder(settings.try_private);
-        let endpoints = settings
-            .addresses
-            .iter()
-            .map(|address| Endpoint { address: address.clone(), negotiation: Negotiation::new(ladder.clone()) });
+        let wishes = Wishes { retain: settings.remote.retain, qos: settings.remote.max_qos };
+        let endpoints = settings.addresses.iter().map(|address| Endpoint {
+            address: address.clone(),
+            negotiation: Negotiation::new(ladder.clone(), wishes),
+        });
         let min = settings.reconnect_min.max(limits::RECONNECT_FLOOR);
         Self {
             endpoints: endpoints.collect(),
@@ -137,6 +140,10 @@ impl Link {
         matches!(self.state, State::Stopped)
     }
 
+    pub(crate) const fn is_held(&self) -> bool {
+        matches!(self.state, State::Held)
+    }
+
     pub(crate) fn level(&self) -> Level {
         self.endpoint().map_or(Level::V311, |endpoint| endpoint.negotiation.level())
     }
@@ -158,7 +165,7 @@ impl Link {
     pub(crate) const fn phase(&self) -> Phase {
         match self.state {
             State::Stopped => Phase::Stopped,
-            State::Dialling { .. } | State::Greeting { .. } => Phase::Connecting,
+            State::Held | State::Dialling { .. } | State::Greeting { .. } => Phase::Connecting,
             State::Up { .. } => Phase::Up,
             State::Waiting { until } => Phase::Waiting { until },
         }
@@ -172,14 +179,21 @@ impl Link {
                 [Some(since.after(limits::HELD)), self.failback.due].into_iter().flatten().min()
             }
             State::Up { proven: true, .. } => self.failback.due,
-            State::Stopped => None,
+            State::Stopped | State::Held => None,
         }
     }
 
     // --- what happens
 
-    pub(crate) fn start(&mut self, now: Time, actions: &mut impl Extend<Action>) {
-        self.dial(now, actions);
+    /// Begins; [`Link::release`] dials.
+    pub(crate) const fn hold(&mut self) {
+        self.state = State::Held;
+    }
+
+    pub(crate) fn release(&mut self, now: Time, actions: &mut impl Extend<Action>) {
+        if self.is_held() {
+            self.dial(now, actions);
+        }
     }
 
     /// Whether the dial that ended is the one that is waited for; CONNECT is due then.
@@ -285,7 +299,7 @@ impl Link {
         let error = match ending {
             Ending::Level(why) => match endpoint.negotiation.failed(why) {
                 Next::Down(to) => {
-                    stats.steps_down += 1;
+                    stats.count_lowered(Lowered::Level, 1);
                     actions.extend([Action::Log(Event::SteppedDown { address, from, to, why })]);
                     self.dial(now, actions);
                     return None;

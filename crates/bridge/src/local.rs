@@ -18,7 +18,7 @@ use crate::loop_guard::{Hop, Hops};
 use crate::names::Train;
 use crate::negotiate::Wishes;
 use crate::remote::hand;
-use crate::{Action, Drop, Event, limits, subscribe};
+use crate::{Action, Drop, Duty, Event, Lowered, limits, subscribe};
 
 /// Where the local connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,7 @@ impl Bridge {
             maximum_packet_size: u32::MAX,
             topic_alias_maximum: 0,
             max_inflight: u16::MAX, // as many as the broker announces
+            server_packet_size: u32::MAX,
             username: None,
             password: None,
             will: None,
@@ -175,6 +176,9 @@ impl Bridge {
 
     /// What is subscribed to here, each filter once, at the highest QoS of its rules.
     pub(crate) fn local_filters(&self) -> Vec<(TopicFilter, QoS)> {
+        if self.settings.duty == Duty::Drain {
+            return Vec::new();
+        }
         subscribe::filters(self.rules.out().map(|rule| (&rule.local.subscription, rule.qos)))
     }
 
@@ -196,7 +200,7 @@ impl Bridge {
             Heard::Suback(suback) => {
                 let asked = self.asked_local.remove(&suback.packet_id).unwrap_or_default();
                 for (filter, reason) in asked.into_iter().zip(suback.reasons).filter(|(_, reason)| reason.is_error()) {
-                    self.stats.subscriptions_refused += 1;
+                    self.stats.count_lowered(Lowered::Subscription, 1);
                     self.log(Event::SubscriptionRefused { remote: false, filter, reason });
                 }
             }
@@ -233,7 +237,7 @@ impl Bridge {
         if self.local_state != LocalState::Up {
             return;
         }
-        for chunk in subscribe::chunks(filters) {
+        for chunk in subscribe::chunks(filters, subscribe::Room::ANY) {
             let entries = subscribe::entries(chunk, retain_handling);
             if let Some(id) = self.local.subscribe(now, &entries, None, &mut self.local_output) {
                 self.asked_local.insert(id, chunk.iter().map(|(filter, _)| filter.clone()).collect());
@@ -268,6 +272,11 @@ impl Bridge {
             },
             Err(reason) => {
                 self.stats.count_drop(reason);
+                if reason == Drop::TopicNotTaken
+                    && let Some(count) = self.losses.topic_not_taken.count(now)
+                {
+                    self.log(Event::TopicNotTaken { topic: incoming.topic().as_str().to_owned(), count });
+                }
                 if let Some(id) = publish.packet_id {
                     self.outward.refuse(id, publish.qos);
                 }
@@ -280,7 +289,7 @@ impl Bridge {
 
     /// The message as the remote gets it.
     fn outgoing(&mut self, now: Time, incoming: &Incoming<'_>) -> Result<Delivery, Drop> {
-        let train = self.names.outward(&self.rules, incoming.topic())?;
+        let train = self.names.outward(&self.rules, &self.settings.remote, incoming.topic())?;
         let message = Message::from_publish(&incoming.publish, train.to.clone(), now);
         carried(message, train, |response| self.rules.response_to_remote(response), &self.hops, Hop::Out)
     }

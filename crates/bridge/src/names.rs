@@ -6,7 +6,7 @@
 use viaduct_codec::{QoS, TopicName, TopicRef};
 
 use crate::rules::Rule;
-use crate::{Drop, Rules};
+use crate::{Drop, RemoteLimits, Rules};
 
 /// One train for each direction.
 #[derive(Debug, Default)]
@@ -29,8 +29,16 @@ pub(crate) struct Train {
 
 impl Names {
     /// For a message of this broker.
-    pub(crate) fn outward(&mut self, rules: &Rules, topic: TopicRef<'_>) -> Result<&Train, Drop> {
-        find(&mut self.outward, topic, || rules.to_remote(topic).map_err(|_| Drop::BadTopic)?.ok_or(Drop::Unmatched))
+    pub(crate) fn outward(
+        &mut self,
+        rules: &Rules,
+        limits: &RemoteLimits,
+        topic: TopicRef<'_>,
+    ) -> Result<&Train, Drop> {
+        find(&mut self.outward, topic, || {
+            let (rule, to) = rules.to_remote(topic).map_err(|_| Drop::BadTopic)?.ok_or(Drop::Unmatched)?;
+            if limits.take_topic(to.by_ref()) { Ok((rule, to)) } else { Err(Drop::TopicNotTaken) }
+        })
     }
 
     /// For a message of the remote.

@@ -53,10 +53,10 @@ pub enum Next {
 }
 
 impl Negotiation {
-    /// Begins at the top of `ladder`, which must not be empty.
+    /// Begins at the top of `ladder`, which must not be empty, and asks for no more than `wishes`.
     #[must_use]
-    pub fn new(ladder: Vec<Level>) -> Self {
-        Self { ladder, rung: 0, worked: false, closed: 0, given_up: Vec::new(), left: Vec::new(), wishes: Wishes::ALL }
+    pub const fn new(ladder: Vec<Level>, wishes: Wishes) -> Self {
+        Self { ladder, rung: 0, worked: false, closed: 0, given_up: Vec::new(), left: Vec::new(), wishes }
     }
 
     /// The level for the next attempt.
@@ -143,7 +143,7 @@ mod tests {
     use crate::Protocol;
 
     fn auto() -> Negotiation {
-        Negotiation::new(Protocol::Auto.ladder(true))
+        Negotiation::new(Protocol::Auto.ladder(true), Wishes::ALL)
     }
 
     #[test]

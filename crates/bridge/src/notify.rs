@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{Message, QoS, Time, TopicName};
+use viaduct_codec::{Message, QoS, Time, TopicName, TopicRef};
 use viaduct_session::Delivery;
 use viaduct_session::server::Will;
 
@@ -21,6 +21,11 @@ pub(crate) struct Notices {
 impl Notices {
     pub(crate) const fn new(topic: Option<TopicName>) -> Self {
         Self { topic }
+    }
+
+    /// Where the state is published.
+    pub(crate) fn topic(&self) -> Option<TopicRef<'_>> {
+        self.topic.as_ref().map(TopicName::by_ref)
     }
 
     /// The message that says whether the link is up, within what its receiver takes.

@@ -3,22 +3,20 @@
 //! In: bytes from the remote. Out: bytes for the remote, and messages for the inward flow. Never panics and never ends
 //! more than the present attempt.
 
-use std::borrow::Cow;
-
 use viaduct_codec::{
-    Connack, Disconnect, FilterRef, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode,
-    RetainHandling, Suback, Time, TopicFilter, TopicName, Version,
+    Connack, Disconnect, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode, Time, TopicFilter,
+    TopicName, Version,
 };
 use viaduct_session::client::{Client, Event as Heard, Hello, PublishError};
 use viaduct_session::{Delivery, Incoming, Output, Violation};
 
-use crate::bridge::{Bridge, Offer};
+use crate::bridge::Bridge;
 use crate::flow::{As, Handed};
 use crate::link::Ending;
 use crate::local::{NOTICE, carried};
 use crate::loop_guard::Hop;
-use crate::negotiate::Wishes;
-use crate::{Action, Drop, Error, Event, Stats, StepDown, limits, subscribe};
+use crate::offer::{Offer, count_sent, lowered};
+use crate::{Action, Drop, Error, Event, Lowered, StepDown, limits};
 
 impl Bridge {
     /// The connection stands: CONNECT.
@@ -32,11 +30,12 @@ impl Bridge {
             session_expiry: self.settings.session_expiry,
             receive_maximum: self.window(),
             max_inflight: self.window(),
+            server_packet_size: self.settings.remote.max_packet_size.unwrap_or(u32::MAX),
             maximum_packet_size: self.settings.max_packet_size,
             topic_alias_maximum: self.settings.topic_alias_maximum,
             username: self.settings.username.clone(),
             password: self.settings.password.clone(),
-            will: self.notices.will(now, wishes),
+            will: if self.tells_remote() { self.notices.will(now, wishes) } else { None },
         };
         if level.version() == Version::V31 && self.settings.clean_session {
             self.remote.forget(); // no CONNACK of 3.1 will say so
@@ -110,16 +109,13 @@ impl Bridge {
     pub(crate) fn stop_remote(&mut self, now: Time, end_session: bool) {
         let was_up = self.link.is_up();
         if was_up {
-            if let Some(mut notice) = self.notices.state(now, false, self.offer.wishes) {
+            if let Some(mut notice) = self.notice(now, false) {
                 notice.qos = QoS::AtMostOnce; // nobody waits for the answer
                 _ = self.remote.publish(now, &notice, NOTICE, &mut self.remote_output);
             }
             if end_session {
-                let filters = subscribe::filters(self.rules.inward().map(|rule| (&rule.remote.subscription, rule.qos)));
-                for chunk in subscribe::chunks(&filters) {
-                    let filters: Vec<FilterRef<'_>> = chunk.iter().map(|(filter, _)| filter.by_ref()).collect();
-                    _ = self.remote.unsubscribe(now, &filters, &mut self.remote_output);
-                }
+                let filters = self.asked_of_remote();
+                self.unsubscribe_remote(now, &filters);
                 self.remote.end_session(&mut self.remote_output);
             } else {
                 self.remote.disconnect(ReasonCode::NORMAL_DISCONNECTION, &mut self.remote_output);
@@ -254,20 +250,18 @@ impl Bridge {
             self.inward.source_forgot();
         }
         self.link.accepted(now);
-        self.offer = offer(connack, self.link.wishes());
+        self.offer = Offer::new(connack, self.link.wishes(), &self.settings.remote);
         self.stats.count_connect("connected");
         (self.stats.up, self.stats.level, self.stats.since) = (true, Some(level), now);
         if let Some(address) = self.link.address().cloned() {
             self.log(Event::Connected { address, level, session_present });
         }
         self.actions.push_back(Action::StateChanged { up: true, error: None });
-        if let Some(limits) = self.offer.in_words() {
-            self.log(Event::Limited { limits });
-        }
+        self.tell_limits(connack);
         if self.echoes_come_back() {
             self.log(Event::EchoesExpected { level });
         }
-        self.subscribe_remote(now);
+        self.subscribe_remote(now, session_present);
         self.tell_remote(now);
         self.tell_local(now, true);
         self.replay_missed(now, session_present);
@@ -323,56 +317,36 @@ impl Bridge {
         })
     }
 
-    fn subscribe_remote(&mut self, now: Time) {
-        // Retained messages are asked for on each connection: what changed with QoS 0 while the link was down was
-        // queued for nobody, and in 3.x there is no other way to ask.
-        let wanted = subscribe::filters(self.rules.inward().map(|rule| (&rule.remote.subscription, rule.qos)));
-        if !self.was_up {
-            let old = subscribe::previous(
-                &self.settings.previous,
-                |topic| topic.direction.is_in(),
-                |topic| &topic.remote_prefix,
-            );
-            let gone: Vec<_> = old.into_iter().filter(|old| !wanted.iter().any(|(filter, _)| filter == old)).collect();
-            let refs: Vec<FilterRef<'_>> = gone.iter().map(TopicFilter::by_ref).collect();
-            if !refs.is_empty() {
-                self.remote.unsubscribe(now, &refs, &mut self.remote_output);
-            }
-        }
-        let offer = self.offer;
-        let (taken, refused): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|(filter, _)| offer.refuses(filter.by_ref()).is_none());
-        for (filter, _) in refused {
-            if let Some(reason) = offer.refuses(filter.by_ref()) {
-                self.stats.subscriptions_refused += 1;
-                self.log(Event::SubscriptionRefused { remote: true, filter, reason });
-            }
-        }
-        for chunk in subscribe::chunks(&taken) {
-            let entries = subscribe::entries(chunk, RetainHandling::Send);
-            if let Some(id) = self.remote.subscribe(now, &entries, None, &mut self.remote_output) {
-                self.asked_remote.insert(id, chunk.iter().map(|(filter, _)| filter.clone()).collect());
-            }
-        }
-    }
-
-    fn subscribed(&mut self, suback: &Suback<'_>) {
-        let asked = self.asked_remote.remove(&suback.packet_id).unwrap_or_default();
-        for (filter, reason) in asked.into_iter().zip(suback.reasons.iter().copied()) {
-            if reason.is_error() {
-                self.stats.subscriptions_refused += 1;
-                self.log(Event::SubscriptionRefused { remote: true, filter, reason });
-            }
-        }
-    }
-
     /// Publishes the state of the link at the remote.
     fn tell_remote(&mut self, now: Time) {
-        let Some(mut notice) = self.notices.state(now, true, self.offer.wishes) else { return };
+        if !self.tells_remote() {
+            self.stats.count_lowered(Lowered::Notification, 1);
+        }
+        let Some(mut notice) = self.notice(now, true) else { return };
         if self.remote.publish(now, &notice, NOTICE, &mut self.remote_output).is_err() {
             notice.qos = QoS::AtMostOnce; // the window is full of resends; the state does not wait for them
             _ = self.remote.publish(now, &notice, NOTICE, &mut self.remote_output);
         }
+    }
+
+    /// The state of the link for the remote, if that takes it.
+    fn notice(&self, now: Time, up: bool) -> Option<Delivery> {
+        self.notices.state(now, up, self.offer.wishes).filter(|_| self.tells_remote())
+    }
+
+    fn tells_remote(&self) -> bool {
+        self.notices.topic().is_none_or(|topic| self.settings.remote.take_topic(topic))
+    }
+
+    /// One line when the limits of the link are others than those of the last one.
+    fn tell_limits(&mut self, connack: &Connack<'_>) {
+        let limits = self.offer.describe(connack, &self.settings, &mut self.stats);
+        if limits != self.limits_told
+            && let Some(limits) = limits.clone()
+        {
+            self.log(Event::Limited { limits });
+        }
+        self.limits_told = limits;
     }
 
     /// What was retained here and did not reach the remote, because it was QoS 0 while the link was down, or because
@@ -462,37 +436,6 @@ impl Bridge {
     }
 }
 
-impl Offer {
-    /// Why the remote does not take a subscription to `filter`, as far as CONNACK said.
-    fn refuses(self, filter: FilterRef<'_>) -> Option<ReasonCode> {
-        let inner = filter.share().map_or(filter, |share| share.filter);
-        if !self.shared && filter.share().is_some() {
-            Some(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED)
-        } else if !self.wildcards && inner.has_wildcard() {
-            Some(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED)
-        } else {
-            None
-        }
-    }
-
-    fn in_words(self) -> Option<String> {
-        let mut limits = Vec::new();
-        if self.wishes.qos < QoS::ExactlyOnce {
-            limits.push(format!("QoS {} at most", self.wishes.qos.bits()));
-        }
-        if !self.wishes.retain {
-            limits.push("nothing retained".into());
-        }
-        if !self.wildcards {
-            limits.push("no wildcards".into());
-        }
-        if !self.shared {
-            limits.push("no shared subscriptions".into());
-        }
-        (!limits.is_empty()).then(|| limits.join(", "))
-    }
-}
-
 /// Hands a message to a client. An error says why it is given up.
 pub(crate) fn hand(
     now: Time,
@@ -512,36 +455,6 @@ pub(crate) fn hand(
     }
 }
 
-fn count_sent(stats: &mut Stats, wanted: &Delivery, sent: &Delivery) {
-    stats.messages_out += 1;
-    stats.qos_lowered += u64::from(sent.qos < wanted.qos);
-    stats.retain_stripped += u64::from(wanted.retain && !sent.retain);
-}
-
-/// A message with what its receiver takes.
-fn lowered(delivery: &Delivery, wishes: Wishes) -> Cow<'_, Delivery> {
-    let mut lowered = Cow::Borrowed(delivery);
-    if delivery.qos > wishes.qos {
-        lowered.to_mut().qos = wishes.qos;
-    }
-    if delivery.retain && !wishes.retain {
-        lowered.to_mut().retain = false;
-    }
-    lowered
-}
-
-fn offer(connack: &Connack<'_>, wishes: Wishes) -> Offer {
-    let properties = &connack.properties;
-    Offer {
-        wishes: Wishes {
-            retain: wishes.retain && properties.retain_available.unwrap_or(true),
-            qos: wishes.qos.min(properties.maximum_qos.unwrap_or(QoS::ExactlyOnce)),
-        },
-        wildcards: properties.wildcard_subscription_available.unwrap_or(true),
-        shared: properties.shared_subscription_available.unwrap_or(true),
-    }
-}
-
 /// Why a 5.0 remote says goodbye.
 fn farewell(disconnect: &Disconnect<'_>) -> Ending {
     let reason = disconnect.reason;
@@ -549,7 +462,7 @@ fn farewell(disconnect: &Disconnect<'_>) -> Ending {
     Ending::Error(match reason {
         // It takes less than its CONNACK said: MQTT-3.2.2-11 and MQTT-3.2.2-14.
         ReasonCode::RETAIN_NOT_SUPPORTED | ReasonCode::QOS_NOT_SUPPORTED => return Ending::Wishes(reason),
-        ReasonCode::SESSION_TAKEN_OVER => Error::TakenOver,
+        ReasonCode::SESSION_TAKEN_OVER => Error::TakenOver { client_id: String::new(), times: 1 }, // the bridge knows them
         ReasonCode::KEEP_ALIVE_TIMEOUT => Error::KeepAlive { by_remote: true },
         ReasonCode::NOT_AUTHORIZED => Error::NotAuthorised(reason),
         ReasonCode::QUOTA_EXCEEDED | ReasonCode::MESSAGE_RATE_TOO_HIGH | ReasonCode::CONNECTION_RATE_EXCEEDED => {

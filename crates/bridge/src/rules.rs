@@ -4,7 +4,7 @@
 //! the other. Never sees a packet; the first rule that matches decides.
 
 use thiserror::Error;
-use viaduct_codec::{FilterRef, QoS, TopicError, TopicFilter, TopicName, TopicRef, Version};
+use viaduct_codec::{FilterRef, QoS, Slice, TopicError, TopicFilter, TopicName, TopicRef, Version};
 
 use crate::limits;
 use crate::{Direction, Protocol, Settings, Topic};
@@ -32,6 +32,8 @@ pub struct Rule {
     pub local: Side,
     /// The remote's side.
     pub remote: Side,
+    /// What decides by which link it comes in: the same for all rules whose messages may be the same.
+    share: Box<str>,
 }
 
 /// One side of a rule.
@@ -90,6 +92,15 @@ pub enum RuleError {
         /// The only version that may be spoken.
         version: Version,
     },
+    /// With several links, one would bring back what another carried.
+    #[error(
+        "topic rule {rule}: the ways out and in meet, which several links cannot tell apart; set `links = 1`, or keep the \
+         ways apart by prefixes"
+    )]
+    CrossesLinks {
+        /// Which rule, from 0.
+        rule: usize,
+    },
     /// The state topic is no topic name.
     #[error("the notification topic {text:?} is no topic name: {error}")]
     Notification {
@@ -118,6 +129,10 @@ impl Rules {
         let both_ways = checked.out().any(|out| checked.inward().any(|back| out.remote.overlaps(&back.remote)));
         let may_loop = checked.out().any(|out| checked.inward().any(|back| out.loops_with(back)));
         (checked.both_ways, checked.may_loop) = (both_ways, may_loop);
+        if !settings.slice.is_all() {
+            checked.refuse_crossing()?;
+        }
+        checked.share_out();
         Ok(checked)
     }
 
@@ -129,6 +144,37 @@ impl Rules {
     /// The rules whose messages come from the remote, in order.
     pub fn inward(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(|rule| rule.direction.is_in())
+    }
+
+    /// The rules whose messages this link asks the remote for.
+    pub fn asked_by(&self, slice: Slice) -> impl Iterator<Item = &Rule> {
+        self.inward().filter(move |rule| rule.link(slice.of()) == slice.index())
+    }
+
+    fn refuse_crossing(&self) -> Result<(), RuleError> {
+        let meets =
+            |out: &Rule| self.inward().any(|back| out.remote.overlaps(&back.remote) || out.local.overlaps(&back.local));
+        let crossing = self.rules.iter().position(|rule| rule.direction.is_out() && meets(rule));
+        crossing.map_or(Ok(()), |rule| Err(RuleError::CrossesLinks { rule }))
+    }
+
+    /// Rules whose filters overlap at the remote go by one link, or their messages would come by two: each gets the name of
+    /// the first among those that hang together.
+    fn share_out(&mut self) {
+        for place in 0..self.rules.len() {
+            let (before, rest) = self.rules.split_at_mut(place);
+            let Some(rule) = rest.first_mut().filter(|rule| rule.direction.is_in()) else { continue };
+            let met: Vec<Box<str>> = before
+                .iter()
+                .filter(|other| other.direction.is_in() && other.remote.overlaps(&rule.remote))
+                .map(|other| other.share.clone())
+                .collect();
+            let first = met.iter().chain([&rule.share]).min().unwrap_or(&rule.share).clone();
+            for other in before.iter_mut().filter(|other| met.contains(&other.share)) {
+                other.share.clone_from(&first);
+            }
+            rule.share = first;
+        }
     }
 
     /// Whether something that goes out may come back in when the remote does not leave out our own messages.
@@ -191,8 +237,9 @@ impl Rule {
         if shared && topic.direction == Direction::Both {
             return Err(RuleError::SharedBoth { rule });
         }
+        let share = remote.subscription.as_str().into();
         let Topic { direction, qos, retain, allow_loop, .. } = *topic;
-        Ok(Self { direction, qos, retain, allow_loop, local, remote })
+        Ok(Self { direction, qos, retain, allow_loop, local, remote, share })
     }
 
     /// Whether what goes out under this rule may come in under `back` and go out again; see docs/decisions/0004-allow-loop.md.
@@ -200,6 +247,11 @@ impl Rule {
         let is_meant = self.allow_loop && back.allow_loop;
         let same_names = self.local.prefix == self.remote.prefix && back.local.prefix == back.remote.prefix;
         !is_meant && same_names && self.local.overlaps(&back.local) && self.remote.overlaps(&back.remote)
+    }
+
+    /// Which of `of` links asks the remote for it.
+    pub(crate) fn link(&self, of: u8) -> u8 {
+        Slice::parts(of).find(|part| part.has(&self.share)).map_or(0, Slice::index)
     }
 }
 
@@ -322,6 +374,9 @@ mod tests {
             max_packet_size: 1 << 20,
             topic_alias_maximum: 0,
             topics,
+            remote: crate::RemoteLimits::default(),
+            slice: Slice::ALL,
+            duty: crate::Duty::Serve,
             previous: Vec::new(),
             notifications: None,
         }
@@ -437,6 +492,30 @@ mod tests {
         assert!(!loops(vec![meant(out.clone()), meant(back)]));
         assert!(!loops(vec![topic(Direction::Both, "a/#", "", "x/")]), "a name that differs ends a ring");
         assert!(!loops(vec![out, topic(Direction::In, "b/#", "", "")]));
+    }
+
+    #[test]
+    fn what_hangs_together_comes_by_one_link_and_the_rest_is_spread() {
+        let filters = ["a/b", "c/+", "a/+", "+/d", "x/1", "x/2", "x/3", "x/4", "x/5"];
+        let rules = rules(filters.map(|filter| topic(Direction::In, filter, "", "")).to_vec());
+        let links: Vec<u8> = rules.inward().map(|rule| rule.link(4)).collect();
+        assert!(
+            links[..4].iter().all(|link| *link == links[0]),
+            "a/d is matched by a/+ and +/d, c/d by c/+: {links:?}"
+        );
+        assert!(links[4..].iter().collect::<std::collections::HashSet<_>>().len() > 1, "{links:?}");
+        let asked = |part| rules.asked_by(part).count();
+        assert_eq!(Slice::parts(4).map(asked).sum::<usize>(), filters.len());
+    }
+
+    #[test]
+    fn several_links_take_no_ways_that_meet() {
+        let part = Slice::new(0, 2).unwrap();
+        let with = |topics| Rules::new(&Settings { slice: part, ..settings(topics) }).map(|_| ());
+        assert_eq!(with(vec![topic(Direction::Both, "a/#", "", "")]), Err(RuleError::CrossesLinks { rule: 0 }));
+        let here = vec![topic(Direction::In, "a", "", "r/"), topic(Direction::Out, "#", "", "up/")];
+        assert_eq!(with(here), Err(RuleError::CrossesLinks { rule: 1 }));
+        assert_eq!(with(vec![topic(Direction::In, "a", "", ""), topic(Direction::Out, "b", "", "")]), Ok(()));
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use viaduct_codec::{Level, QoS, Version};
+use viaduct_codec::{FilterRef, Level, QoS, Slice, TopicRef, Version};
 
 /// One bridge, as meant.
 #[derive(Clone)]
 pub struct Settings {
-    /// Its name; the local ClientID is `$bridge/<name>`.
+    /// Its name, without `/`; [`Settings::local_client_id`] is made of it.
     pub name: String,
     /// What this broker calls itself in the hop list that travels with messages on 5.0, without `/`. It must differ
     /// from every other broker that messages may pass, or they are taken for our own and dropped: the node id with a
@@ -54,12 +54,83 @@ pub struct Settings {
     pub max_packet_size: u32,
     /// Topic aliases taken from a 5.0 remote.
     pub topic_alias_maximum: u16,
+    /// What the remote takes, where it does not say so itself.
+    pub remote: RemoteLimits,
     /// What is carried. The first rule that matches a message decides.
     pub topics: Vec<Topic>,
+    /// What of the `out` rules' topics this link carries, and which of the `in` rules it asks for: a bridge may be several.
+    pub slice: Slice,
+    /// Whether it asks for messages, or carries what waits.
+    pub duty: Duty,
     /// What was carried before a reload, so that both brokers can be told to send it no longer.
     pub previous: Vec<Topic>,
     /// The state topic (retained `1` and `0`, at both brokers); `None`: none.
     pub notifications: Option<String>,
+}
+
+/// What a link is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// To carry what its rules say.
+    Serve,
+    /// It belongs to another number of links than is wanted now: it asks for nothing, here or there, and carries what waits.
+    Drain,
+}
+
+/// What a remote takes, where the protocol has no word for it or the remote does not use it. What CONNACK says counts as
+/// well: the lower of the two holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteLimits {
+    /// The highest QoS of messages to it and of subscriptions there.
+    pub max_qos: QoS,
+    /// Whether it takes messages with RETAIN.
+    pub retain: bool,
+    /// The largest packet that it takes, CONNECT not counted, in bytes; at least 64.
+    pub max_packet_size: Option<u32>,
+    /// Whether it takes topics that begin with `$` from clients, and subscriptions to them.
+    pub dollar_topics: bool,
+    /// The most levels that a topic may have there.
+    pub max_topic_levels: Option<u16>,
+    /// The most bytes that a topic may have there.
+    pub max_topic_bytes: Option<u16>,
+    /// Whether it takes UNSUBSCRIBE.
+    pub unsubscribe: bool,
+    /// The most filters of one SUBSCRIBE or UNSUBSCRIBE.
+    pub filters_per_packet: Option<u16>,
+}
+
+impl Default for RemoteLimits {
+    /// Everything that the protocol allows.
+    fn default() -> Self {
+        Self {
+            max_qos: QoS::ExactlyOnce,
+            retain: true,
+            max_packet_size: None,
+            dollar_topics: true,
+            max_topic_levels: None,
+            max_topic_bytes: None,
+            unsubscribe: true,
+            filters_per_packet: None,
+        }
+    }
+}
+
+impl RemoteLimits {
+    /// Whether a message may go to the remote under this name.
+    #[must_use]
+    pub fn take_topic(&self, topic: TopicRef<'_>) -> bool {
+        let text = topic.as_str();
+        (self.dollar_topics || !topic.is_dollar())
+            && self.max_topic_bytes.is_none_or(|max| text.len() <= usize::from(max))
+            && self.max_topic_levels.is_none_or(|max| text.split('/').count() <= usize::from(max))
+    }
+
+    /// Whether something may be subscribed to there.
+    #[must_use]
+    pub fn take_filter(&self, filter: FilterRef<'_>) -> bool {
+        let inner = filter.share().map_or(filter, |share| share.filter);
+        self.dollar_topics || !inner.as_str().starts_with('$')
+    }
 }
 
 /// One address of the remote broker.
@@ -125,6 +196,14 @@ impl Direction {
     #[must_use]
     pub const fn is_out(self) -> bool {
         matches!(self, Self::Out | Self::Both)
+    }
+}
+
+impl Settings {
+    /// The ClientID of the local half.
+    #[must_use]
+    pub fn local_client_id(&self) -> String {
+        self.slice.local_client_id(&self.name)
     }
 }
 

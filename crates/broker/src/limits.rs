@@ -68,6 +68,10 @@ pub(crate) const WORKERS: usize = 1024;
 /// Bytes that may wait for a client that does not take them before it is read no further: far above what deliveries may
 /// pile up, so that only a client that asks and never listens meets it.
 pub(crate) const OUTPUT_PAUSE: usize = 8 * 1024 * 1024;
+/// How long a remote has to be silent after it was asked to send no more until the session of a link that the bridge has no
+/// more is ended there: what waited there comes at once on the new connection.
+pub(crate) const LINK_QUIET: Duration = Duration::from_secs(5);
+
 /// How often a bridge's numbers are put where metrics find them; a change of its state does so at once.
 pub(crate) const BRIDGE_STATUS: Duration = Duration::from_secs(1);
 

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use viaduct_codec::Message;
 use viaduct_engine::{ClientView, Mail, Settings};
 
-use crate::bridge::{BridgePlan, RestPlan};
+use crate::bridge::{BridgePlan, OtherLinks, RestPlan};
 use crate::connection::Newcomer;
 use crate::hello::Accepted;
 use crate::limits::MAILBOX_BYTES;
@@ -37,6 +37,8 @@ pub(crate) enum Letter {
     RestBridge(RestPlan),
     /// It is no more: its session goes too, here and at the remote, which is dialled with this if it has to be.
     StopBridge(String, Option<Box<BridgePlan>>),
+    /// See to the links that the bridge had before.
+    OtherLinks(Box<OtherLinks>),
     /// There are no bridges but these: end the sessions of all others.
     Bridges(Arc<BTreeSet<String>>),
     /// Something that the engine gave to the store is safe now, or the store has recovered or fails.

@@ -348,15 +348,10 @@ fn bridges(families: &mut Families, broker: &Broker) {
     );
     families.counter(
         "bridge_lowered_total",
-        "What was carried or subscribed with less than the rules say, because the remote takes no more.",
+        "What was done with less than the configuration says, because the remote takes no more.",
         each().flat_map(|(name, (_, stats))| {
-            [
-                ("qos", stats.qos_lowered),
-                ("retain", stats.retain_stripped),
-                ("subscription", stats.subscriptions_refused),
-                ("level", stats.steps_down),
-            ]
-            .map(|(what, count)| (vec![("bridge", name), ("what", what)], count))
+            viaduct_bridge::Lowered::ALL
+                .map(|what| (vec![("bridge", name), ("what", what.label())], stats.lowered_in(what)))
         }),
     );
     families.gauge(

@@ -109,7 +109,9 @@ const fn section(table: Table) -> Section {
         Table::Auth => Section::Auth,
         Table::Admin => Section::Admin,
         Table::Sys => Section::Sys,
-        Table::Bridge | Table::BridgeTls | Table::BridgeQueue | Table::BridgeTopic => Section::Bridge,
+        Table::Bridge | Table::BridgeTls | Table::BridgeQueue | Table::BridgeRemote | Table::BridgeTopic => {
+            Section::Bridge
+        }
     }
 }
 
@@ -282,10 +284,11 @@ fn flat_bridge(flat: &mut Flat, bridge: &Bridge) {
             ("proxy", &proxy),
             ("proxy_password_file", &bridge.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref())),
             ("bind_address", &bridge.bind_address),
+            ("links", &bridge.links),
             ("notifications", &bridge.notifications),
         ],
     );
-    let (tls, queue) = (&bridge.tls, &bridge.queue);
+    let (tls, queue, remote) = (&bridge.tls, &bridge.queue, &bridge.remote);
     flat.put(
         Table::BridgeTls,
         name,
@@ -311,6 +314,21 @@ fn flat_bridge(flat: &mut Flat, bridge: &Bridge) {
             ("max_age", &queue.max_age),
             ("drain_rate", &queue.drain_rate),
             ("on_full", &queue.on_full),
+        ],
+    );
+    flat.put(
+        Table::BridgeRemote,
+        name,
+        0,
+        &[
+            ("max_qos", &remote.max_qos),
+            ("retain", &remote.retain),
+            ("max_packet_size", &remote.max_packet_size),
+            ("dollar_topics", &remote.dollar_topics),
+            ("max_topic_levels", &remote.max_topic_levels),
+            ("max_topic_bytes", &remote.max_topic_bytes),
+            ("unsubscribe", &remote.unsubscribe),
+            ("filters_per_packet", &remote.filters_per_packet),
         ],
     );
     bridge.topics.iter().enumerate().for_each(|(position, topic)| flat_topic(flat, name, position, topic));

@@ -142,12 +142,12 @@ fn bridges(reader: &mut Reader, config: &Config) {
             }
             let both = bridge.enabled && other.enabled;
             let shared = bridge.urls.iter().find(|url| other.urls.contains(url));
-            if let (true, true, Some(url)) =
-                (both, bridge.client_id == other.client_id && !bridge.client_id.is_empty(), shared)
-            {
+            let theirs: Vec<String> = other.client_ids().collect();
+            let same = bridge.client_ids().find(|id| !id.is_empty() && theirs.contains(id));
+            if let (true, Some(client_id), Some(url)) = (both, same, shared) {
                 let message = format!(
-                    "bridges \"{}\" and \"{}\" both dial {url} as \"{}\" and would take the session from each other for ever",
-                    other.name, bridge.name, bridge.client_id
+                    "bridges \"{}\" and \"{}\" both dial {url} as \"{client_id}\" and would take the session from each other for ever",
+                    other.name, bridge.name
                 );
                 let involved = [format!("bridge[{earlier}].client_id"), name];
                 let help = "give each its own client_id, or remove the key";

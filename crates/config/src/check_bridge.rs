@@ -203,8 +203,16 @@ pub(crate) fn refuse_sys(
 /// What does not go together among the rules of one bridge; each comes with its path.
 pub(crate) fn topics(reader: &mut Reader, bridge: &Bridge, topics: &[(String, BridgeTopic)]) {
     for (index, (path, rule)) in topics.iter().enumerate() {
+        if !bridge.remote.dollar_topics && rule.remote.as_str().starts_with('$') {
+            let message = format!(
+                "the rule needs \"{}\" at the remote, and remote.dollar_topics says that it takes no such topics",
+                rule.remote
+            );
+            reader.contradiction(&format!("{path}.filter"), &[], message, "remove the rule, or remote.dollar_topics");
+        }
         if rule.direction == Direction::Both {
             comes_back(reader, bridge, path, rule, rule);
+            crosses_links(reader, bridge, path, rule, rule);
         }
         for (other_path, other) in topics.iter().take(index) {
             let same = if rule.direction.is_out() && other.direction.is_out() && rule.local == other.local {
@@ -220,8 +228,10 @@ pub(crate) fn topics(reader: &mut Reader, bridge: &Bridge, topics: &[(String, Br
                 reader.contradiction(&format!("{path}.filter"), &[], message, help);
             } else if rule.direction.is_out() && other.direction.is_in() {
                 comes_back(reader, bridge, path, rule, other);
+                crosses_links(reader, bridge, path, rule, other);
             } else if rule.direction.is_in() && other.direction.is_out() {
                 comes_back(reader, bridge, path, other, rule);
+                crosses_links(reader, bridge, path, other, rule);
             }
         }
     }
@@ -256,6 +266,22 @@ fn comes_back(reader: &mut Reader, bridge: &Bridge, path: &str, out: &BridgeTopi
             "this bridge's own messages come back to it and have to be recognised: the remote cannot hold them back";
         reader.warn(&key, message, help);
     }
+}
+
+/// Refuses a way out and a way in that meet on a side when there are several links: what one link brings is not the own
+/// message of another, neither here nor at the remote. See docs/decisions/0017-parallel-links.md.
+fn crosses_links(reader: &mut Reader, bridge: &Bridge, path: &str, out: &BridgeTopic, back: &BridgeTopic) {
+    let place = if meet(&out.remote, &back.remote) { "at the remote" } else { "here" };
+    if bridge.links == 1 || (!meet(&out.local, &back.local) && !meet(&out.remote, &back.remote)) {
+        return;
+    }
+    let message = format!(
+        "what goes out on \"{}\" and what comes in on \"{}\" meet {place}, and with links = {} a message that one link \
+         carries would come back on another",
+        out.local, back.remote, bridge.links
+    );
+    let help = "set links = 1, keep the ways apart by prefixes, or make a bridge of its own for one of them";
+    reader.contradiction(&format!("{path}.filter"), &[], message, help);
 }
 
 /// Whether some topic is matched by both filters.

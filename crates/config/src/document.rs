@@ -27,7 +27,12 @@ pub fn sample() -> String {
         // A table that does not exist by default is there as an example.
         let example = matches!(
             table,
-            Table::ListenerTls | Table::Bridge | Table::BridgeTls | Table::BridgeQueue | Table::BridgeTopic
+            Table::ListenerTls
+                | Table::Bridge
+                | Table::BridgeTls
+                | Table::BridgeQueue
+                | Table::BridgeRemote
+                | Table::BridgeTopic
         );
         let header = if table.is_list() { format!("[[{}]]", table.name()) } else { format!("[{}]", table.name()) };
         let _ = write!(text, "\n#: {}\n{}{header}\n", table.about(), if example { "# " } else { "" });

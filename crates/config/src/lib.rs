@@ -26,9 +26,9 @@ pub use changes::{Changes, Section, changes};
 pub use document::{reference, sample};
 pub use error::{ConfigError, Errors, Place, Problem};
 pub use model::{
-    Admin, Auth, Bridge, BridgeProxy, BridgeQueue, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion, Config, Direction,
-    Limits, Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, ProxyKind, Retained, Secret, Session,
-    Store, Sync, Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
+    Admin, Auth, Bridge, BridgeProxy, BridgeQueue, BridgeRemote, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion,
+    Config, Direction, Limits, Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, ProxyKind, Retained,
+    Secret, Session, Store, Sync, Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
 };
 pub use read::load;
 pub use run_time::{Origin, RunTime, WrittenBridge};

@@ -319,6 +319,8 @@ pub struct Bridge {
     pub reconnect_max: Duration,
     /// Unacknowledged QoS 1 and 2 messages towards the remote; at least 1.
     pub max_inflight: u16,
+    /// Connections that share the work, 1 to 16.
+    pub links: u8,
     /// How TLS is spoken on those `urls` that are `mqtts://` or `wss://`.
     pub tls: BridgeTls,
     /// What waits while the link is down.
@@ -329,10 +331,28 @@ pub struct Bridge {
     pub bind_address: Option<IpAddr>,
     /// How often the first of several `urls` is probed while another one is in use; `None`: never.
     pub failback: Option<Duration>,
+    /// What the remote takes.
+    pub remote: BridgeRemote,
     /// Whether the state is published as `$SYS/broker/connection/<client_id>/state`, here and at the remote.
     pub notifications: bool,
     /// What is carried.
     pub topics: Vec<BridgeTopic>,
+}
+
+impl Bridge {
+    /// The ClientID that the link with this index, from 0, has at the remote.
+    #[must_use]
+    pub fn link_client_id(&self, index: u8) -> String {
+        if index == 0 || self.client_id.is_empty() {
+            return self.client_id.clone();
+        }
+        format!("{}-{}", self.client_id, u16::from(index) + 1)
+    }
+
+    /// The ClientIDs of all its links.
+    pub(crate) fn client_ids(&self) -> impl Iterator<Item = String> {
+        (0..self.links).map(|index| self.link_client_id(index))
+    }
 }
 
 /// One address of a remote broker.
@@ -423,6 +443,27 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
+}
+
+/// `remote` of a bridge: what it takes, where it does not say so itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeRemote {
+    /// The highest QoS of messages and subscriptions.
+    pub max_qos: QoS,
+    /// Whether it takes retained messages.
+    pub retain: bool,
+    /// The largest packet, bytes, at least 64; `None`: no limit.
+    pub max_packet_size: Option<u32>,
+    /// Whether it takes topics and filters that begin with `$`.
+    pub dollar_topics: bool,
+    /// The most levels of a topic, at least 1.
+    pub max_topic_levels: Option<u16>,
+    /// The longest topic, bytes, at least 1.
+    pub max_topic_bytes: Option<u16>,
+    /// Whether it takes UNSUBSCRIBE.
+    pub unsubscribe: bool,
+    /// The most filters of one SUBSCRIBE or UNSUBSCRIBE, at least 1.
+    pub filters_per_packet: Option<u16>,
 }
 
 /// `tls` of a bridge. The files are read by the broker.

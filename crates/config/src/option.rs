@@ -28,12 +28,13 @@ pub(crate) enum Table {
     Bridge,
     BridgeTls,
     BridgeQueue,
+    BridgeRemote,
     BridgeTopic,
 }
 
 impl Table {
     /// In the order of the file.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Node,
         Self::Log,
         Self::Listener,
@@ -48,6 +49,7 @@ impl Table {
         Self::Bridge,
         Self::BridgeTls,
         Self::BridgeQueue,
+        Self::BridgeRemote,
         Self::BridgeTopic,
     ];
 
@@ -68,6 +70,7 @@ impl Table {
             Self::Bridge => "bridge",
             Self::BridgeTls => "bridge.tls",
             Self::BridgeQueue => "bridge.queue",
+            Self::BridgeRemote => "bridge.remote",
             Self::BridgeTopic => "bridge.topic",
         }
     }
@@ -86,7 +89,12 @@ impl Table {
     pub(crate) const fn inner(self) -> &'static [(&'static str, Self)] {
         match self {
             Self::Listener => &[("tls", Self::ListenerTls)],
-            Self::Bridge => &[("tls", Self::BridgeTls), ("queue", Self::BridgeQueue), ("topic", Self::BridgeTopic)],
+            Self::Bridge => &[
+                ("tls", Self::BridgeTls),
+                ("queue", Self::BridgeQueue),
+                ("remote", Self::BridgeRemote),
+                ("topic", Self::BridgeTopic),
+            ],
             _ => &[],
         }
     }
@@ -108,6 +116,9 @@ impl Table {
             Self::Bridge => "Another broker as a peer. Repeat the table for more bridges.",
             Self::BridgeTls => "How TLS is spoken on mqtts:// and wss:// addresses.",
             Self::BridgeQueue => "What waits while the link is down.",
+            Self::BridgeRemote => {
+                "What the remote takes, where it does not say so itself; what CONNACK says of it counts too."
+            }
             Self::BridgeTopic => {
                 "What the bridge carries. Going out, local_prefix is taken off and remote_prefix put on; in, the reverse."
             }
@@ -412,6 +423,8 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "A file that holds only the password at the proxy; one line end at its end is ignored."),
     opt(Table::Bridge, "bind_address", Ip, unset("\"192.0.2.7\"", "the system chooses"), Live,
         "The address of this machine that connections to the remote, or to the proxy, come from."),
+    opt(Table::Bridge, "links", Integer { min: 1, max: 16 }, Is("1"), Live,
+        "Connections that share the work by topic; each has its own queue, and a ClientID that ends in -2, -3 and so on."),
     opt(Table::Bridge, "notifications", Bool, Is("true"), Live,
         "Publishes 1 or 0 as $SYS/broker/connection/<client_id>/state, here and at the remote."),
 
@@ -443,6 +456,23 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "QoS 1 and 2 messages a second that go out at most, so that a backlog floods nobody; 0: no limit."),
     opt(Table::BridgeQueue, "on_full", Choice(&["drop_oldest", "drop_newest"]), Is("\"drop_newest\""), Live,
         "What happens to a message that does not fit; counted."),
+
+    opt(Table::BridgeRemote, "max_qos", Integer { min: 0, max: 2 }, Is("2"), Live,
+        "The highest QoS of messages to the remote and of subscriptions there."),
+    opt(Table::BridgeRemote, "retain", Bool, Is("true"), Live,
+        "Whether it takes retained messages; false sends them, and the will, without the flag."),
+    opt(Table::BridgeRemote, "max_packet_size", Size { min: 64, max: PACKET_MAX }, unset("\"128KiB\"", "no limit"), Live,
+        "The largest packet that it takes; what is larger is dropped and counted."),
+    opt(Table::BridgeRemote, "dollar_topics", Bool, Is("true"), Live,
+        "Whether clients may use topics that begin with $; false also keeps the state of the bridge from it."),
+    opt(Table::BridgeRemote, "max_topic_levels", U16_FROM_1, unset("8", "no limit"), Live,
+        "The most levels of a topic that it takes; messages on deeper ones are dropped and counted."),
+    opt(Table::BridgeRemote, "max_topic_bytes", U16_FROM_1, unset("256", "no limit"), Live,
+        "The longest topic that it takes, in bytes; messages on longer ones are dropped and counted."),
+    opt(Table::BridgeRemote, "unsubscribe", Bool, Is("true"), Live,
+        "Whether it takes UNSUBSCRIBE; false for one that ends the link on it."),
+    opt(Table::BridgeRemote, "filters_per_packet", U16_FROM_1, unset("8", "as many as fit 16 KiB"), Live,
+        "The most filters of one SUBSCRIBE or UNSUBSCRIBE."),
 
     opt(Table::BridgeTopic, "filter", Text, Required { example: "\"sensors/#\"" }, Live,
         "What is carried, without prefixes; \"\" with both prefixes renames one topic."),

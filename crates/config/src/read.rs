@@ -13,9 +13,9 @@ use viaduct_codec::{QoS, TopicName};
 use crate::error::{Errors, Problem};
 use crate::layers;
 use crate::model::{
-    Admin, Auth, Bridge, BridgeProxy, BridgeQueue, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion, Config, Direction,
-    Limits, Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, Retained, Secret, Session, Store, Sync,
-    Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
+    Admin, Auth, Bridge, BridgeProxy, BridgeQueue, BridgeRemote, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion,
+    Config, Direction, Limits, Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, Retained, Secret,
+    Session, Store, Sync, Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify,
 };
 use crate::option::Table;
 use crate::reader::{At, Reader};
@@ -281,6 +281,7 @@ fn read_bridge(reader: &mut Reader, at: &At<'_>, node: &str, session: &Session) 
     };
     let tls = reader.inner(at, "tls", Table::BridgeTls);
     let queue = reader.inner(at, "queue", Table::BridgeQueue);
+    let remote = reader.inner(at, "remote", Table::BridgeRemote);
     let entries = reader.list(at.values, &at.key("topic"), Table::BridgeTopic);
     let topics: Vec<(String, BridgeTopic)> =
         entries.iter().filter_map(|at| read_topic(reader, at).map(|topic| (at.path.clone(), topic))).collect();
@@ -300,6 +301,7 @@ fn read_bridge(reader: &mut Reader, at: &At<'_>, node: &str, session: &Session) 
         reconnect_min: reader.duration(at, "reconnect_min"),
         reconnect_max: reader.duration(at, "reconnect_max"),
         max_inflight: reader.number(at, "max_inflight"),
+        links: reader.number(at, "links"),
         tls: read_bridge_tls(reader, &tls),
         queue: read_queue(reader, &queue, session),
         proxy: read_proxy(reader, at),
@@ -308,6 +310,7 @@ fn read_bridge(reader: &mut Reader, at: &At<'_>, node: &str, session: &Session) 
             _ => None,
         },
         failback: reader.optional_duration(at, "failback").filter(|every| !every.is_zero()),
+        remote: read_remote(reader, &remote),
         notifications: reader.flag(at, "notifications"),
         topics: Vec::new(),
         name,
@@ -373,6 +376,23 @@ fn read_queue(reader: &mut Reader, at: &At<'_>, session: &Session) -> BridgeQueu
     }
 }
 
+fn read_remote(reader: &mut Reader, at: &At<'_>) -> BridgeRemote {
+    BridgeRemote {
+        max_qos: read_qos(reader, at, "max_qos"),
+        retain: reader.flag(at, "retain"),
+        max_packet_size: reader.optional_number(at, "max_packet_size"),
+        dollar_topics: reader.flag(at, "dollar_topics"),
+        max_topic_levels: reader.optional_number(at, "max_topic_levels"),
+        max_topic_bytes: reader.optional_number(at, "max_topic_bytes"),
+        unsubscribe: reader.flag(at, "unsubscribe"),
+        filters_per_packet: reader.optional_number(at, "filters_per_packet"),
+    }
+}
+
+fn read_qos(reader: &mut Reader, at: &At<'_>, key: &str) -> QoS {
+    u8::try_from(reader.number::<u64>(at, key)).ok().and_then(QoS::from_bits).unwrap_or_default()
+}
+
 /// One topic rule; `None` when what it says cannot be filters, which is then among the findings.
 fn read_topic(reader: &mut Reader, at: &At<'_>) -> Option<BridgeTopic> {
     let filter = reader.text(at, "filter");
@@ -382,7 +402,7 @@ fn read_topic(reader: &mut Reader, at: &At<'_>) -> Option<BridgeTopic> {
         Direction::Out,
         &[("in", Direction::In), ("out", Direction::Out), ("both", Direction::Both)],
     );
-    let qos = u8::try_from(reader.number::<u64>(at, "qos")).ok().and_then(QoS::from_bits).unwrap_or_default();
+    let qos = read_qos(reader, at, "qos");
     let retain = reader.flag(at, "retain");
     let local_prefix = reader.text(at, "local_prefix");
     let remote_prefix = reader.text(at, "remote_prefix");

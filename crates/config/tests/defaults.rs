@@ -6,9 +6,9 @@ use std::time::Duration;
 use viaduct_codec::TopicFilter;
 use viaduct_codec::{Level, QoS};
 use viaduct_config::{
-    Admin, Auth, Bridge, BridgeQueue, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion, Config, Direction, Limits,
-    Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, Retained, Secret, Session, Source, SourceFile,
-    Store, Sync, Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify, load,
+    Admin, Auth, Bridge, BridgeQueue, BridgeRemote, BridgeTls, BridgeTopic, BridgeUrl, BridgeVersion, Config,
+    Direction, Limits, Listener, LogConfig, LogFormat, NodeConfig, OnDuplicate, OnFull, Retained, Secret, Session,
+    Source, SourceFile, Store, Sync, Sys, TlsServer, TlsVersion, Transport, UsernameFrom, Verify, load,
 };
 
 fn read(text: &str) -> Config {
@@ -94,6 +94,7 @@ fn a_bridge_of_three_lines_has_every_default() {
         reconnect_min: Duration::from_secs(1),
         reconnect_max: Duration::from_secs(60),
         max_inflight: 20,
+        links: 1,
         tls: BridgeTls {
             ca_file: None,
             cert_file: None,
@@ -114,6 +115,16 @@ fn a_bridge_of_three_lines_has_every_default() {
         proxy: None,
         bind_address: None,
         failback: Some(Duration::from_secs(300)),
+        remote: BridgeRemote {
+            max_qos: QoS::ExactlyOnce,
+            retain: true,
+            max_packet_size: None,
+            dollar_topics: true,
+            max_topic_levels: None,
+            max_topic_bytes: None,
+            unsubscribe: true,
+            filters_per_packet: None,
+        },
         notifications: true,
         topics: vec![BridgeTopic {
             filter: "a/#".into(),

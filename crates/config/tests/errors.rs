@@ -838,6 +838,104 @@ error: `bridge[1].client_id`: bridges "hub" and "two" both dial mqtt://h:1883 as
 }
 
 #[test]
+fn nor_do_the_links_of_two_bridges() {
+    refused(
+        r##"[[bridge]]
+name = "hub"
+url = "mqtt://h"
+client_id = "x"
+links = 3
+[[bridge.topic]]
+filter = "x"
+[[bridge]]
+name = "two"
+url = "mqtt://h"
+client_id = "x-2"
+[[bridge.topic]]
+filter = "x""##,
+        r##"
+error: `bridge[1].client_id`: bridges "hub" and "two" both dial mqtt://h:1883 as "x-2" and would take the session from each other for ever
+  --> broker.toml:11:13
+   |
+11 | client_id = "x-2"
+   |             ^^^^^
+  = help: give each its own client_id, or remove the key
+
+1 error in the configuration"##,
+    );
+}
+
+#[test]
+fn several_links_take_no_ways_that_meet() {
+    refused(
+        r##"[[bridge]]
+name = "hub"
+url = "mqtt://h"
+links = 2
+[[bridge.topic]]
+filter = "a/#"
+direction = "both"
+[[bridge.topic]]
+filter = "b"
+[[bridge.topic]]
+filter = "b"
+direction = "in"
+remote_prefix = "r/""##,
+        r##"
+error: `bridge[0].topic[0].filter`: what goes out on "a/#" and what comes in on "a/#" meet at the remote, and with links = 2 a message that one link carries would come back on another
+ --> broker.toml:6:10
+  |
+6 | filter = "a/#"
+  |          ^^^^^
+  = help: set links = 1, keep the ways apart by prefixes, or make a bridge of its own for one of them
+
+error: `bridge[0].topic[2].filter`: what goes out on "b" and what comes in on "r/b" meet here, and with links = 2 a message that one link carries would come back on another
+  --> broker.toml:11:10
+   |
+11 | filter = "b"
+   |          ^^^
+  = help: set links = 1, keep the ways apart by prefixes, or make a bridge of its own for one of them
+
+2 errors in the configuration"##,
+    );
+}
+
+#[test]
+fn a_rule_needs_topics_that_the_remote_takes() {
+    refused(
+        r##"[[bridge]]
+name = "hub"
+url = "mqtt://h"
+remote = { dollar_topics = false, max_qos = 3, max_packet_size = 10 }
+[[bridge.topic]]
+filter = "shadow/#"
+direction = "in"
+remote_prefix = "$aws/things/""##,
+        r##"
+error: `bridge[0].remote.max_qos`: out of range: expected an integer from 0 to 2, found the integer 3
+ --> broker.toml:4:45
+  |
+4 | remote = { dollar_topics = false, max_qos = 3, max_packet_size = 10 }
+  |                                             ^
+
+error: `bridge[0].remote.max_packet_size`: out of range: expected a size such as "1MiB" or whole bytes, from "64B" to "268435460B", found the integer 10
+ --> broker.toml:4:66
+  |
+4 | remote = { dollar_topics = false, max_qos = 3, max_packet_size = 10 }
+  |                                                                  ^^
+
+error: `bridge[0].topic[0].filter`: the rule needs "$aws/things/shadow/#" at the remote, and remote.dollar_topics says that it takes no such topics
+ --> broker.toml:6:10
+  |
+6 | filter = "shadow/#"
+  |          ^^^^^^^^^^
+  = help: remove the rule, or remote.dollar_topics
+
+3 errors in the configuration"##,
+    );
+}
+
+#[test]
 fn a_login_makes_sense() {
     refused(
         r##"[[bridge]]

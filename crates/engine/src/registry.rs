@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use slab::Slab;
-use viaduct_codec::{ClientId, Message, SessionId, Time, TopicName};
+use viaduct_codec::{ClientId, Message, SessionId, Slice, Time, TopicName};
 use viaduct_session::server::{Session, Terms, Will};
 
 use crate::Dropped;
@@ -93,6 +93,11 @@ impl Slot {
     /// Notes what its user logged in with.
     pub(crate) fn set_credential(&mut self, credential: Option<u64>) {
         self.credential = credential.and_then(NonZeroU64::new);
+    }
+
+    /// What its subscriptions bring of the topics that they match: a part, for one of several links of a bridge.
+    pub(crate) fn slice(&self) -> Slice {
+        if self.identity.local { Slice::of_local_client_id(self.client_id.as_str()) } else { Slice::ALL }
     }
 
     /// Whether the store keeps it: it outlives its connection.

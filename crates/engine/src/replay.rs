@@ -53,6 +53,7 @@ impl Engine {
             let most = REPLAY_QUEUE.min(slot.terms.queue.max_messages.max(1));
             let room = most.saturating_sub(slot.session.queued().0);
             let may_go = room > 0 && slot.connection().is_some();
+            let slice = slot.slice();
             let Some(replays) = slot.replays.as_mut().filter(|_| may_go) else { return };
             let Some(replay) = replays.first_mut() else { return };
             let mut found: Vec<Arc<Message>> = Vec::new();
@@ -65,7 +66,8 @@ impl Engine {
                 }
             }
             for message in found {
-                if message.is_expired(now) || (checked && !self.may_read(index, &message)) {
+                let is_ours = slice.has(message.topic.as_str());
+                if !is_ours || message.is_expired(now) || (checked && !self.may_read(index, &message)) {
                     continue;
                 }
                 let qos = qos.min(message.qos);

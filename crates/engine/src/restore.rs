@@ -122,7 +122,8 @@ impl Engine {
             return;
         };
         let held = Held { options: record.options, id: record.id, checked: true };
-        let subscription = Subscription { options: held.options, id: held.id, checked: held.checked, durable: true };
+        let Held { options, id, checked } = held;
+        let subscription = Subscription { options, id, checked, durable: true, slice: slot.slice() };
         self.shared.routes.subscribe(record.filter.by_ref(), slot.key, subscription);
         self.shared.routes.set_online(record.filter.by_ref(), slot.key, false);
         slot.subscriptions.insert(record.filter.clone(), held);

@@ -131,6 +131,7 @@ impl Routes {
             segment.trie.read().matches(topic, scratch);
         }
         self.wildcard.trie.read().matches(topic, scratch);
+        scratch.keep_slices(topic);
         scratch.freeze()
     }
 }

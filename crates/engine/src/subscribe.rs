@@ -76,8 +76,8 @@ impl Engine {
         }
         let held = Held { options, id, checked };
         let key = slot.key;
-        let (client_id, durable) = (slot.client_id.clone(), slot.is_durable());
-        self.shared.routes.subscribe(filter.by_ref(), key, Subscription { options, id, checked, durable });
+        let (client_id, durable, slice) = (slot.client_id.clone(), slot.is_durable(), slot.slice());
+        self.shared.routes.subscribe(filter.by_ref(), key, Subscription { options, id, checked, durable, slice });
         // From here on it is effective: SUBACK comes after. One that was held before is replaced and never missing
         // meanwhile (MQTT-3.8.4-3, MQTT-3.8.4-3 of 3.1.1).
         if let Some(slot) = self.sessions.get_mut(index) {
@@ -135,6 +135,17 @@ impl Engine {
         ReasonCode::SUCCESS
     }
 
+    /// Ends every subscription of the session of `client_id`, if it lives here: what waits for it is all that it will get.
+    pub fn end_subscriptions(&mut self, now: Time, client_id: &str) {
+        let Some(index) = self.sessions.by_client(client_id) else { return };
+        let filters: Vec<TopicFilter> = self.sessions.get(index).map_or_else(Vec::new, |slot| {
+            slot.subscriptions.iter().map(|(filter, _)| slot.unmounted_filter(filter)).collect()
+        });
+        for filter in &filters {
+            self.unsubscribe_one(now, index, filter.by_ref());
+        }
+    }
+
     /// What the rules say to a subscription of `slot`.
     fn grant(&self, slot: &Slot, filter: FilterRef<'_>) -> Grant {
         let authorizer = &self.authorizer;
@@ -167,9 +178,10 @@ impl Engine {
                 })
                 .filter(|(filter, held)| slot.subscriptions.get(filter) != Some(held))
                 .collect();
-            let (key, durable) = (slot.key, slot.is_durable());
+            let (key, durable, slice) = (slot.key, slot.is_durable(), slot.slice());
             for (filter, held) in changed {
-                let subscription = Subscription { options: held.options, id: held.id, checked: held.checked, durable };
+                let Held { options, id, checked } = held;
+                let subscription = Subscription { options, id, checked, durable, slice };
                 self.shared.routes.subscribe(filter.by_ref(), key, subscription);
                 if let Some(slot) = self.sessions.get_mut(index) {
                     slot.subscriptions.insert(filter, held);

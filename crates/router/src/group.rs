@@ -200,7 +200,7 @@ mod tests {
         let mut group = group(&[(1, true), (2, true)]);
         let options = viaduct_codec::SubscribeOptions { no_local: true, ..Default::default() };
         assert!(group.set_online(1, false));
-        assert!(!group.join(1, Subscription { options, id: None, checked: true, durable: false }));
+        assert!(!group.join(1, Subscription { options, checked: true, ..Subscription::default() }));
         assert_eq!(turns(&group, 2), [2, 2]);
         assert!(group.set_online(1, true));
         assert_eq!(turns(&group, 2), [1, 2]);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use viaduct_codec::{QoS, RetainHandling, SubscribeOptions, VarInt};
+use viaduct_codec::{QoS, RetainHandling, Slice, SubscribeOptions, VarInt};
 
 use crate::group::{Group, Member};
 use crate::{Matches, Subscription};
@@ -35,6 +35,7 @@ pub(crate) struct Crowd<K> {
 pub(crate) struct Held {
     id: u32,
     flags: u8,
+    slice: u8,
 }
 
 /// Where the options lie in [`Held::flags`]: as on the wire, with `CHECKED` and `DURABLE` in bits that are reserved there.
@@ -182,7 +183,7 @@ impl<K> Crowd<K> {
 }
 
 impl From<Subscription> for Held {
-    fn from(Subscription { options, id, checked, durable }: Subscription) -> Self {
+    fn from(Subscription { options, id, checked, durable, slice }: Subscription) -> Self {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let handling = match options.retain_handling {
             RetainHandling::Send => 0,
@@ -195,12 +196,12 @@ impl From<Subscription> for Held {
             | handling
             | flag(checked, flag::CHECKED)
             | flag(durable, flag::DURABLE);
-        Self { id: id.map_or(NO_ID, VarInt::get), flags }
+        Self { id: id.map_or(NO_ID, VarInt::get), flags, slice: slice.to_byte() }
     }
 }
 
 impl From<Held> for Subscription {
-    fn from(Held { id, flags }: Held) -> Self {
+    fn from(Held { id, flags, slice }: Held) -> Self {
         let is = |bit: u8| flags & bit != 0;
         let options = SubscribeOptions {
             qos: QoS::from_bits(flags & flag::QOS).unwrap_or_default(),
@@ -212,7 +213,8 @@ impl From<Held> for Subscription {
                 (false, true) => RetainHandling::DoNotSend,
             },
         };
-        Self { options, id: VarInt::new(id), checked: is(flag::CHECKED), durable: is(flag::DURABLE) }
+        let (checked, durable, slice) = (is(flag::CHECKED), is(flag::DURABLE), Slice::from_byte(slice));
+        Self { options, id: VarInt::new(id), checked, durable, slice }
     }
 }
 
@@ -234,8 +236,10 @@ mod tests {
             };
             for id in [None, VarInt::new(1), Some(VarInt::MAX)] {
                 for (checked, durable) in [(false, false), (true, false), (false, true), (true, true)] {
-                    let subscription = Subscription { options, id, checked, durable };
-                    assert_eq!(Subscription::from(Held::from(subscription)), subscription);
+                    for slice in Slice::parts(bits % 16 + 1) {
+                        let subscription = Subscription { options, id, checked, durable, slice };
+                        assert_eq!(Subscription::from(Held::from(subscription)), subscription);
+                    }
                 }
             }
         }

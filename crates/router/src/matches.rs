@@ -1,7 +1,7 @@
 //! What a match found: everybody once, with their overlapping subscriptions merged.
 
 use smallvec::SmallVec;
-use viaduct_codec::{QoS, VarInt};
+use viaduct_codec::{QoS, TopicRef, VarInt};
 
 use crate::{SharedRoute, Subscription};
 
@@ -14,6 +14,8 @@ const ROOM: usize = 64 * 1024;
 pub struct Matches<K> {
     found: Vec<(K, Subscription)>,
     groups: Vec<SharedRoute<K>>,
+    /// Some of `found` are not for every topic.
+    sliced: bool,
 }
 
 /// Everybody who hears one topic.
@@ -65,12 +67,13 @@ pub struct Merged {
 
 impl<K> Default for Matches<K> {
     fn default() -> Self {
-        Self { found: Vec::new(), groups: Vec::new() }
+        Self { found: Vec::new(), groups: Vec::new(), sliced: false }
     }
 }
 
 impl<K> Matches<K> {
     pub(crate) fn add(&mut self, key: K, subscription: Subscription) {
+        self.sliced |= !subscription.slice.is_all();
         self.found.push((key, subscription));
     }
 
@@ -80,6 +83,14 @@ impl<K> Matches<K> {
 }
 
 impl<K: Copy + Ord> Matches<K> {
+    /// Leaves out the subscriptions to whose part of the topics `topic`, for which was gathered, does not belong. So a
+    /// message that goes by one of several links of a bridge costs the others nothing.
+    pub fn keep_slices(&mut self, topic: TopicRef<'_>) {
+        if std::mem::take(&mut self.sliced) {
+            self.found.retain(|(_, subscription)| subscription.slice.has(topic.as_str()));
+        }
+    }
+
     /// What was gathered, sorted by key; empty again afterwards.
     pub fn freeze(&mut self) -> RouteSet<K> {
         // Stable, because what is found comes in sorted runs, which it merges.
@@ -178,13 +189,26 @@ impl From<Subscription> for Merged {
 
 #[cfg(test)]
 mod tests {
-    use viaduct_codec::SubscribeOptions;
+    use viaduct_codec::{Slice, SubscribeOptions};
 
     use super::*;
 
+    #[test]
+    fn of_all_links_one_hears_a_topic() {
+        let (mut matches, topic) = (Matches::default(), TopicRef::new("a/b").unwrap());
+        for part in Slice::parts(4) {
+            matches.add(part.index(), Subscription { slice: part, ..Subscription::default() });
+        }
+        matches.add(9, Subscription::default());
+        matches.keep_slices(topic);
+        let keys: Vec<u8> = matches.freeze().routes().iter().map(|route| route.key).collect();
+        let owner = Slice::parts(4).find(|part| part.has("a/b")).unwrap().index();
+        assert_eq!(keys, [owner, 9]);
+    }
+
     fn subscription(qos: QoS, no_local: bool, id: u32, checked: bool) -> Subscription {
         let options = SubscribeOptions { qos, no_local, ..SubscribeOptions::default() };
-        Subscription { options, id: VarInt::new(id), checked, durable: false }
+        Subscription { options, id: VarInt::new(id), checked, ..Subscription::default() }
     }
 
     #[test]

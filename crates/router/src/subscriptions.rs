@@ -1,7 +1,7 @@
 //! The filters of the broker and who holds them, ordinary and shared.
 
 use smallvec::SmallVec;
-use viaduct_codec::{FilterRef, SubscribeOptions, TopicRef, VarInt};
+use viaduct_codec::{FilterRef, Slice, SubscribeOptions, TopicRef, VarInt};
 
 use crate::holders::Ending;
 use crate::tree::{ROOT, Tree};
@@ -18,6 +18,8 @@ pub struct Subscription {
     pub checked: bool,
     /// Its holder outlives its connection, so what it is owed must be kept.
     pub durable: bool,
+    /// Of the topics that the filter matches, those that it is for. Not looked at in share groups.
+    pub slice: Slice,
 }
 
 /// Filters and who holds them. `K` names a subscriber.

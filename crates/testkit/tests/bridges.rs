@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use viaduct_bridge::{Address, Direction, Drop, Protocol, Settings, Topic};
+use viaduct_bridge::{Address, Direction, Drop, Duty, Protocol, RemoteLimits, Settings, Topic};
 use viaduct_codec::{
-    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, Subscribe, SubscribeEntry, SubscribeOptions, Time,
-    TopicRef, UserProperties, Version,
+    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, Slice, Subscribe, SubscribeEntry, SubscribeOptions,
+    Time, TopicRef, UserProperties, Version,
 };
 use viaduct_engine::Dropped;
 use viaduct_session::{OnFull, QueueLimits, server::Terms};
@@ -53,6 +53,9 @@ fn settings(number: usize) -> Settings {
         max_inflight: WINDOW,
         max_packet_size: 1 << 20,
         topic_alias_maximum: 10,
+        remote: RemoteLimits::default(),
+        slice: Slice::ALL,
+        duty: Duty::Serve,
         topics: vec![topic("out", Direction::Out), topic("in", Direction::In)],
         previous: Vec::new(),
         notifications: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use viaduct_bridge::{Direction, Drop, Event, Protocol};
+use viaduct_bridge::{Direction, Drop, Event, Lowered, Protocol};
 use viaduct_codec::{Level, MessageProperties, QoS, ReasonCode, TopicName, UserProperties, Version};
 
 use crate::rig::{ALL_QOS, Rig, message, settings, topic, two_way};
@@ -122,7 +122,7 @@ fn a_refused_subscription_is_one_line_and_the_others_go_on() {
         if filter.as_str() == "secret/#" && *reason == ReasonCode::NOT_AUTHORIZED)
     };
     assert_eq!(rig.events.iter().filter(refused).count(), 1);
-    assert_eq!(rig.bridge.stats().subscriptions_refused, 1);
+    assert_eq!(rig.bridge.stats().lowered_in(Lowered::Subscription), 1);
     rig.remote.publish(rig.now, &message("down/1", "x", QoS::AtMostOnce));
     rig.settle();
     assert_eq!(rig.local.payloads(), ["x"]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use viaduct_bridge::{DialError, Error, Event, Phase, Probe, Protocol, StepDown, TlsFailure};
+use viaduct_bridge::{DialError, Error, Event, Lowered, Phase, Probe, Protocol, StepDown, TlsFailure};
 use viaduct_codec::{Level, QoS, Version};
 
 use crate::rig::{Answer, Rig, address, message, two_way};
@@ -43,7 +43,7 @@ fn the_best_level_that_the_listener_allows_is_found_at_once() {
         assert_eq!(rig.remote.offered, offered, "allowed {allowed:?}");
         assert!(rig.bridge.is_up());
         let stats = rig.bridge.stats();
-        assert_eq!(stats.steps_down, offered.len() as u64 - 1);
+        assert_eq!(stats.lowered_in(Lowered::Level), offered.len() as u64 - 1);
         let left: Vec<u8> = stats.left.iter().map(|(level, _)| level.byte()).collect();
         assert_eq!(left, offered[..offered.len() - 1], "what was left for it is known as long as it is spoken");
         let lines = rig.lines();

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use viaduct_bridge::{Action, Address, Bridge, DialError, Direction, Event, Protocol, Settings, Topic};
+use viaduct_bridge::{
+    Action, Address, Bridge, DialError, Direction, Duty, Event, Protocol, RemoteLimits, Settings, Topic,
+};
 use viaduct_codec::{
-    ClientId, Frame, Level, Message, Packet, PacketType, QoS, ReasonCode, Subscribe, SubscribeOptions, Time,
+    ClientId, Frame, Level, Message, Packet, PacketType, QoS, ReasonCode, Slice, Subscribe, SubscribeOptions, Time,
     TopicFilter, TopicName, Version,
 };
 use viaduct_session::server::{self, Session, Terms};
@@ -449,6 +451,9 @@ pub fn settings(topics: Vec<Topic>) -> Settings {
         max_inflight: 20,
         max_packet_size: 1 << 20,
         topic_alias_maximum: 10,
+        remote: RemoteLimits::default(),
+        slice: Slice::ALL,
+        duty: Duty::Serve,
         topics,
         previous: Vec::new(),
         notifications: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use viaduct_bridge::{Drop, Event, Protocol};
+use viaduct_bridge::{Drop, Event, Lowered, Protocol};
 use viaduct_codec::{Message, PacketType, QoS, ReasonCode, Version};
 
 use crate::rig::{Rig, message, two_way};
@@ -45,10 +45,13 @@ fn the_limits_of_connack_are_obeyed_and_counted() {
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].0, 0, "QoS 0, not retained");
     let stats = rig.bridge.stats();
-    assert_eq!((stats.qos_lowered, stats.retain_stripped, stats.dropped_for(Drop::TooLarge)), (1, 1, 1));
-    assert_eq!(stats.subscriptions_refused, 1);
+    assert_eq!(
+        (stats.lowered_in(Lowered::Qos), stats.lowered_in(Lowered::Retain), stats.dropped_for(Drop::TooLarge)),
+        (1, 1, 1)
+    );
+    assert_eq!(stats.lowered_in(Lowered::Subscription), 1);
     assert_eq!(rig.local.session.inflight(), 0, "QoS 0 on a live link is done when it is written");
-    let limited = |event: &Event| matches!(event, Event::Limited { limits } if limits == "QoS 0 at most, nothing retained, no wildcards");
+    let limited = |event: &Event| matches!(event, Event::Limited { limits } if limits == "QoS 0 at most, nothing retained, no wildcards, packets of 64 bytes at most");
     assert!(rig.events.iter().any(limited));
     assert!(rig.events.iter().any(|event| matches!(event, Event::MessageTooLarge { outgoing: true, count: 1, .. })));
 }

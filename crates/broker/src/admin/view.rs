@@ -35,6 +35,7 @@ pub(super) fn bridge(now: Time, bridge: &Bridge, written: &WrittenBridge, status
         "level": stats.level.map(Level::byte),
         "level_reason": level_reason(bridge, &stats),
         "client_id": bridge.client_id,
+        "links": bridge.links,
         "tls": tls.map(|tls| json!({
             "version": tls.version,
             "certificate_expires": tls.certificate_ends.map(seconds),
@@ -66,7 +67,7 @@ pub(super) fn bridge(now: Time, bridge: &Bridge, written: &WrittenBridge, status
             "messages_out": stats.messages_out,
             "dropped": dropped.values().sum::<u64>(),
             "dropped_by_reason": dropped,
-            "steps_down": stats.steps_down,
+            "steps_down": stats.lowered_in(viaduct_bridge::Lowered::Level),
             "restarts_after_a_defect": status.panics.load(Ordering::Relaxed),
         },
         "round_trip": stats.round_trip.map(|trip| json!({

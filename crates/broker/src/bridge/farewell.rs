@@ -82,6 +82,7 @@ async fn visit(
         maximum_packet_size: ANSWER,
         topic_alias_maximum: 0,
         max_inflight: 1,
+        server_packet_size: u32::MAX,
         username: settings.username.clone(),
         password: settings.password.clone(),
         will: None,

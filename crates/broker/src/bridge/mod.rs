@@ -1,4 +1,4 @@
-//! Bridges as tasks: each on the worker of its local session, supervised, and on its own.
+//! Bridges as tasks: each link on the worker of its local session, supervised, and on its own.
 //!
 //! In: plans made from the configuration. Out: running bridges, and their state for metrics. A panic in one ends one
 //! attempt of that one: it is logged, counted, and the bridge starts again after a pause.
@@ -7,119 +7,39 @@ mod check;
 mod dial;
 mod farewell;
 mod greet;
+mod handover;
 mod moves;
 mod plan;
 mod proxy;
 mod rest;
+mod status;
 mod task;
+mod turn;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
-use parking_lot::Mutex;
-use viaduct_bridge::{Phase, Rates, Stats, Topic, Totals};
-use viaduct_codec::Time;
-use viaduct_engine::{ClientView, Dropped};
+use viaduct_bridge::Duty;
+use viaduct_codec::Slice;
 
 use crate::limits::{RESTART_MAX, RESTART_MIN};
-use crate::stream::TlsLink;
 use crate::worker::Worker;
+
+use handover::{Age, Handover, every_link};
+use status::Part;
 
 pub use check::{CheckTarget, check};
 pub(crate) use moves::Moves;
 pub use plan::PlanError;
 pub(crate) use plan::{BridgePlan, plan};
 pub(crate) use rest::RestPlan;
+pub(crate) use status::BridgeStatus;
 
 /// What the local ClientIDs of bridges begin with; refused to clients from outside.
 pub(crate) const LOCAL_CLIENT_PREFIX: &str = "$bridge/";
-
-/// One bridge, as metrics and the API see it.
-#[derive(Debug)]
-pub(crate) struct BridgeStatus {
-    pub(crate) name: String,
-    pub(crate) stats: Mutex<Stats>,
-    /// What crossed in the last minute.
-    pub(crate) rates: Mutex<Rates>,
-    /// How the last link was encrypted, when it was.
-    pub(crate) tls: Mutex<Option<TlsLink>>,
-    /// Messages that wait here for the remote, or for its word.
-    pub(crate) queued: AtomicU64,
-    /// Bytes of those that were not sent yet.
-    pub(crate) queued_bytes: AtomicU64,
-    /// Messages that its queue gave up, by reason, in the order of [`Dropped::ALL`].
-    pub(crate) queue_dropped: [AtomicU64; Dropped::ALL.len()],
-    /// Rules that it had since the broker began, so that both sides can be told to forget those that it has no more.
-    former: Mutex<Vec<Topic>>,
-    /// What its files held when they were last read, as [`fingerprint`] says.
-    pub(crate) files: AtomicU64,
-    /// When our own certificate ends, seconds since 1970; 0 for none.
-    pub(crate) certificate_expires: AtomicI64,
-    /// How often its task panicked.
-    pub(crate) panics: AtomicU64,
-}
-
-impl BridgeStatus {
-    pub(crate) fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self {
-            name: name.to_owned(),
-            stats: Mutex::default(),
-            rates: Mutex::default(),
-            tls: Mutex::default(),
-            queued: AtomicU64::new(0),
-            queued_bytes: AtomicU64::new(0),
-            queue_dropped: Default::default(),
-            former: Mutex::default(),
-            files: AtomicU64::new(0),
-            certificate_expires: AtomicI64::new(0),
-            panics: AtomicU64::new(0),
-        })
-    }
-
-    /// It is about to run, or to rest: who asks now is not told of what was before.
-    fn begins(&self, now: Time, phase: Phase) {
-        let mut stats = self.stats.lock();
-        (stats.phase, stats.up, stats.level, stats.since) = (phase, false, None, now);
-    }
-
-    /// What waits in the local session, if there is one.
-    fn note_queue(&self, view: Option<&ClientView>) {
-        let (messages, bytes) = view.map_or((0, 0), |view| (view.queued_messages + view.inflight, view.queued_bytes));
-        self.queued.store(messages as u64, Ordering::Relaxed);
-        self.queued_bytes.store(bytes as u64, Ordering::Relaxed);
-        if let Some(view) = view {
-            for (counter, count) in self.queue_dropped.iter().zip(view.dropped_for) {
-                counter.store(count, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// What the machine counts, and the bytes that went over the link `[in, out]`.
-    fn note_stats(&self, now: Time, stats: Stats, [bytes_in, bytes_out]: [u64; 2]) {
-        let totals = Totals { messages_out: stats.messages_out, messages_in: stats.messages_in, bytes_out, bytes_in };
-        self.rates.lock().sample(now, totals);
-        *self.stats.lock() = stats;
-    }
-
-    /// Messages that were not carried on, by reason: what the bridge itself dropped, and what its queue gave up. What has
-    /// the same name on both sides is the same to an operator.
-    pub(crate) fn dropped(&self, stats: &Stats) -> BTreeMap<&'static str, u64> {
-        let own = viaduct_bridge::Drop::ALL.iter().map(|reason| (reason.label(), stats.dropped_for(*reason)));
-        let queue = Dropped::ALL.iter().zip(&self.queue_dropped);
-        // Of those that a queue never has for a reason there would only be zeros.
-        let queue = queue.map(|(reason, count)| (reason.name(), count.load(Ordering::Relaxed)));
-        let queue = queue.filter(|(name, count)| *count > 0 || *name == Dropped::QueueFull.name());
-        let mut dropped = BTreeMap::new();
-        for (reason, count) in own.chain(queue) {
-            *dropped.entry(reason).or_default() += count;
-        }
-        dropped
-    }
-}
 
 /// A hash of the contents of every file that the bridge names, so that a reload finds out which have changed. Files that can't
 /// be read count as empty: what is wrong with them is found when they are needed.
@@ -213,7 +133,16 @@ impl Control {
     }
 }
 
-/// Runs `plan`, after the bridge of that name has ended if there is one.
+/// What becomes of the links of a bridge that has another number of them now.
+#[derive(Debug)]
+pub(crate) enum OtherLinks {
+    /// They carry what they have, before those of this plan carry anything.
+    Drain(BridgePlan),
+    /// The bridge is stopped: they are, too. What waits in their sessions stays there.
+    Halt { bridge: String, links: u8 },
+}
+
+/// Runs `plan`, after the link of that name has ended if there is one.
 pub(crate) fn start(worker: &Rc<Worker>, plan: BridgePlan) {
     replace(worker, Task::Run(Rc::new(plan)));
 }
@@ -223,25 +152,59 @@ pub(crate) fn rest(worker: &Rc<Worker>, plan: RestPlan) {
     replace(worker, Task::Rest(plan));
 }
 
-/// What is done under a bridge's name.
+/// Sees to the links of another number whose sessions are here.
+pub(crate) fn see_other_links(worker: &Rc<Worker>, others: OtherLinks) {
+    let (bridge, links) = match &others {
+        OtherLinks::Drain(plan) => (plan.settings.name.as_str(), plan.handover.links()),
+        OtherLinks::Halt { bridge, links } => (bridge.as_str(), *links),
+    };
+    let other: Vec<Slice> = every_link().filter(|link| link.of() != links).collect();
+    match &others {
+        OtherLinks::Halt { .. } => {
+            for link in other {
+                if let Some(control) = worker.bridges.borrow().running.get(&link.local_client_id(bridge)) {
+                    control.ask(Stop::ForNow);
+                }
+            }
+        }
+        OtherLinks::Drain(plan) => {
+            let age = |link: &Slice| {
+                let id = link.local_client_id(bridge);
+                let view = worker.engine.borrow().client(&id);
+                let is_oldest = view.as_ref().is_some_and(|view| view.subscriptions == 0);
+                let is_here = view.is_some() || worker.bridges.borrow().running.contains_key(&id);
+                is_here.then_some(if is_oldest { Age::Oldest } else { Age::Old })
+            };
+            let found: Vec<(Slice, Age)> = other.into_iter().filter_map(|link| Some((link, age(&link)?))).collect();
+            plan.handover.seen(&found.iter().map(|(_, age)| *age).collect::<Vec<_>>());
+            for (link, age) in found {
+                tracing::info!("bridge \"{bridge}\": what waits in {} goes first", link.local_client_id(bridge));
+                replace(worker, Task::Drain(Rc::new(plan.old_link(link, age))));
+            }
+        }
+    }
+}
+
+/// What is done under a link's name.
 enum Task {
     Run(Rc<BridgePlan>),
+    Drain(Rc<BridgePlan>),
     Rest(RestPlan),
 }
 
 impl Task {
-    fn status(&self) -> &Arc<BridgeStatus> {
+    fn local_client_id(&self) -> String {
         match self {
-            Self::Run(plan) => &plan.status,
-            Self::Rest(plan) => &plan.status,
+            Self::Run(plan) | Self::Drain(plan) => plan.settings.local_client_id(),
+            Self::Rest(plan) => plan.local_client_id(),
         }
     }
 }
 
 fn replace(worker: &Rc<Worker>, task: Task) {
     let control = Rc::new(Control::default());
-    let name = task.status().name.clone();
-    let before = worker.bridges.borrow_mut().running.insert(name.clone(), Rc::clone(&control));
+    let client_id = task.local_client_id();
+    let before = worker.bridges.borrow_mut().running.insert(client_id.clone(), Rc::clone(&control));
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         if let Some(before) = before {
@@ -256,12 +219,30 @@ fn replace(worker: &Rc<Worker>, task: Task) {
             .await;
         }
         let (stop, remote_knows) = match &task {
-            Task::Run(plan) => supervise(&worker, plan, &control).await,
+            Task::Run(plan) => {
+                if has_leftovers(&worker, &client_id) {
+                    supervise(&worker, &Rc::new(plan.wanted_again()), &control).await;
+                }
+                match control.stop.get() {
+                    None => supervise(&worker, plan, &control).await,
+                    Some(stop) => (stop, false),
+                }
+            }
+            Task::Drain(plan) => {
+                wait_for_turn(plan, &control).await;
+                match control.stop.get() {
+                    None => {
+                        worker.with_engine(|engine, now| engine.end_subscriptions(now, &client_id));
+                        supervise(&worker, plan, &control).await
+                    }
+                    Some(stop) => (stop, false),
+                }
+            }
             Task::Rest(plan) => (rest::run(&worker, plan, &control).await, false),
         };
         if stop == Stop::ForGood {
             // When it was up it has said so itself; this is for all other cases.
-            worker.with_engine(|engine, now| engine.end_client(now, &format!("{LOCAL_CLIENT_PREFIX}{name}")));
+            worker.with_engine(|engine, now| engine.end_client(now, &client_id));
             let farewell = control.farewell.take().filter(|_| !remote_knows);
             if let Some(plan) = farewell {
                 farewell::say(&worker, &plan).await;
@@ -272,12 +253,42 @@ fn replace(worker: &Rc<Worker>, task: Task) {
     });
 }
 
-/// Ends the bridge of that name for good, here and at its remote.
-pub(crate) fn stop(worker: &Worker, name: &str, farewell: Option<BridgePlan>) {
-    // It stays in its place until it has ended, so that another one of its name waits for that.
-    if let Some(control) = worker.bridges.borrow().running.get(name) {
-        *control.farewell.borrow_mut() = farewell;
-        control.ask(Stop::ForGood);
+/// Whether the session was one of an old link that had not carried everything.
+fn has_leftovers(worker: &Worker, client_id: &str) -> bool {
+    let view = worker.engine.borrow().client(client_id);
+    view.is_some_and(|view| view.subscriptions == 0 && view.queued_messages + view.inflight > 0)
+}
+
+/// Waits until the link may drain, or is told to stop.
+async fn wait_for_turn(plan: &BridgePlan, control: &Control) {
+    let mut progress = plan.handover.watch();
+    let mut turn = std::pin::pin!(async {
+        while !plan.handover.may_drain(plan.age) {
+            if progress.changed().await.is_err() {
+                break;
+            }
+        }
+    });
+    std::future::poll_fn(|cx| {
+        control.remember(cx);
+        if control.stop.get().is_some() { std::task::Poll::Ready(()) } else { turn.as_mut().poll(cx) }
+    })
+    .await;
+}
+
+/// Ends every link of the bridge of that name for good, here and at its remote.
+pub(crate) fn stop(worker: &Worker, name: &str, farewell: Option<&BridgePlan>) {
+    for link in every_link() {
+        let client_id = link.local_client_id(name);
+        // It stays in its place until it has ended, so that another one of its name waits for that.
+        let running = worker.bridges.borrow().running.get(&client_id).cloned();
+        match running {
+            Some(control) => {
+                *control.farewell.borrow_mut() = farewell.map(|plan| plan.link(link, Duty::Serve));
+                control.ask(Stop::ForGood);
+            }
+            None => _ = worker.with_engine(|engine, now| engine.end_client(now, &client_id)),
+        }
     }
 }
 
@@ -290,7 +301,8 @@ pub(crate) fn stop_all(worker: &Worker) {
 
 /// Ends the sessions of bridges that are none of `known`: they were removed while the broker could not do so.
 pub(crate) fn forget_others(worker: &Worker, known: &BTreeSet<String>) {
-    let is_orphan = |id: &str| id.strip_prefix(LOCAL_CLIENT_PREFIX).is_some_and(|name| !known.contains(name));
+    let bridge = |id: &str| id.strip_prefix(LOCAL_CLIENT_PREFIX)?.split('/').next().map(str::to_owned);
+    let is_orphan = |id: &str| bridge(id).is_some_and(|name| !known.contains(&name));
     let clients = |engine: &viaduct_engine::Engine| -> Vec<String> {
         engine.clients().map(|view| view.client_id.as_str().to_owned()).filter(|id| is_orphan(id)).collect()
     };
@@ -309,17 +321,13 @@ async fn supervise(worker: &Rc<Worker>, plan: &Rc<BridgePlan>, control: &Rc<Cont
         let run = task::run(Rc::clone(worker), Rc::clone(plan), Rc::clone(control));
         let error = match tokio::task::spawn_local(run).await {
             Ok(remote_knows) => {
-                status.stats.lock().up = false;
+                status.note_down(plan.part(), worker.now());
                 return (control.stop.get().unwrap_or(Stop::ForNow), remote_knows);
             }
             Err(error) => error,
         };
         status.panics.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut stats = status.stats.lock();
-            stats.up = false;
-            stats.since = worker.now();
-        }
+        status.note_down(plan.part(), worker.now());
         tracing::error!(bridge = %status.name, %error, "the bridge's task failed and is started again in {pause:?}");
         if let Some(stop) = control.stop.get() {
             return (stop, false);

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use viaduct_bridge::Phase;
+use viaduct_bridge::{Duty, Phase};
+use viaduct_codec::Slice;
 use viaduct_config::{Bridge, Config, changes};
 
 use super::rest::RestPlan;
-use super::{BridgePlan, BridgeStatus, LOCAL_CLIENT_PREFIX, PlanError, fingerprint, plan};
+use super::{BridgePlan, BridgeStatus, OtherLinks, PlanError, fingerprint, plan};
 use crate::limits::FORMER_RULES;
 use crate::mailbox::Letter;
 use crate::state::Broker;
@@ -93,31 +94,37 @@ impl Moves {
             self.run.push(plan);
         } else {
             let queue = Arc::clone(&crate::terms::bridge_terms(config, bridge).queue);
-            self.rest.push(RestPlan { queue, status });
+            self.rest.push(RestPlan { link: Slice::ALL, links: bridge.links, run: 0, queue, status });
         }
         Ok(())
     }
 
-    /// Hands each to the worker of its local session.
+    /// Hands each link to the worker of its local session.
     pub(crate) fn carry_out(self, broker: &Broker) {
-        let to = |name: &str, letter| broker.send(broker.worker_of(&format!("{LOCAL_CLIENT_PREFIX}{name}")), letter);
+        let to = |name: &str, link: Slice, letter| broker.send(broker.worker_of(&link.local_client_id(name)), letter);
         for (name, farewell) in self.gone {
             broker.bridges.lock().remove(&name);
-            to(&name, Letter::StopBridge(name.clone(), farewell.map(Box::new)));
+            broker.send_all(|| Letter::StopBridge(name.clone(), farewell.clone().map(Box::new)));
         }
         let now = broker.clock.now();
         for plan in self.run {
             let name = plan.settings.name.clone();
-            plan.status.begins(now, Phase::Connecting);
             plan.status.files.store(plan.files, Ordering::Relaxed);
             broker.bridges.lock().insert(name.clone(), Arc::clone(&plan.status));
-            to(&name, Letter::StartBridge(Box::new(plan)));
+            plan.handover.begin(plan.status.begin(now, Phase::Connecting), usize::from(broker.workers()));
+            for link in Slice::parts(plan.handover.links()) {
+                to(&name, link, Letter::StartBridge(Box::new(plan.link(link, Duty::Serve))));
+            }
+            broker.send_all(|| Letter::OtherLinks(Box::new(OtherLinks::Drain(plan.clone()))));
         }
         for plan in self.rest {
             let name = plan.status.name.clone();
-            plan.status.begins(now, Phase::Stopped);
             broker.bridges.lock().insert(name.clone(), Arc::clone(&plan.status));
-            to(&name, Letter::RestBridge(plan));
+            let (run, links) = (plan.status.begin(now, Phase::Stopped), plan.links);
+            for link in Slice::parts(links) {
+                to(&name, link, Letter::RestBridge(RestPlan { link, run, ..plan.clone() }));
+            }
+            broker.send_all(|| Letter::OtherLinks(Box::new(OtherLinks::Halt { bridge: name.clone(), links })));
         }
     }
 }

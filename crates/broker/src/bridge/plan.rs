@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use thiserror::Error;
-use viaduct_bridge::{Address, Direction, Protocol, RuleError, Settings, Topic};
-use viaduct_codec::Version;
-use viaduct_config::{Bridge, BridgeTopic, BridgeVersion, Config};
+use viaduct_bridge::{Address, Direction, Duty, Protocol, RemoteLimits, RuleError, Settings, Topic};
+use viaduct_codec::{Slice, Version};
+use viaduct_config::{Bridge, BridgeRemote, BridgeTopic, BridgeVersion, Config};
 use viaduct_session::server::Terms;
 
-use super::BridgeStatus;
 use super::dial::Way;
 use super::proxy::Proxy;
+use super::{Age, BridgeStatus, Handover, Part};
 use crate::tls::{self, TlsFileError};
 
 /// Everything that a bridge's task needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BridgePlan {
     pub(crate) settings: Settings,
     /// How its addresses are reached.
@@ -28,6 +28,48 @@ pub(crate) struct BridgePlan {
     /// What the files that it was made of held.
     pub(crate) files: u64,
     pub(crate) status: Arc<BridgeStatus>,
+    pub(crate) handover: Arc<Handover>,
+    /// Those at the remote, of as many links as a bridge can have.
+    client_ids: Arc<[String]>,
+    /// Which old link it is, when it drains.
+    pub(crate) age: Age,
+}
+
+impl BridgePlan {
+    /// As which its numbers are counted.
+    pub(super) fn part(&self) -> Part {
+        let Settings { slice, duty, .. } = self.settings;
+        Part { run: self.handover.run(), slice, is_wanted: duty == Duty::Serve }
+    }
+
+    /// The same for a link that drains. `self` is for all links.
+    pub(super) fn old_link(&self, slice: Slice, age: Age) -> Self {
+        Self { age, ..self.link(slice, Duty::Drain) }
+    }
+
+    /// This link, as long as its session holds what it had before it was wanted again.
+    pub(super) fn wanted_again(&self) -> Self {
+        let mut link = self.clone();
+        (link.settings.duty, link.age) = (Duty::Drain, Age::WantedAgain);
+        link
+    }
+
+    /// The same for one link. `self` is for all links.
+    pub(super) fn link(&self, slice: Slice, duty: Duty) -> Self {
+        let mut link = self.clone();
+        let settings = &mut link.settings;
+        (settings.slice, settings.duty) = (slice, duty);
+        if let Some(client_id) = self.client_ids.get(usize::from(slice.index())) {
+            settings.client_id.clone_from(client_id);
+        }
+        let notifications = settings.notifications.is_some() && duty == Duty::Serve;
+        settings.notifications = notifications.then(|| state_topic(&settings.client_id));
+        link
+    }
+}
+
+fn state_topic(client_id: &str) -> String {
+    format!("$SYS/broker/connection/{client_id}/state")
 }
 
 /// Why a bridge can't be run as configured.
@@ -83,7 +125,8 @@ pub(crate) fn plan(
 ) -> Result<BridgePlan, PlanError> {
     let tls = speaks_tls(bridge).then(|| tls::client_config(&bridge.name, &bridge.tls)).transpose()?;
     let settings = settings(config, bridge, previous, origin)?;
-    viaduct_bridge::Rules::new(&settings).map_err(|source| PlanError::Rules { bridge: bridge.name.clone(), source })?;
+    let first = Settings { slice: Slice::new(0, bridge.links).unwrap_or_default(), ..settings.clone() };
+    viaduct_bridge::Rules::new(&first).map_err(|source| PlanError::Rules { bridge: bridge.name.clone(), source })?;
     Ok(BridgePlan {
         settings,
         certificate_expires: tls.as_ref().and_then(|tls| tls.expires),
@@ -91,6 +134,9 @@ pub(crate) fn plan(
         terms: crate::terms::bridge_terms(config, bridge),
         files: super::fingerprint(bridge),
         status,
+        handover: Arc::new(Handover::new(bridge.links)),
+        client_ids: (0..Slice::MOST).map(|index| bridge.link_client_id(index)).collect(),
+        age: Age::Old,
     })
 }
 
@@ -159,10 +205,26 @@ pub(super) fn settings(
         max_inflight: bridge.max_inflight,
         max_packet_size: config.limits.max_packet_size,
         topic_alias_maximum: config.limits.topic_alias_maximum,
+        remote: remote(&bridge.remote),
+        slice: Slice::ALL,
+        duty: Duty::Serve,
         topics: bridge.topics.iter().map(topic).collect(),
         previous: previous.map(|bridge| bridge.topics.iter().map(topic).collect()).unwrap_or_default(),
-        notifications: bridge.notifications.then(|| format!("$SYS/broker/connection/{}/state", bridge.client_id)),
+        notifications: bridge.notifications.then(|| state_topic(&bridge.client_id)),
     })
+}
+
+fn remote(remote: &BridgeRemote) -> RemoteLimits {
+    RemoteLimits {
+        max_qos: remote.max_qos,
+        retain: remote.retain,
+        max_packet_size: remote.max_packet_size,
+        dollar_topics: remote.dollar_topics,
+        max_topic_levels: remote.max_topic_levels,
+        max_topic_bytes: remote.max_topic_bytes,
+        unsubscribe: remote.unsubscribe,
+        filters_per_packet: remote.filters_per_packet,
+    }
 }
 
 fn topic(topic: &BridgeTopic) -> Topic {

@@ -18,6 +18,7 @@ use viaduct_session::server::admit;
 
 use super::dial::{Way, dial};
 use super::greet;
+use super::turn::{Step, Turn};
 use super::{BridgePlan, Control, LocalLink, Stop};
 use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
@@ -58,6 +59,8 @@ enum Event {
     RemoteTls(u64, TlsFailure),
     Probed(u64, Probed),
     Timeout,
+    /// Another link has come further.
+    Turn,
 }
 
 struct Pump {
@@ -70,6 +73,7 @@ struct Pump {
     probe: Option<(u64, Probe)>,
     way: Rc<Way>,
     stopping: bool,
+    turn: Turn,
     /// Mail of this broker piles up somewhere: the remote is not read until it has been carried off.
     congested: bool,
     /// Bytes that were read from the remote, and written to it.
@@ -93,6 +97,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
     *status.tls.lock() = None;
     let report = worker.now();
+    let turn = Turn::new(&plan);
     let mut pump = Pump {
         worker,
         plan,
@@ -102,15 +107,19 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         probe: None,
         way,
         stopping: false,
+        turn,
         congested: false,
         bytes: [0; 2],
         report,
     };
     let mut sleep = Box::pin(sleep_until(tokio::time::Instant::now()));
     let mut remote_knows = false;
-    pump.bridge.start(pump.worker.now());
+    pump.bridge.start_held(pump.worker.now());
     loop {
         pump.settle();
+        while pump.take_turn() {
+            pump.settle();
+        }
         pump.report(false);
         if pump.stopping && pump.local.id.is_none() && !pump.local.opening {
             break;
@@ -152,7 +161,7 @@ impl Pump {
         let now = self.now();
         match event {
             // Moving bytes is what `settle` does.
-            Event::Local | Event::RemoteRead | Event::Stop(_) => {}
+            Event::Local | Event::RemoteRead | Event::Stop(_) | Event::Turn => {}
             Event::RemoteWritable => {
                 if let Remote::Open { blocked, .. } = &mut self.remote {
                     *blocked = false;
@@ -190,6 +199,29 @@ impl Pump {
                 self.bridge.handle_timeout(now);
             }
         }
+    }
+
+    /// Does what the other links of the bridge have made possible; whether that was something.
+    fn take_turn(&mut self) -> bool {
+        let now = self.worker.now();
+        let waiting = || {
+            let view = self.worker.engine.borrow().client(&self.plan.settings.local_client_id());
+            view.map_or(0, |view| view.queued_messages + view.inflight)
+        };
+        match self.turn.take(now, &self.bridge, waiting) {
+            Step::None => return false,
+            Step::Release => self.bridge.release(now),
+            Step::Leave => self.bridge.leave_remote(now),
+            Step::Pause => {
+                self.bridge.stop(now, false);
+                self.stopping = true;
+            }
+            Step::Retire { end_remote } => {
+                self.bridge.retire(now, end_remote);
+                self.stopping = true;
+            }
+        }
+        true
     }
 
     /// Does what the machine asks for and moves bytes, until neither has anything more to do.
@@ -439,7 +471,8 @@ impl Pump {
         self.congested = self.worker.is_congested();
         let pause = self.congested.then(|| self.now().after(MAILBOX_PAUSE));
         let held = self.local.held.as_ref().map(|(until, _)| *until);
-        let next = [self.bridge.next_timeout(), held, pause, Some(self.report)].into_iter().flatten().min();
+        let next =
+            [self.bridge.next_timeout(), held, pause, self.turn.due(), Some(self.report)].into_iter().flatten().min();
         let deadline = self.worker.broker.clock.instant(next.unwrap_or(self.report));
         if sleep.deadline() != deadline {
             sleep.reset(deadline);
@@ -455,6 +488,9 @@ impl Pump {
         }
         if self.local.link.take_dirty(cx) {
             return Poll::Ready(Event::Local);
+        }
+        if self.turn.poll_changed(cx).is_ready() {
+            return Poll::Ready(Event::Turn);
         }
         if sleep.poll(cx).is_ready() {
             return Poll::Ready(Event::Timeout);
@@ -512,7 +548,8 @@ impl Pump {
         }
         self.report = now.after(BRIDGE_STATUS);
         let status = &self.plan.status;
-        status.note_stats(now, self.bridge.stats(), self.bytes);
-        status.note_queue(self.worker.engine.borrow().client(&self.bridge.local_client_id()).as_ref());
+        let part = self.plan.part();
+        status.note_stats(part, now, self.bridge.stats(), self.bytes);
+        status.note_queue(part, self.worker.engine.borrow().client(&self.bridge.local_client_id()).as_ref());
     }
 }

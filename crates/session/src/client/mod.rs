@@ -50,6 +50,9 @@ pub struct Hello {
     pub topic_alias_maximum: u16,
     /// QoS 1 and 2 messages that this end sends at a time, whatever the server takes.
     pub max_inflight: u16,
+    /// The largest packet that the server takes as far as is known beforehand, CONNECT not counted, bytes; `u32::MAX` for no
+    /// limit. What CONNACK says counts when it is lower.
+    pub server_packet_size: u32,
     /// Absent and empty are different things.
     pub username: Option<String>,
     /// Absent and empty are different things.
@@ -71,6 +74,7 @@ impl Default for Hello {
             maximum_packet_size: u32::MAX,
             topic_alias_maximum: 0,
             max_inflight: 20,
+            server_packet_size: u32::MAX,
             username: None,
             password: None,
             will: None,
@@ -142,6 +146,8 @@ struct Link {
     keep_alive: KeepAlive,
     /// CONNECT asked for a new session.
     clean_start: bool,
+    /// As in [`Hello`].
+    server_packet_size: u32,
     /// When PINGRESP has to be there.
     pingresp_due: Option<Time>,
     connected: bool,
@@ -219,6 +225,7 @@ impl Client {
             terms,
             keep_alive: KeepAlive::client(hello.keep_alive, now),
             clean_start: hello.clean_start,
+            server_packet_size: hello.server_packet_size,
             pingresp_due: None,
             connected: false,
             asked: Vec::new(),
@@ -457,7 +464,8 @@ impl Client {
         if let Some(maximum) = properties.receive_maximum {
             link.terms.window = link.terms.window.min(maximum.get());
         }
-        link.terms.maximum_packet_size = properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
+        let announced = properties.maximum_packet_size.map_or(u32::MAX, NonZeroU32::get);
+        link.terms.maximum_packet_size = announced.min(link.server_packet_size);
         link.terms.aliases_out = properties.topic_alias_maximum.unwrap_or(0);
         if let Some(seconds) = properties.server_keep_alive {
             link.keep_alive = KeepAlive::client(seconds, now); // MQTT-3.2.2-21
