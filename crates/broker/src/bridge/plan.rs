@@ -1,5 +1,6 @@
 //! A bridge's configuration as its machine and its task need it: files read, nothing left to find out later.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +60,9 @@ impl BridgePlan {
         let mut link = self.clone();
         let settings = &mut link.settings;
         (settings.slice, settings.duty) = (slice, duty);
+        // Each has its part of what the remote is to get in a second.
+        let part = |rate: NonZeroU32| NonZeroU32::new(rate.get().div_ceil(slice.of().into()));
+        settings.drain_rate = settings.drain_rate.and_then(part);
         if let Some(client_id) = self.client_ids.get(usize::from(slice.index())) {
             settings.client_id.clone_from(client_id);
         }
