@@ -86,7 +86,7 @@ fn a_definition_comes_from_a_file_with_its_password() {
     let put = with_input(&edge, &["bridges", "put", "b", "--file", "-"], toml);
     assert_eq!(put.code, Some(0), "{put:?}");
     let shown = done(&edge, &["bridges", "show", "b"]);
-    assert!(shown.contains("password is set") && !shown.contains("hush"), "{shown}");
+    assert!(shown.contains("password is not shown whole") && !shown.contains("hush"), "{shown}");
     let again = with_input(&edge, &["--json", "bridges", "put", "b", "--file", "-"], toml);
     assert!(again.code == Some(0) && !again.out.contains("hush"), "{again:?}");
     assert_eq!(with_input(&edge, &["bridges", "put", "c", "--file", "-"], toml).code, Some(2), "another name");

@@ -155,19 +155,23 @@ impl Written {
         to_json(&ValueKind::Table(self.0.clone()))
     }
 
-    /// As JSON for everybody: without secrets, whose keys come beside it.
+    /// As JSON for everybody: secrets are left out, and of an address the login and what stands behind `?`, where tokens are
+    /// put. The keys for which something is missing come beside it.
     #[must_use]
-    pub fn to_public_json(&self) -> (Json, Vec<&'static str>) {
-        let secret = |option: &&option::Opt| match (&option.kind, self.0.get(option.key)) {
-            (_, None) => false,
-            (Kind::Secret, Some(_)) => true,
-            // It may name a user with a password.
-            (Kind::Proxy, Some(value)) => !matches!(&value.kind, ValueKind::String(url) if !url.contains('@')),
-            (_, Some(_)) => false,
-        };
-        let secrets: Vec<&'static str> = option::of(Table::Bridge).filter(secret).map(|option| option.key).collect();
-        let public = self.0.iter().filter(|(key, _)| !secrets.contains(&key.as_str()));
-        (to_json(&ValueKind::Table(public.map(|(key, value)| (key.clone(), value.clone())).collect())), secrets)
+    pub fn to_public_json(&self) -> (Json, Vec<String>) {
+        let is_secret = |key: &str| option::find(Table::Bridge, key).is_some_and(|option| option.kind == Kind::Secret);
+        let mut public = Map::new();
+        let mut hidden = Vec::new();
+        for (key, value) in sorted(&self.0) {
+            let shown = without_logins(value);
+            if is_secret(key) || shown != *value {
+                hidden.push(key.to_owned());
+            }
+            if !is_secret(key) {
+                public.insert(key.to_owned(), shown);
+            }
+        }
+        (to_json(&ValueKind::Table(public)), hidden)
     }
 
     /// As the body of a TOML table: plain keys first, in alphabetical order, then rules.
@@ -180,6 +184,23 @@ impl Written {
         }
         table
     }
+}
+
+/// `value` with every address in it as anybody may read it.
+fn without_logins(value: &Value) -> Value {
+    match &value.kind {
+        ValueKind::String(text) => public_address(text).into(),
+        ValueKind::Array(items) => items.iter().map(without_logins).collect::<Vec<Value>>().into(),
+        _ => value.clone(),
+    }
+}
+
+/// `http://***@proxy:1`, `ws://hub/path?***`; what is no address stays as it is.
+fn public_address(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = rest.rsplit_once('@').map_or_else(|| rest.to_owned(), |(_, host)| format!("***@{host}"));
+    let rest = rest.split_once('?').map_or_else(|| rest.clone(), |(address, _)| format!("{address}?***"));
+    format!("{scheme}://{rest}")
 }
 
 fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
@@ -293,8 +314,13 @@ mod tests {
     fn secrets_stay_where_they_are() {
         let written = Written::from_json(&json!({"url": "mqtt://a", "username": "u", "password": "hush"})).unwrap();
         let (public, secrets) = written.to_public_json();
-        assert_eq!((public, secrets), (json!({"url": "mqtt://a", "username": "u"}), vec!["password"]));
+        assert_eq!((public, secrets), (json!({"url": "mqtt://a", "username": "u"}), vec!["password".to_owned()]));
         assert!(!format!("{written:?}").contains("hush"));
+        let addresses =
+            json!({"url": ["ws://a/p?hush", "mqtt://b"], "proxy": "http://u:hu/@sh@p:1", "client_id": "a@b"});
+        let (public, secrets) = Written::from_json(&addresses).unwrap().to_public_json();
+        let shown = json!({"url": ["ws://a/p?***", "mqtt://b"], "proxy": "http://***@p:1", "client_id": "a@b"});
+        assert_eq!((public, secrets), (shown, vec!["proxy".to_owned(), "url".to_owned()]));
     }
 
     #[test]

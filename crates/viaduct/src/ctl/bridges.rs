@@ -190,7 +190,7 @@ fn show(bridge: &Value) -> Result<(), Failure> {
         lines.push(("", format!("{key} = {value}")));
     }
     for secret in texts(&bridge["secrets"]) {
-        lines.push(("", format!("{secret} is set")));
+        lines.push(("", format!("{secret} is not shown whole")));
     }
     let mut table = Table::new(&[]);
     for (name, text) in lines {
