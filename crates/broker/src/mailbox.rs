@@ -38,7 +38,7 @@ pub(crate) enum Letter {
     /// It is no more: its session goes too, here and at the remote, which is dialled with this if it has to be.
     StopBridge(String, Option<Box<BridgePlan>>),
     /// See to the links that the bridge had before.
-    OtherLinks(Box<OtherLinks>),
+    OtherLinks(OtherLinks),
     /// There are no bridges but these: end the sessions of all others.
     Bridges(Arc<BTreeSet<String>>),
     /// Something that the engine gave to the store is safe now, or the store has recovered or fails.

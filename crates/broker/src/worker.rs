@@ -213,7 +213,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
         Letter::Settings(settings) => worker.with_engine(|engine, _| engine.handle_settings(settings)),
         Letter::StartBridge(plan) => bridge::start(worker, *plan),
         Letter::RestBridge(plan) => bridge::rest(worker, plan),
-        Letter::OtherLinks(others) => bridge::see_other_links(worker, *others),
+        Letter::OtherLinks(others) => bridge::see_other_links(worker, others),
         Letter::StopBridge(name, farewell) => bridge::stop(worker, &name, farewell.as_deref()),
         Letter::Bridges(known) => bridge::forget_others(worker, &known),
         Letter::Committed => worker.with_engine(Engine::handle_committed),

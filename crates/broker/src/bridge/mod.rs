@@ -137,7 +137,7 @@ impl Control {
 #[derive(Debug)]
 pub(crate) enum OtherLinks {
     /// They carry what they have, before those of this plan carry anything.
-    Drain(BridgePlan),
+    Drain(Box<BridgePlan>),
     /// The bridge is stopped: they are, too. What waits in their sessions stays there.
     Halt { bridge: String, links: u8 },
 }

@@ -115,7 +115,7 @@ impl Moves {
             for link in Slice::parts(plan.handover.links()) {
                 to(&name, link, Letter::StartBridge(Box::new(plan.link(link, Duty::Serve))));
             }
-            broker.send_all(|| Letter::OtherLinks(Box::new(OtherLinks::Drain(plan.clone()))));
+            broker.send_all(|| Letter::OtherLinks(OtherLinks::Drain(Box::new(plan.clone()))));
         }
         for plan in self.rest {
             let name = plan.status.name.clone();
@@ -124,7 +124,7 @@ impl Moves {
             for link in Slice::parts(links) {
                 to(&name, link, Letter::RestBridge(RestPlan { link, run, ..plan.clone() }));
             }
-            broker.send_all(|| Letter::OtherLinks(Box::new(OtherLinks::Halt { bridge: name.clone(), links })));
+            broker.send_all(|| Letter::OtherLinks(OtherLinks::Halt { bridge: name.clone(), links }));
         }
     }
 }
