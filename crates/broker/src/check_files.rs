@@ -19,7 +19,7 @@ pub fn check_files(config: &Config) -> Vec<SetupError> {
     });
     errors.extend(load_authorizer(config.auth.acl_file.as_deref()).err().map(SetupError::from));
     for listener in &config.listeners {
-        errors.extend(reload::policy(config, listener, users.as_ref()).err().map(SetupError::from));
+        errors.extend(reload::policy(config, listener, users.as_ref(), "").err().map(SetupError::from));
     }
     for bridge in &config.bridges {
         let plan = reload::plans(config, None, "", BridgeStatus::new, |name| name == bridge.name);
