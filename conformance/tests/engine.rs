@@ -41,7 +41,7 @@ fn trial(conversation: Conversation) -> Trial {
         let settings = viaduct_broker::engine_settings(&config);
         let mut world = World::with(1, Arc::unwrap_or_clone(settings), Box::new(viaduct_engine::AllowAll));
         world.terms =
-            viaduct_broker::listener_terms(&config, config.listeners.first().ok_or("no listener")?, Vec::new());
+            viaduct_broker::listener_terms(&config, config.listeners.first().ok_or("no listener")?, Vec::new(), "");
         let mut wire = Virtual { began: world.now(), world, open: HashMap::new() };
         hold(&conversation, &mut wire).map_err(|failure| failure.to_string().into())
     })

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use viaduct_codec::{PacketId, QoS, ReasonCode, Time, TopicFilter, TopicName};
-use viaduct_session::Output;
+use viaduct_codec::{PacketId, QoS, ReasonCode, Time, TopicFilter, TopicName, UserProperties};
 use viaduct_session::client::Client;
+use viaduct_session::{NODE_PROPERTY, Output};
 
 use crate::flow::Flow;
 use crate::link::{Ending, Link};
@@ -106,10 +106,14 @@ impl Bridge {
         // Sessions outlive this bridge and may hold QoS 2 identifiers of an earlier one. A message that came under one
         // of them would be taken for the old one and lost, so each bridge begins somewhere else.
         let [remote_id, local_id] = [seed >> 16, seed].map(|half| (half & u64::from(u16::MAX)) as u16);
+        let mut remote = Client::starting_after(remote_id);
+        let mut introduction = Vec::new();
+        UserProperties::push(&mut introduction, NODE_PROPERTY, &settings.node);
+        remote.introduce(introduction);
         Ok(Self {
             link: Link::new(&settings, seed),
             rules,
-            remote: Client::starting_after(remote_id),
+            remote,
             remote_output: Output::default(),
             local: Client::starting_after(local_id),
             local_output: Output::default(),

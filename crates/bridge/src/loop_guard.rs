@@ -35,6 +35,12 @@ pub enum Hop {
 /// The list is full, or this broker is in it in a way that only a ring makes: anywhere on the way in; on the way out
 /// anywhere but as the one that has just fetched it, which is a message in transit from one bridge to another.
 pub fn stamp(message: &mut Message, node: &str, hop: Hop) -> Result<(), Looped> {
+    stamp_between(message, node, None, hop)
+}
+
+/// As [`stamp`], where the other side is known by name: what it has had already does not go there again, and what comes
+/// from there is known to have been there, so that a ring ends where it began.
+fn stamp_between(message: &mut Message, node: &str, remote: Option<&str>, hop: Hop) -> Result<(), Looped> {
     let carried = message.properties.as_ref().map(|own| own.user_properties.clone()).unwrap_or_default();
     let properties = UserProperties::from_encoded(&carried);
     let so_far = properties.iter().find(|(name, _)| *name == HOPS_PROPERTY).map_or("", |(_, value)| value);
@@ -42,9 +48,14 @@ pub fn stamp(message: &mut Message, node: &str, hop: Hop) -> Result<(), Looped> 
     if hops >= limits::HOPS || came_back(so_far, hops, node, hop) {
         return Err(Looped);
     }
-    let mark = if hop == Hop::In { '<' } else { '>' };
+    let remote = remote.map(|name| (name, so_far.split('/').any(|entry| entry.trim_end_matches(['<', '>']) == name)));
     let separator = if so_far.is_empty() { "" } else { "/" };
-    let list = format!("{so_far}{separator}{node}{mark}");
+    let list = match (hop, remote) {
+        (Hop::Out, Some((_, true))) => return Err(Looped),
+        (Hop::Out, _) => format!("{so_far}{separator}{node}>"),
+        (Hop::In, Some((name, false))) => format!("{so_far}{separator}{name}>/{node}<"),
+        (Hop::In, _) => format!("{so_far}{separator}{node}<"),
+    };
     let mut encoded = Vec::with_capacity(carried.len() + HOPS_PROPERTY.len() + list.len() + 5);
     for (name, value) in properties.iter().filter(|(name, _)| *name != HOPS_PROPERTY) {
         UserProperties::push(&mut encoded, name, value);
@@ -62,6 +73,8 @@ pub fn stamp(message: &mut Message, node: &str, hop: Hop) -> Result<(), Looped> 
 #[derive(Clone, Debug)]
 pub struct Hops {
     node: String,
+    /// What the broker at the other end calls itself, if it says.
+    remote: Option<String>,
     /// Encoded, for a message without any.
     inward: Bytes,
     outward: Bytes,
@@ -76,7 +89,20 @@ impl Hops {
             _ = UserProperties::push(&mut encoded, HOPS_PROPERTY, &format!("{node}{mark}"));
             Bytes::from(encoded)
         };
-        Self { node: node.to_owned(), inward: first('<'), outward: first('>') }
+        Self { node: node.to_owned(), remote: None, inward: first('<'), outward: first('>') }
+    }
+
+    /// What CONNACK said about who is at the other end. A name that could not stand in a list is none.
+    pub fn meet(&mut self, remote: Option<&str>) {
+        let is_name = |name: &&str| (1..=limits::NODE_NAME).contains(&name.len()) && !name.contains(['/', '<', '>']);
+        let remote = remote.filter(is_name);
+        if self.remote.as_deref() != remote {
+            let mut encoded = Vec::new();
+            let before = remote.map(|name| format!("{name}>/")).unwrap_or_default();
+            _ = UserProperties::push(&mut encoded, HOPS_PROPERTY, &format!("{before}{}<", self.node));
+            self.inward = Bytes::from(encoded);
+            self.remote = remote.map(str::to_owned);
+        }
     }
 
     /// As [`stamp`].
@@ -87,7 +113,7 @@ impl Hops {
         let first = if hop == Hop::In { &self.inward } else { &self.outward };
         let has_none = message.properties.as_ref().is_none_or(|own| own.user_properties.is_empty());
         if !has_none || first.is_empty() {
-            return stamp(message, &self.node, hop);
+            return stamp_between(message, &self.node, self.remote.as_deref(), hop);
         }
         message.properties.get_or_insert_with(|| Box::new(MessageProperties::default())).user_properties =
             first.clone();
@@ -244,6 +270,43 @@ mod tests {
                 let expected = vec![("colour".into(), "red".into()), (HOPS_PROPERTY.into(), after.into())];
                 assert_eq!(pairs(&one), expected);
             }
+        }
+    }
+
+    #[test]
+    fn a_remote_that_has_a_name_is_noted_and_is_not_sent_what_it_has_had() {
+        // (list so far, way, list after or None when it may not pass), seen from `b`, whose remote is `r`
+        let table = [
+            (None, Hop::Out, Some("b>")),
+            (None, Hop::In, Some("r>/b<")),
+            (Some("a>"), Hop::In, Some("a>/r>/b<")),
+            (Some("r>"), Hop::In, Some("r>/b<")),
+            (Some("r>/a<"), Hop::In, Some("r>/a</b<")),
+            (Some("r>/b<"), Hop::Out, None),
+            (Some("r>/a>"), Hop::Out, None),
+            (Some("a>/rr>"), Hop::Out, Some("a>/rr>/b>")),
+            (Some("b>/r>"), Hop::In, None),
+        ];
+        let mut hops = Hops::new("b");
+        hops.meet(Some("r"));
+        for (so_far, hop, after) in table {
+            let (mut one, mut bare) = (message(so_far), message(None));
+            let stamped = hops.stamp(&mut one, hop).is_ok();
+            assert_eq!(stamped, after.is_some(), "{so_far:?} {hop:?}");
+            if let Some(after) = after {
+                assert_eq!(pairs(&one).last().unwrap(), &(HOPS_PROPERTY.to_owned(), after.to_owned()));
+            }
+            bare.properties = None;
+            assert!(hops.stamp(&mut bare, hop).is_ok());
+            let list = if hop == Hop::In { "r>/b<" } else { "b>" };
+            assert_eq!(pairs(&bare), [(HOPS_PROPERTY.to_owned(), list.to_owned())]);
+        }
+        for strange in [None, Some(""), Some("r/b"), Some("r<")] {
+            hops.meet(strange);
+            let mut bare = message(None);
+            bare.properties = None;
+            assert!(hops.stamp(&mut bare, Hop::In).is_ok());
+            assert_eq!(pairs(&bare), [(HOPS_PROPERTY.to_owned(), "b<".to_owned())]);
         }
     }
 

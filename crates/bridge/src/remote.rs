@@ -8,7 +8,7 @@ use viaduct_codec::{
     TopicName, Version,
 };
 use viaduct_session::client::{Client, Event as Heard, Hello, PublishError};
-use viaduct_session::{Delivery, Incoming, Output, Violation};
+use viaduct_session::{Delivery, Incoming, NODE_PROPERTY, Output, Violation};
 
 use crate::bridge::Bridge;
 use crate::flow::{As, Handed};
@@ -251,6 +251,8 @@ impl Bridge {
         }
         self.link.accepted(now);
         self.offer = Offer::new(connack, self.link.wishes(), &self.settings.remote);
+        let mut said = connack.properties.user_properties.iter();
+        self.hops.meet(said.find(|(name, _)| *name == NODE_PROPERTY).map(|(_, value)| value));
         self.stats.count_connect("connected");
         (self.stats.up, self.stats.level, self.stats.since) = (true, Some(level), now);
         if let Some(address) = self.link.address().cloned() {

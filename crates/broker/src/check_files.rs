@@ -19,7 +19,7 @@ pub fn check_files(config: &Config) -> Vec<SetupError> {
     });
     errors.extend(load_authorizer(config.auth.acl_file.as_deref()).err().map(SetupError::from));
     for listener in &config.listeners {
-        errors.extend(reload::policy(config, listener, users.as_ref()).err().map(SetupError::from));
+        errors.extend(reload::policy(config, listener, users.as_ref(), "").err().map(SetupError::from));
     }
     for bridge in config.bridges.iter().filter(|bridge| bridge.enabled) {
         let plan = bridge::plan(config, bridge, None, "", BridgeStatus::new(&bridge.name));

@@ -53,17 +53,18 @@ pub enum SetupError {
     },
 }
 
-/// What `listener` does with who comes, when the users are `users`.
+/// What `listener` does with who comes, when the users are `users` and this process is called `origin`.
 pub(crate) fn policy(
     config: &Config,
     listener: &viaduct_config::Listener,
     users: Option<&PasswordFile>,
+    origin: &str,
 ) -> Result<Arc<Policy>, TlsFileError> {
     let tls = listener.tls.as_ref().map(|tls| tls::server_config(&listener.name, tls)).transpose()?;
     // Without a user who has a secret nobody could be proven.
     let methods = users.and_then(PasswordFile::scram_shape).map(|_| SCRAM.into()).into_iter().collect();
     Ok(Arc::new(Policy {
-        terms: listener_terms(config, listener, methods),
+        terms: listener_terms(config, listener, methods, origin),
         allow_anonymous: listener.allow_anonymous,
         mountpoint: listener.mountpoint.as_deref().map(Arc::from),
         certificate_expires: tls.as_ref().and_then(|tls| tls.expires),
@@ -90,7 +91,7 @@ pub(crate) fn apply(broker: &Broker, running: &Running, new: &Config) -> Result<
         // Whether TLS is spoken at all is part of the socket's promise and waits for a restart.
         let was_tls = state.policy.load().tls.is_some();
         if listener.tls.is_some() == was_tls {
-            policies.push((Arc::clone(state), policy(new, listener, users.as_ref())?));
+            policies.push((Arc::clone(state), policy(new, listener, users.as_ref(), &running.origin)?));
         }
     }
     let bridges = Moves::between(broker, &running.origin, running.config(), new, None)?;

@@ -176,7 +176,7 @@ fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared
     let mut listeners = Vec::new();
     let mut sockets = Vec::new();
     for (index, settings) in config.listeners.iter().enumerate() {
-        let policy = reload::policy(config, settings, users.as_ref())?;
+        let policy = reload::policy(config, settings, users.as_ref(), &origin)?;
         let what = format!("listener \"{}\"", settings.name);
         let socket = listener::bind(what, format!("listener[{index}].bind"), settings.bind)?;
         let address = socket.local_addr().unwrap_or(settings.bind);

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::Level;
+use viaduct_codec::{Level, UserProperties};
 use viaduct_config::{Config, Listener, OnDuplicate, OnFull};
 use viaduct_engine::{RetainedSettings, Settings};
 use viaduct_session::server::Terms;
-use viaduct_session::{OnFull as SessionOnFull, QueueLimits};
+use viaduct_session::{NODE_PROPERTY, OnFull as SessionOnFull, QueueLimits};
 
 /// The settings of every engine.
 #[must_use]
@@ -31,11 +31,20 @@ pub fn engine_settings(config: &Config) -> Arc<Settings> {
     })
 }
 
-/// What clients of `listener` are offered, with these methods of enhanced authentication.
+/// What clients of `listener` are offered, with these methods of enhanced authentication. `origin` is what this process
+/// calls itself in the hop lists of messages.
 #[must_use]
-pub fn listener_terms(config: &Config, listener: &Listener, authentication_methods: Vec<Arc<str>>) -> Arc<Terms> {
+pub fn listener_terms(
+    config: &Config,
+    listener: &Listener,
+    authentication_methods: Vec<Arc<str>>,
+    origin: &str,
+) -> Arc<Terms> {
     let allowed_levels = listener.allowed_protocol_versions.clone();
-    Arc::new(Terms { allowed_levels, authentication_methods, ..base(config) })
+    let mut introduction = Vec::new();
+    // A name that does not fit is not said: then bridges know no more than they do of other brokers.
+    UserProperties::push(&mut introduction, NODE_PROPERTY, origin);
+    Arc::new(Terms { allowed_levels, authentication_methods, introduction, ..base(config) })
 }
 
 /// What the local half of a bridge is offered, with the queue that the bridge has of its own.
@@ -75,6 +84,7 @@ fn base(config: &Config) -> Terms {
             on_full: on_full(config.session.on_full),
         }),
         authentication_methods: Vec::new(),
+        introduction: Vec::new(),
     }
 }
 

@@ -20,3 +20,7 @@ pub use flow::Incoming;
 pub use limits::OUTPUT_HIGH_WATER;
 pub use output::Output;
 pub use violation::Violation;
+
+/// The User Property by which a client asks a server of 5.0 for its name, saying its own, and by which the server answers in
+/// CONNACK: bridges between brokers of this kind know by it whom a message has passed.
+pub const NODE_PROPERTY: &str = "viaduct-node";

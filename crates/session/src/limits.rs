@@ -23,3 +23,7 @@ pub(crate) const QUEUED_HERE: usize = 64;
 
 /// Messages of a long queue that are read again at a time.
 pub(crate) const PAGE: usize = 256;
+
+/// Bytes of a CONNACK without User Properties, at most: an assigned ClientID of its own making, a method and its data. A
+/// client that takes no more gets none.
+pub(crate) const CONNACK_ROOM: usize = 1024;

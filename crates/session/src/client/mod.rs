@@ -134,6 +134,8 @@ pub enum Event<'a> {
 pub struct Client {
     flow: Flow,
     link: Option<Link>,
+    /// User Properties of every CONNECT of 5.0, encoded.
+    introduction: Vec<u8>,
     /// The server lost the session; nothing is sent before [`Client::forget`].
     lost: bool,
     meter: Meter,
@@ -168,6 +170,11 @@ impl Client {
     #[must_use]
     pub fn starting_after(last: u16) -> Self {
         Self { flow: Flow::starting_after(last), ..Self::default() }
+    }
+
+    /// What every CONNECT of 5.0 says from now on: User Properties, encoded.
+    pub fn introduce(&mut self, user_properties: Vec<u8>) {
+        self.introduction = user_properties;
     }
 
     /// Whether CONNACK said yes and the connection was not detached since.
@@ -239,6 +246,7 @@ impl Client {
             properties.maximum_packet_size =
                 NonZeroU32::new(hello.maximum_packet_size).filter(|max| *max < NonZeroU32::MAX);
             properties.topic_alias_maximum = (hello.topic_alias_maximum > 0).then_some(hello.topic_alias_maximum);
+            properties.user_properties = UserProperties::from_encoded(&self.introduction);
         }
         let connect = Connect {
             level: hello.level,

@@ -37,6 +37,8 @@ pub struct Terms {
     pub queue: Arc<QueueLimits>,
     /// Methods of enhanced authentication that a 5.0 client may name.
     pub authentication_methods: Vec<Arc<str>>,
+    /// User Properties, encoded, for a client that asks by [`crate::NODE_PROPERTY`]; empty: it gets no answer.
+    pub introduction: Vec<u8>,
 }
 
 impl Default for Terms {
@@ -55,6 +57,7 @@ impl Default for Terms {
             max_inflight_v5: 1_000,
             queue: Arc::default(),
             authentication_methods: Vec::new(),
+            introduction: Vec::new(),
         }
     }
 }
@@ -92,6 +95,8 @@ pub struct Admission {
     pub will: Option<Will>,
     /// Enhanced authentication, if the client named a method that is offered.
     pub authentication: Option<Authentication>,
+    /// It asks for our name.
+    pub asks_name: bool,
 }
 
 /// What CONNACK says about enhanced authentication (MQTT-4.12.0-5).
@@ -161,6 +166,7 @@ pub fn admit(
         problem_information: connect.properties.request_problem_information.unwrap_or(true),
         will,
         authentication,
+        asks_name: connect.properties.user_properties.iter().any(|(name, _)| name == crate::NODE_PROPERTY),
     };
     admission.check_connack(terms)?;
     Ok(admission)

@@ -29,7 +29,7 @@ pub use will::{Ending, Will, WillFate, will_fate};
 
 use crate::delivery::{Counts, Delivered, Delivery, DropReason, Hold, Note, QueueLimits};
 use crate::flow::{self, Answered, Flow, Incoming, KeepAlive, Queue};
-use crate::limits::OUTPUT_HIGH_WATER;
+use crate::limits::{CONNACK_ROOM, OUTPUT_HIGH_WATER};
 use crate::output::Output;
 use crate::violation::Violation;
 
@@ -476,8 +476,9 @@ impl Session {
 /// The CONNACK that accepts, the first packet to the client and the only one of its kind (MQTT-3.1.4-5, MQTT-3.1.4-4 of 3.1.1,
 /// MQTT-3.2.0-1 of 3.1.1). QoS 2 and wildcards are always there, so no Maximum QoS is announced, no will is refused for its
 /// QoS and no filter for its wildcards (MQTT-3.2.2-9, MQTT-3.2.2-10, MQTT-3.2.2-12, MQTT-3.8.3-2 of 3.1.1). It never has
-/// Response Information (MQTT-3.1.2-28), a Reason String or User Properties (MQTT-3.2.2-19, MQTT-3.2.2-20).
-fn accept<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) -> Packet<'a> {
+/// Response Information (MQTT-3.1.2-28) or a Reason String (MQTT-3.2.2-19), and User Properties only for who asks and takes
+/// packets that are large enough (MQTT-3.2.2-20).
+fn accept<'a>(admission: &'a Admission, terms: &'a Terms, session_present: bool) -> Packet<'a> {
     let mut properties = ConnackProperties::default();
     if admission.level.version().is_v5() {
         properties.session_expiry = admission.session_expiry_changed.then_some(admission.session_expiry);
@@ -490,6 +491,9 @@ fn accept<'a>(admission: &'a Admission, terms: &Terms, session_present: bool) ->
         if let Some(authentication) = &admission.authentication {
             properties.auth_method = Some(&authentication.method); // MQTT-4.12.0-5
             properties.auth_data = authentication.data.as_deref();
+        }
+        if admission.asks_name && admission.maximum_packet_size as usize > CONNACK_ROOM + terms.introduction.len() {
+            properties.user_properties = UserProperties::from_encoded(&terms.introduction);
         }
     }
     // 3.1 has no such flag; the codec leaves it out there.
