@@ -15,6 +15,7 @@ mod connack;
 mod connect;
 mod disconnect;
 mod error;
+mod few_bytes;
 mod header;
 mod id;
 mod kept;

@@ -5,6 +5,7 @@
 //! any other property, another topic) ends the run and is read as any other packet. User Properties are in because a
 //! bridge puts one on every message that crosses it.
 
+use crate::few_bytes;
 use crate::writer::Out;
 use crate::{TopicRef, UserProperties, VarInt, Version};
 
@@ -65,24 +66,47 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn extend(mut self, buffer: &'a [u8], limit: usize, max_packet_size: u32) -> Self {
         let mut end = self.bytes.len();
+        let Some((body, mut size)) = plain(self.bytes) else { return self };
+        // The last packet as far as its payload, which the next one mostly has too.
+        let mut front = self.front(self.bytes, body, size);
         while end < limit
-            && let Some((body, size)) = buffer.get(end..).and_then(plain)
-            && size <= max_packet_size as usize
-            && body.starts_with(self.head)
+            && let Some(rest) = buffer.get(end..)
         {
+            let is_alike = rest.len() >= size && few_bytes::begin_with(rest, front);
+            if !is_alike {
+                let Some((body, next_size)) = plain(rest) else { break };
+                if next_size > max_packet_size as usize || !few_bytes::begin_with(body, self.head) {
+                    break;
+                }
+                size = next_size;
+                front = self.front(rest, body, size);
+                self.largest = self.largest.max(size);
+            }
             end += size;
             self.count += 1;
-            self.largest = self.largest.max(size);
-            self.payload += body.len() - self.head.len();
+            self.payload += size - front.len();
         }
         self.bytes = buffer.get(..end).unwrap_or(self.bytes);
         self
     }
 
+    /// What the packet of `size` bytes at the beginning of `bytes` has before its payload.
+    fn front(&self, bytes: &'a [u8], body: &[u8], size: usize) -> &'a [u8] {
+        bytes.get(..size - body.len() + self.head.len()).unwrap_or_default()
+    }
+
     /// The payloads, in order.
     pub fn payloads(self) -> impl Iterator<Item = &'a [u8]> {
+        // Packets that are all as large as the largest need not be looked at: each begins where the one before ends.
+        let even = (self.largest * self.count as usize == self.bytes.len()).then_some(self.largest);
+        let front = self.largest - self.payload / self.count.max(1) as usize;
         let mut rest = self.bytes;
         std::iter::from_fn(move || {
+            if let Some(size) = even {
+                let (packet, behind) = rest.split_at_checked(size)?;
+                rest = behind;
+                return packet.get(front..);
+            }
             let (body, size) = plain(rest)?;
             rest = rest.get(size..)?;
             body.get(self.head.len()..)
@@ -127,7 +151,10 @@ impl<'a> Run<'a> {
             head.var_int(length);
             head.extend_from_slice(user_properties);
         }
-        out.reserve(self.payload + (5 + head.len()) * self.count as usize);
+        // As large as it may become, so that each packet has its place before it is there.
+        let begin = out.len();
+        out.resize(begin + self.payload + (5 + head.len()) * self.count as usize, 0);
+        let mut room = out.get_mut(begin..).unwrap_or_default();
         // Everything before the payload, which is the same for payloads of one size, and these are mostly of one.
         let (mut front, mut size) = (Vec::with_capacity(5 + head.len()), None);
         for payload in self.payloads() {
@@ -142,9 +169,17 @@ impl<'a> Run<'a> {
                 front.extend_from_slice(&head);
                 size = Some(payload.len());
             }
-            out.extend_from_slice(&front);
-            out.extend_from_slice(payload);
+            let Some((place, rest)) = std::mem::take(&mut room).split_at_mut_checked(front.len() + payload.len())
+            else {
+                break;
+            };
+            let (before, behind) = place.split_at_mut(front.len());
+            few_bytes::copy(&front, before);
+            few_bytes::copy(payload, behind);
+            room = rest;
         }
+        let unused = room.len();
+        out.truncate(out.len() - unused);
     }
 }
 
