@@ -45,7 +45,11 @@ pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
 /// For at least `N` bytes.
 #[inline]
 fn copy_in<const N: usize>(from: &[u8], to: &mut [u8]) {
-    for (from, to) in from.as_chunks::<N>().0.iter().zip(to.as_chunks_mut::<N>().0) {
+    if from.len() > 2 * N {
+        for (from, to) in from.as_chunks::<N>().0.iter().zip(to.as_chunks_mut::<N>().0) {
+            *to = *from;
+        }
+    } else if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
         *to = *from;
     }
     if let (Some(from), Some(to)) = (from.last_chunk::<N>(), to.last_chunk_mut::<N>()) {
