@@ -51,7 +51,7 @@ pub use id::{ClientId, PacketId};
 pub use kept::{Backlog, Claimed, Kept, Place, SessionId, Settler, Stub};
 pub use level::{Level, Version};
 pub use looks::Looks;
-pub use message::{Message, MessageProperties};
+pub use message::{Message, MessageProperties, Outgoing};
 pub use packet::Packet;
 pub use plain_ack::PlainAck;
 pub use property::{SubscriptionIds, UserProperties};

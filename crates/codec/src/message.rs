@@ -1,9 +1,11 @@
 //! An application message apart from any packet: what is routed, queued, retained and stored once.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::property::{ALIAS_SIZE, write_alias};
 use crate::writer::Out;
 use crate::{
     PacketId, PacketType, Publish, PublishProperties, QoS, Time, TopicName, TopicRef, UserProperties, VarInt, Version,
@@ -41,8 +43,26 @@ pub struct MessageProperties {
     pub correlation_data: Option<Bytes>,
     /// What the payload is.
     pub content_type: Option<Arc<str>>,
-    /// Encoded; read with [`UserProperties::from_encoded`].
+    /// As [`UserProperties::to_encoded`] and [`UserProperties::push`] make them, and never of another origin: they are written
+    /// as they stand. Read with [`UserProperties::from_encoded`].
     pub user_properties: Bytes,
+}
+
+/// How a message goes to one peer for the first time, when there is nothing special about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// What the peer speaks.
+    pub version: Version,
+    /// Of this delivery.
+    pub qos: QoS,
+    /// Of this delivery.
+    pub retain: bool,
+    /// With QoS 1 and 2.
+    pub packet_id: Option<PacketId>,
+    /// What stands for the topic, if the peer knows it; 5.0 only.
+    pub alias: Option<NonZeroU16>,
+    /// Bytes of the largest packet that the peer takes.
+    pub largest: u32,
 }
 
 impl Message {
@@ -115,7 +135,7 @@ impl Message {
             properties.response_topic = own.response_topic.as_ref().map(TopicName::by_ref);
             properties.correlation_data = own.correlation_data.as_deref();
             properties.content_type = own.content_type.as_deref();
-            properties.user_properties = UserProperties::from_encoded(&own.user_properties);
+            properties.user_properties = UserProperties::from_own(&own.user_properties);
         }
         Publish {
             dup: false,
@@ -128,27 +148,21 @@ impl Message {
         }
     }
 
-    /// Appends the PUBLISH that [`Message::to_publish`] makes of a message without properties and expiry, to be sent for
-    /// the first time with `qos` and `retain`; `packet_id` goes with QoS 1 and 2. `None`, and nothing is appended, when
-    /// the message has such or is too long for one packet; otherwise the bytes that were appended.
+    /// Appends the PUBLISH that [`Message::to_publish`] makes of a message that says nothing but topic, payload and User
+    /// Properties. `None`, and nothing is appended, when there is more that the peer has to hear, or the packet is too large;
+    /// otherwise the bytes that were appended.
     #[inline]
-    pub fn encode_plain(
-        &self,
-        version: Version,
-        qos: QoS,
-        retain: bool,
-        packet_id: Option<PacketId>,
-        largest: u32,
-        out: &mut Vec<u8>,
-    ) -> Option<usize> {
-        if self.properties.is_some() || self.expires.is_some() {
-            return None;
-        }
-        let topic = self.topic.as_str().as_bytes();
+    pub fn encode_plain(&self, to: &Outgoing, out: &mut Vec<u8>) -> Option<usize> {
+        let &Outgoing { version, qos, retain, packet_id, alias, largest } = to;
+        // Towards 3.x all properties stay behind.
+        let properties = if version.is_v5() { Some(self.only_user_properties()?) } else { None };
+        let length = properties.map_or(0, <[u8]>::len) + alias.map_or(0, |_| ALIAS_SIZE);
+        let length = VarInt::new(u32::try_from(length).ok()?)?;
+        let section = properties.map_or(0, |_| length.size() + length.get() as usize);
+        let topic = if alias.is_some() { &[] } else { self.topic.as_str().as_bytes() };
         let topic_length = u16::try_from(topic.len()).ok()?.to_be_bytes();
         let id = if qos == QoS::AtMostOnce { None } else { Some(packet_id?.get().to_be_bytes()) };
-        let remaining =
-            2 + topic.len() + 2 * usize::from(id.is_some()) + usize::from(version.is_v5()) + self.payload.len();
+        let remaining = 2 + topic.len() + 2 * usize::from(id.is_some()) + section + self.payload.len();
         let remaining = VarInt::new(u32::try_from(remaining).ok()?)?;
         let size = 1 + remaining.size() + remaining.get() as usize;
         if size > largest as usize {
@@ -162,11 +176,28 @@ impl Message {
         if let Some(id) = id {
             out.extend_from_slice(&id);
         }
-        if version.is_v5() {
-            out.push(0);
+        if let Some(properties) = properties {
+            out.var_int(length);
+            if let Some(alias) = alias {
+                write_alias(alias, out);
+            }
+            out.extend_from_slice(properties);
         }
         out.extend_from_slice(&self.payload);
         Some(size)
+    }
+
+    /// The User Properties, encoded; `None` when it has any other property, or expires.
+    fn only_user_properties(&self) -> Option<&[u8]> {
+        let Some(own) = &self.properties else { return self.expires.is_none().then_some(&[]) };
+        let MessageProperties { payload_format, response_topic, correlation_data, content_type, user_properties } =
+            &**own;
+        let is_only = payload_format.is_none()
+            && response_topic.is_none()
+            && correlation_data.is_none()
+            && content_type.is_none()
+            && self.expires.is_none();
+        is_only.then_some(&**user_properties)
     }
 
     /// Bytes that it holds in memory, near enough for a byte-counted limit.

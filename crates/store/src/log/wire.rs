@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use viaduct_codec::{
     ClientId, Message, MessageProperties, PacketId, QoS, RetainHandling, SessionId, SubscribeOptions, Time,
-    TopicFilter, TopicName, VarInt,
+    TopicFilter, TopicName, UserProperties, VarInt,
 };
 
 use crate::{Key, Record, SessionRecord, StoredWill, SubscriptionRecord, WillRecord};
@@ -199,7 +199,8 @@ fn properties(input: &mut In<'_>) -> Option<Box<MessageProperties>> {
         correlation_data: input
             .maybe(bits & bit::CORRELATION_DATA != 0, |input| input.blob().map(Bytes::copy_from_slice))?,
         content_type: input.maybe(bits & bit::CONTENT_TYPE != 0, |input| input.text().map(Arc::from))?,
-        user_properties: Bytes::copy_from_slice(input.blob()?),
+        // Whatever is on the disk, what goes to a client is properties.
+        user_properties: UserProperties::from_encoded(input.blob()?).to_encoded().into(),
     }))
 }
 
