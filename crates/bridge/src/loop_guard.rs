@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use viaduct_codec::{Message, MessageProperties, Time, TopicRef, UserProperties};
@@ -52,8 +53,7 @@ pub fn stamp(message: &mut Message, node: &str, hop: Hop) -> Result<(), Looped> 
     if !UserProperties::push(&mut encoded, HOPS_PROPERTY, &list) {
         return Err(Looped); // a list of more than 65,535 bytes has not been made by brokers
     }
-    let own = message.properties.get_or_insert_with(|| Box::new(MessageProperties::default()));
-    own.user_properties = Bytes::from(encoded);
+    Arc::make_mut(message.properties.get_or_insert_default()).user_properties = Bytes::from(encoded);
     Ok(())
 }
 
@@ -62,9 +62,9 @@ pub fn stamp(message: &mut Message, node: &str, hop: Hop) -> Result<(), Looped> 
 #[derive(Clone, Debug)]
 pub struct Hops {
     node: String,
-    /// Encoded, for a message without any.
-    inward: Bytes,
-    outward: Bytes,
+    /// Those of a message without any.
+    inward: Arc<MessageProperties>,
+    outward: Arc<MessageProperties>,
 }
 
 impl Hops {
@@ -74,7 +74,7 @@ impl Hops {
         let first = |mark: char| {
             let mut encoded = Vec::new();
             _ = UserProperties::push(&mut encoded, HOPS_PROPERTY, &format!("{node}{mark}"));
-            Bytes::from(encoded)
+            Arc::new(MessageProperties { user_properties: encoded.into(), ..MessageProperties::default() })
         };
         Self { node: node.to_owned(), inward: first('<'), outward: first('>') }
     }
@@ -86,11 +86,13 @@ impl Hops {
     pub fn stamp(&self, message: &mut Message, hop: Hop) -> Result<(), Looped> {
         let first = if hop == Hop::In { &self.inward } else { &self.outward };
         let has_none = message.properties.as_ref().is_none_or(|own| own.user_properties.is_empty());
-        if !has_none || first.is_empty() {
+        if !has_none || first.user_properties.is_empty() {
             return stamp(message, &self.node, hop);
         }
-        message.properties.get_or_insert_with(|| Box::new(MessageProperties::default())).user_properties =
-            first.clone();
+        match &mut message.properties {
+            Some(own) => Arc::make_mut(own).user_properties = first.user_properties.clone(),
+            None => message.properties = Some(Arc::clone(first)),
+        }
         Ok(())
     }
 }
@@ -196,7 +198,7 @@ mod tests {
             retain: false,
             received: Time::default(),
             expires: None,
-            properties: Some(Box::new(MessageProperties { user_properties: encoded.into(), ..Default::default() })),
+            properties: Some(Arc::new(MessageProperties { user_properties: encoded.into(), ..Default::default() })),
         }
     }
 

@@ -28,7 +28,7 @@ pub struct Message {
     /// When it stops being worth delivering (Message Expiry Interval).
     pub expires: Option<Time>,
     /// `None` when every property is absent, so that a 3.x message costs nothing more.
-    pub properties: Option<Box<MessageProperties>>,
+    pub properties: Option<Arc<MessageProperties>>,
 }
 
 /// The properties of a message that travel with it unchanged. Topic alias and Subscription Identifiers belong to one
@@ -69,6 +69,18 @@ impl Message {
     /// The message that a PUBLISH carries, with `topic` because an alias may stand for it. The payload is copied.
     #[must_use]
     pub fn from_publish(publish: &Publish<'_>, topic: TopicName, now: Time) -> Self {
+        Self::from_publish_like(publish, topic, now, None)
+    }
+
+    /// As [`Message::from_publish`]; `like` are the properties of an earlier message, which are shared when these are the
+    /// same User Properties: a bridge puts the same hop on all that it carries.
+    #[must_use]
+    pub fn from_publish_like(
+        publish: &Publish<'_>,
+        topic: TopicName,
+        now: Time,
+        like: Option<&Arc<MessageProperties>>,
+    ) -> Self {
         let properties = &publish.properties;
         Self {
             topic,
@@ -79,8 +91,10 @@ impl Message {
             expires: properties.message_expiry.map(|seconds| now.after_secs(seconds)),
             properties: if properties.is_bare() {
                 None
+            } else if let Some(like) = like.filter(|like| like.is_said_by(properties)) {
+                Some(Arc::clone(like))
             } else {
-                MessageProperties::boxed(
+                MessageProperties::shared(
                     properties.payload_format,
                     properties.response_topic,
                     properties.correlation_data,
@@ -103,7 +117,7 @@ impl Message {
             retain: will.retain,
             received: now,
             expires: message_expiry.map(|seconds| now.after_secs(seconds)),
-            properties: MessageProperties::boxed(
+            properties: MessageProperties::shared(
                 payload_format,
                 response_topic,
                 correlation_data,
@@ -190,38 +204,52 @@ impl Message {
     /// The User Properties, encoded; `None` when it has any other property, or expires.
     fn only_user_properties(&self) -> Option<&[u8]> {
         let Some(own) = &self.properties else { return self.expires.is_none().then_some(&[]) };
-        let MessageProperties { payload_format, response_topic, correlation_data, content_type, user_properties } =
-            &**own;
-        let is_only = payload_format.is_none()
-            && response_topic.is_none()
-            && correlation_data.is_none()
-            && content_type.is_none()
-            && self.expires.is_none();
-        is_only.then_some(&**user_properties)
+        (self.expires.is_none() && own.has_only_pairs()).then_some(&*own.user_properties)
     }
 
     /// Bytes that it holds in memory, near enough for a byte-counted limit.
     #[must_use]
     pub fn size(&self) -> usize {
-        let properties = self.properties.as_ref().map_or(0, |own| {
-            size_of::<MessageProperties>()
-                + own.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
-                + own.correlation_data.as_ref().map_or(0, Bytes::len)
-                + own.content_type.as_ref().map_or(0, |text| text.len())
-                + own.user_properties.len()
-        });
+        let properties = self.properties.as_ref().map_or(0, |own| own.size());
         size_of::<Self>() + self.topic.as_str().len() + self.payload.len() + properties
     }
 }
 
 impl MessageProperties {
-    fn boxed(
+    /// Bytes that it holds in memory, near enough for a byte-counted limit; when it is shared, each message counts it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
+            + self.correlation_data.as_ref().map_or(0, Bytes::len)
+            + self.content_type.as_ref().map_or(0, |text| text.len())
+            + self.user_properties.len()
+    }
+
+    /// Whether there is nothing but User Properties.
+    fn has_only_pairs(&self) -> bool {
+        self.payload_format.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.content_type.is_none()
+    }
+
+    /// Whether `properties` are these, as far as that is seen at once.
+    fn is_said_by(&self, properties: &PublishProperties<'_>) -> bool {
+        let are_only_pairs = properties.payload_format.is_none()
+            && properties.response_topic.is_none()
+            && properties.correlation_data.is_none()
+            && properties.content_type.is_none();
+        are_only_pairs && self.has_only_pairs() && properties.user_properties.is_encoded_as(&self.user_properties)
+    }
+
+    fn shared(
         payload_format: Option<bool>,
         response_topic: Option<TopicRef<'_>>,
         correlation_data: Option<&[u8]>,
         content_type: Option<&str>,
         user_properties: UserProperties<'_>,
-    ) -> Option<Box<Self>> {
+    ) -> Option<Arc<Self>> {
         let own = Self {
             payload_format,
             response_topic: response_topic.map(TopicRef::to_owned),
@@ -229,6 +257,6 @@ impl MessageProperties {
             content_type: content_type.map(Arc::from),
             user_properties: user_properties.to_encoded().into(),
         };
-        (own != Self::default()).then(|| Box::new(own))
+        (own != Self::default()).then(|| Arc::new(own))
     }
 }

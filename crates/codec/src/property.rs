@@ -427,6 +427,11 @@ impl<'a> UserProperties<'a> {
             || self.entries().map(|(_, encoded)| encoded.len()).sum::<usize>() == self.section.len()
     }
 
+    /// Whether [`UserProperties::to_encoded`] would make `bytes` of it; may be `false` where it would.
+    pub(crate) fn is_encoded_as(self, bytes: &[u8]) -> bool {
+        self.is_pure && self.section == bytes
+    }
+
     /// Only the User Properties, encoded, as [`UserProperties::from_encoded`] takes them.
     #[must_use]
     pub fn to_encoded(self) -> Vec<u8> {

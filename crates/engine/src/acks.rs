@@ -21,9 +21,19 @@ use crate::key::{ConnectionId, SessionKey};
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     by_ticket: VecDeque<(Ticket, Waiter)>,
-    answers: HashMap<SessionKey, VecDeque<Answer>>,
+    answers: HashMap<SessionKey, Answers>,
     /// The last ticket that is safe.
     safe: Option<Ticket>,
+    /// Memory for answers that go out together.
+    going: Vec<Ack>,
+}
+
+/// The answers of one session that wait, in order.
+#[derive(Debug, Default)]
+struct Answers {
+    queue: VecDeque<Answer>,
+    /// How many of them hold back a message.
+    plans: usize,
 }
 
 /// Who waits for a ticket.
@@ -72,8 +82,26 @@ struct Answer {
 impl Waiting {
     /// Whether a message of this session waits to be handed on.
     pub(crate) fn holds_back(&self, key: SessionKey) -> bool {
-        !self.answers.is_empty()
-            && self.answers.get(&key).is_some_and(|answers| answers.iter().rev().any(|answer| answer.plan.is_some()))
+        !self.answers.is_empty() && self.answers.get(&key).is_some_and(|answers| answers.plans > 0)
+    }
+
+    /// Takes the first answer of a session when nothing keeps it back.
+    fn next_safe(&mut self, key: SessionKey) -> Option<Answer> {
+        let safe = self.safe;
+        let answers = self.answers.get_mut(&key)?;
+        let is_safe = |answer: &Answer| {
+            answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
+                || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
+        };
+        if !answers.queue.front().is_some_and(is_safe) {
+            return None;
+        }
+        let answer = answers.queue.pop_front()?;
+        answers.plans -= usize::from(answer.plan.is_some());
+        if answers.queue.is_empty() {
+            self.answers.remove(&key);
+        }
+        Some(answer)
     }
 }
 
@@ -95,11 +123,19 @@ impl Engine {
             if let Some(plan) = plan {
                 self.carry_out(now, *plan);
             }
-            return self.send_ack(ack);
+            return self.send_acks(ack.session, &[ack]);
         }
-        self.waiting.answers.entry(ack.session).or_default().push_back(Answer { ack, ticket, kept, plan });
+        let answers = self.waiting.answers.entry(ack.session).or_default();
+        answers.plans += usize::from(plan.is_some());
+        answers.queue.push_back(Answer { ack, ticket, kept, plan });
         if let Some(ticket) = ticket {
-            self.wait(ticket, Waiter::Answer(ack.session));
+            // Whoever looks at the first answer of a session looks at all.
+            let is_told = |(last, waiter): &(Ticket, Waiter)| {
+                *last == ticket && matches!(waiter, Waiter::Answer(session) if *session == ack.session)
+            };
+            if !self.waiting.by_ticket.back().is_some_and(is_told) {
+                self.wait(ticket, Waiter::Answer(ack.session));
+            }
         }
     }
 
@@ -159,31 +195,27 @@ impl Engine {
 
     /// Sends the answers of a session that nothing keeps back any more.
     fn release_answers(&mut self, now: Time, key: SessionKey) {
-        loop {
-            let safe = self.waiting.safe;
-            let Some(answers) = self.waiting.answers.get_mut(&key) else { return };
-            let is_safe = |answer: &Answer| {
-                answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
-                    || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
-            };
-            if !answers.front().is_some_and(is_safe) {
-                return;
-            }
-            let Some(answer) = answers.pop_front() else { return };
-            if answers.is_empty() {
-                self.waiting.answers.remove(&key);
-            }
+        let mut going = std::mem::take(&mut self.waiting.going);
+        while let Some(answer) = self.waiting.next_safe(key) {
             if let Some(plan) = answer.plan {
                 self.carry_out(now, *plan);
             }
-            self.send_ack(answer.ack);
+            going.push(answer.ack);
         }
+        self.send_acks(key, &going);
+        going.clear();
+        self.waiting.going = going;
     }
 
-    fn send_ack(&mut self, ack: Ack) {
-        if let Some(index) = self.sessions.find(ack.session) {
+    fn send_acks(&mut self, key: SessionKey, acks: &[Ack]) {
+        if acks.is_empty() {
+            return;
+        }
+        if let Some(index) = self.sessions.find(key) {
             self.with_session(index, |session, output| {
-                session.acknowledge(ack.packet_id, ack.qos, ack.reason, None, output);
+                for ack in acks {
+                    session.acknowledge(ack.packet_id, ack.qos, ack.reason, None, output);
+                }
             });
         }
     }

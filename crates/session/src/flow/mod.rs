@@ -181,7 +181,11 @@ impl Flow {
             return self.write_publish(now, &delivery, None, false, out);
         }
         let Some(id) = self.ids.take() else { return Err(TooLarge) };
-        if let Some(place) = &delivery.kept {
+        // At QoS 1 nobody waits for the store to know: whoever writes the message sees the identifier on its place, and only
+        // what is written already needs a word of its own.
+        if let Some(place) = &delivery.kept
+            && (delivery.qos == QoS::ExactlyOnce || !place.note_sent(id))
+        {
             let hold = next_hold(&mut self.holds);
             self.notes.get_or_insert_default().push(Note::Sent(id, Arc::clone(place), delivery.qos, hold));
             if delivery.qos == QoS::ExactlyOnce {

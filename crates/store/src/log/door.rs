@@ -3,6 +3,7 @@
 //! In: what the worker's engine wants kept. Out: groups for the thread of the log, and tickets that tell when each is safe. Knows
 //! no file; the only thing it may wait for is a read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,7 +32,8 @@ pub struct Door {
     shared: Arc<Shared>,
     settler: Arc<Settler>,
     limits: Limits,
-    open: Vec<Waiting>,
+    /// What is to be written, without what was over before its turn came.
+    open: VecDeque<Waiting>,
     bytes: usize,
     due: Option<Time>,
     /// The ticket of the group that is open.
@@ -57,6 +59,21 @@ enum Waiting {
     Encoded(Vec<u8>),
 }
 
+impl Waiting {
+    /// What it counts for in the open group.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message { message, owed, .. } => message_bytes(message, owed),
+            Self::Sent { .. } => 16,
+            Self::Encoded(op) => op.len(),
+        }
+    }
+}
+
+fn message_bytes(message: &Message, owed: &[Owed]) -> usize {
+    message.size() + size_of_val(owed)
+}
+
 impl Door {
     pub(super) fn new(number: usize, shared: &Arc<Shared>, limits: Limits, prepared: Prepared) -> Self {
         let settler = shared.doors.get(number).map(|door| Arc::clone(&door.settler)).unwrap_or_default();
@@ -65,7 +82,7 @@ impl Door {
             shared: Arc::clone(shared),
             settler,
             limits,
-            open: Vec::new(),
+            open: VecDeque::new(),
             bytes: 0,
             due: None,
             ticket: 1,
@@ -76,10 +93,11 @@ impl Door {
     }
 
     /// Adds to the open group and says under which ticket.
-    fn add(&mut self, now: Time, waiting: Waiting, bytes: usize) -> Accepted {
+    fn add(&mut self, now: Time, waiting: Waiting) -> Accepted {
         let ticket = Ticket(self.ticket);
-        self.open.push(waiting);
-        self.bytes += bytes;
+        self.let_go();
+        self.bytes += waiting.bytes();
+        self.open.push_back(waiting);
         self.due.get_or_insert_with(|| now.after(self.limits.commit_delay));
         if self.open.len() >= GROUP_OPS || self.bytes >= GROUP_BYTES || self.limits.commit_delay == Duration::ZERO {
             self.close();
@@ -87,18 +105,30 @@ impl Door {
         Accepted::Pending(ticket)
     }
 
+    /// Lets go of the oldest as far as they need not be written any more, so that their memory is the next one's while it is
+    /// still near: of a dense stream to a subscriber that is there no more is held than is under way.
+    fn let_go(&mut self) {
+        let is_over = |waiting: &Waiting| match waiting {
+            Waiting::Message { kept, .. } => kept.is_over(),
+            Waiting::Sent { kept, index, .. } => kept.is_settled(*index),
+            Waiting::Encoded(_) => false,
+        };
+        while let Some(first) = self.open.front().filter(|first| is_over(first)) {
+            self.bytes -= first.bytes();
+            self.open.pop_front();
+        }
+    }
+
     fn add_encoded(&mut self, now: Time, encode: impl FnOnce(&mut Vec<u8>)) -> Accepted {
         let mut op = Vec::with_capacity(32);
         encode(&mut op);
-        let bytes = op.len();
-        self.add(now, Waiting::Encoded(op), bytes)
+        self.add(now, Waiting::Encoded(op))
     }
 
     /// Hands the open group over. What settled in the meantime is left out; when nothing is left, there is nothing to write.
     fn close(&mut self) {
-        self.due = None;
-        if self.open.is_empty() {
-            return;
+        if self.due.take().is_none() {
+            return; // Nothing came since the last one.
         }
         let ticket = self.ticket;
         self.ticket += 1;
@@ -189,13 +219,12 @@ impl Store for Door {
         if owed.is_empty() && from.is_none() {
             return Ok(Appended { kept: None, accepted: Accepted::Safe });
         }
-        let bytes = message.size() + owed.len() * size_of::<Owed>();
-        self.refusal(bytes)?;
+        self.refusal(message_bytes(message, &owed))?;
         let id = self.shared.next_id.fetch_add(1, Ordering::AcqRel);
         let lasting = owed.iter().map(|owed| owed.qos == QoS::ExactlyOnce);
         let kept = Kept::new(id, lasting, from.is_some(), publisher, Arc::clone(&self.settler));
         let waiting = Waiting::Message { message: Arc::clone(message), owed, kept: Arc::clone(&kept), from };
-        let accepted = self.add(now, waiting, bytes);
+        let accepted = self.add(now, waiting);
         Ok(Appended { kept: Some(kept), accepted })
     }
 
@@ -204,7 +233,7 @@ impl Store for Door {
             return Ok(Accepted::Safe);
         }
         let waiting = Waiting::Sent { kept: Arc::clone(place.kept()), index: place.index(), packet_id };
-        Ok(self.add(now, waiting, 16))
+        Ok(self.add(now, waiting))
     }
 
     fn received(&mut self, now: Time, place: &Place) -> Result<Accepted, StoreError> {

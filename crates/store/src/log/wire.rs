@@ -188,12 +188,12 @@ pub(super) fn message(input: &mut In<'_>) -> Option<Message> {
     Some(Message { topic, payload, qos, retain: bits & bit::RETAIN != 0, received, expires, properties })
 }
 
-fn properties(input: &mut In<'_>) -> Option<Box<MessageProperties>> {
+fn properties(input: &mut In<'_>) -> Option<Arc<MessageProperties>> {
     let bits = input.u8()?;
     if bits & !bit::ALL_PROPERTIES != 0 {
         return None;
     }
-    Some(Box::new(MessageProperties {
+    Some(Arc::new(MessageProperties {
         payload_format: (bits & bit::FORMAT != 0).then_some(bits & bit::IS_TEXT != 0),
         response_topic: input.maybe(bits & bit::RESPONSE_TOPIC != 0, In::topic)?,
         correlation_data: input
