@@ -16,6 +16,7 @@ use viaduct_store::{Accepted, Ticket};
 use crate::Engine;
 use crate::dispatch::Plan;
 use crate::key::{ConnectionId, SessionKey};
+use crate::limits::SPARE_ANSWERS;
 
 /// What waits for the store, in two orders: by ticket, and of each session as its messages came.
 #[derive(Debug, Default)]
@@ -24,12 +25,14 @@ pub(crate) struct Waiting {
     answers: HashMap<SessionKey, Answers>,
     /// The last ticket that is safe.
     safe: Option<Ticket>,
+    /// Memory of a queue that was emptied, for the next one.
+    spare: VecDeque<Answer>,
     /// Memory for answers that go out together.
     going: Vec<Ack>,
 }
 
 /// The answers of one session that wait, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Answers {
     queue: VecDeque<Answer>,
     /// How many of them hold back a message.
@@ -98,8 +101,11 @@ impl Waiting {
         }
         let answer = answers.queue.pop_front()?;
         answers.plans -= usize::from(answer.plan.is_some());
-        if answers.queue.is_empty() {
-            self.answers.remove(&key);
+        if answers.queue.is_empty()
+            && let Some(emptied) = self.answers.remove(&key)
+            && emptied.queue.capacity() <= SPARE_ANSWERS
+        {
+            self.spare = emptied.queue;
         }
         Some(answer)
     }
@@ -125,7 +131,9 @@ impl Engine {
             }
             return self.send_acks(ack.session, &[ack]);
         }
-        let answers = self.waiting.answers.entry(ack.session).or_default();
+        let Waiting { answers, spare, .. } = &mut self.waiting;
+        let fresh = || Answers { queue: std::mem::take(spare), plans: 0 };
+        let answers = answers.entry(ack.session).or_insert_with(fresh);
         answers.plans += usize::from(plan.is_some());
         answers.queue.push_back(Answer { ack, ticket, kept, plan });
         if let Some(ticket) = ticket {
