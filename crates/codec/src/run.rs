@@ -65,6 +65,9 @@ impl<'a> Run<'a> {
     /// begin before `limit` bytes.
     #[must_use]
     pub fn extend(mut self, buffer: &'a [u8], limit: usize, max_packet_size: u32) -> Self {
+        if self.bytes.len() == buffer.len() {
+            return self; // A message that comes alone.
+        }
         let Some((body, mut size)) = plain(self.bytes) else { return self };
         let mut end = self.bytes.len();
         // The last packet as far as its payload, which the next one mostly has too.
