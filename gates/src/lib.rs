@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a gate fails by panicking")]
 
 mod baseline;
+mod bridged;
 mod operations;
 mod peer;
 mod rig;

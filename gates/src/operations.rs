@@ -10,6 +10,7 @@ use viaduct_codec::{
 };
 use viaduct_router::{Matches, Subscription, Subscriptions};
 
+use crate::bridged::Bridged;
 use crate::{Rig, Shape};
 
 /// A topic as sites have them.
@@ -34,7 +35,7 @@ pub struct Operation {
 
 /// All of them. What is counted of a delivery is everything from the read that brings the message on, divided by those
 /// who hear it.
-pub const OPERATIONS: [Operation; 13] = [
+pub const OPERATIONS: [Operation; 18] = [
     single("decode publish 3.1.1 qos 0", 10_000, || decode(Version::V311, false)),
     single("decode publish 5.0 qos 1 all properties", 10_000, || decode(Version::V5, true)),
     single("encode publish 3.1.1 qos 0", 10_000, || encode(Version::V311, false)),
@@ -48,6 +49,11 @@ pub const OPERATIONS: [Operation; 13] = [
     together("deliver 10 to 10 qos 0, together", 10, 50, || deliver(10, 10, QoS::AtMostOnce, TOGETHER)),
     together("deliver 10 to 10 qos 1, together", 10, 30, || deliver(10, 10, QoS::AtLeastOnce, TOGETHER)),
     together("deliver 10 to 10 qos 2, together", 10, 20, || deliver(10, 10, QoS::ExactlyOnce, TOGETHER)),
+    together("deliver 1 to 1 qos 1, together", 1, 300, || deliver(1, 1, QoS::AtLeastOnce, TOGETHER)),
+    bridged("bridge qos 0 over 3.1.1, together", 1_000, 20, || bridge(Version::V311, QoS::AtMostOnce, 1_000)),
+    bridged("bridge qos 0 over 5.0, together", 1_000, 20, || bridge(Version::V5, QoS::AtMostOnce, 1_000)),
+    bridged("bridge qos 1 over 3.1.1, together", TOGETHER, 300, || bridge(Version::V311, QoS::AtLeastOnce, TOGETHER)),
+    bridged("bridge qos 1 over 5.0, together", TOGETHER, 300, || bridge(Version::V5, QoS::AtLeastOnce, TOGETHER)),
 ];
 
 const fn single(name: &'static str, times: u32, prepare: fn() -> Box<dyn FnMut()>) -> Operation {
@@ -57,6 +63,11 @@ const fn single(name: &'static str, times: u32, prepare: fn() -> Box<dyn FnMut()
 /// [`TOGETHER`] messages of each publisher in one read.
 const fn together(name: &'static str, subscribers: u32, times: u32, prepare: fn() -> Box<dyn FnMut()>) -> Operation {
     Operation { name, times, units: subscribers * TOGETHER as u32, prepare }
+}
+
+/// So many messages of one publisher in one read, and through two brokers.
+const fn bridged(name: &'static str, messages: u16, times: u32, prepare: fn() -> Box<dyn FnMut()>) -> Operation {
+    Operation { name, times, units: messages as u32, prepare }
 }
 
 impl Operation {
@@ -160,4 +171,14 @@ fn ten_thousand_filters() -> Subscriptions<u32> {
 fn deliver(publishers: usize, subscribers: usize, qos: QoS, per_turn: u16) -> Box<dyn FnMut()> {
     let mut rig = Rig::of(&Shape { workers: 1, publishers, subscribers, version: Version::V311, qos, per_turn });
     Box::new(move || rig.run(1))
+}
+
+fn bridge(link: Version, qos: QoS, per_turn: u16) -> Box<dyn FnMut()> {
+    let mut bridged = Bridged::of(link, qos, per_turn);
+    let mut turns = 0;
+    Box::new(move || {
+        bridged.run(1);
+        turns += 1;
+        assert_eq!(bridged.heard(), turns * u64::from(per_turn), "something was lost on the bridge");
+    })
 }

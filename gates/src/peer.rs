@@ -20,15 +20,21 @@ pub(crate) struct Peer {
     /// The size of every packet that comes from now on, when nothing but messages of QoS 0 and of one size does: they need
     /// no answer, and are counted by their bytes. Zero otherwise.
     pub(crate) size: usize,
+    /// The bytes that came, for a relay, which does not look at them.
+    pub(crate) relayed: Option<Vec<u8>>,
 }
 
 impl Peer {
-    pub(crate) fn new(worker: usize) -> Self {
-        Self { worker, answers: Vec::with_capacity(ROOM), heard: 0, size: 0 }
+    pub(crate) fn new(worker: usize, is_relay: bool) -> Self {
+        let relayed = is_relay.then(|| Vec::with_capacity(ROOM));
+        Self { worker, answers: Vec::with_capacity(ROOM), heard: 0, size: 0, relayed }
     }
 
     /// Takes whole packets and appends the answers.
     pub(crate) fn hear(&mut self, bytes: &[u8]) {
+        if let Some(relayed) = &mut self.relayed {
+            return relayed.extend_from_slice(bytes);
+        }
         if self.size > 0 {
             assert_eq!(bytes.len() % self.size, 0, "the broker wrote half a packet");
             self.heard += (bytes.len() / self.size) as u64;

@@ -107,11 +107,17 @@ impl Rig {
             password: None,
             properties: ConnectProperties::default(),
         };
-        let admission = admit(&connect, &self.terms, self.now, || client_id.into()).expect("the terms allow it");
+        self.arrive(&connect, Identity::default(), false)
+    }
+
+    /// Takes in a client that said this; `is_relay`: what it hears is kept for whoever asks with [`Rig::relayed`].
+    pub(crate) fn arrive(&mut self, connect: &Connect<'_>, identity: Identity, is_relay: bool) -> ConnectionId {
+        let client_id = connect.client_id;
+        let admission = admit(connect, &self.terms, self.now, || client_id.into()).expect("the terms allow it");
         let worker = usize::from(worker_of(client_id, u16::try_from(self.engines.len()).unwrap()).0);
         let arrival = Box::new(Arrival {
             admission,
-            identity: Identity::default(),
+            identity,
             peer: "127.0.0.1:1883".into(),
             listener: "rig".into(),
             mountpoint: None,
@@ -121,10 +127,30 @@ impl Rig {
             waited_until: None,
         });
         let id = ConnectionId(self.peers.len() as u64);
-        self.peers.push(Peer::new(worker));
+        self.peers.push(Peer::new(worker, is_relay));
         assert!(matches!(self.engines[worker].handle_connect(self.now, id, arrival), Connected::Taken));
         self.settle();
         id
+    }
+
+    /// The time, which stands.
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// What a relay has heard and not passed on; to be given back, so that its memory is used again.
+    pub(crate) fn relayed(&mut self, client: ConnectionId) -> Vec<u8> {
+        self.peers[usize::try_from(client.0).unwrap()].relayed.take().expect("it is a relay, and gave it back")
+    }
+
+    /// Takes back what [`Rig::relayed`] lent, as passed on; whether it was anything.
+    pub(crate) fn give_back(&mut self, client: ConnectionId, mut passed_on: Vec<u8>) -> bool {
+        let relayed = &mut self.peers[usize::try_from(client.0).unwrap()].relayed;
+        assert!(relayed.is_none(), "lent once");
+        let is_something = !passed_on.is_empty();
+        passed_on.clear();
+        *relayed = Some(passed_on);
+        is_something
     }
 
     /// Subscribes it.

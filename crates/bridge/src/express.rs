@@ -1,12 +1,16 @@
-//! The short way of plain QoS 0 messages across the bridge: a run of packets on one topic is judged once.
+//! The short ways across the bridge: a run of plain QoS 0 messages on one topic is judged once, and a stretch of plain
+//! acknowledgements is answered once, behind the last.
 //!
 //! In: bytes of one half. Out: the same messages as bytes for the other half, under their topic there and with this
 //! broker's hop. The rule, the name and the hop are the same for the whole run (`viaduct_codec::Run`), so they are
 //! found once and each message costs two copies; this made a small message across a bridge an order of magnitude cheaper.
 //! What the long way would not simply pass on never goes this way: it decides and counts.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use viaduct_codec::{Message, MessageProperties, QoS, Run, Time, Version};
+use viaduct_codec::{Message, MessageProperties, PlainAck, QoS, Run, Time, Version};
+use viaduct_session::client::Event as Heard;
 
 use crate::bridge::Bridge;
 use crate::limits;
@@ -58,11 +62,56 @@ impl Bridge {
     }
 }
 
+impl Bridge {
+    /// The plain acknowledgements at the beginning of `rest`, which the remote sent. The bytes of them; `None` when there is
+    /// none.
+    pub(crate) fn acks_of_remote(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
+        if !self.link.is_up() || PlainAck::first(rest).is_none() {
+            return None;
+        }
+        let Self { outward, remote, remote_output, .. } = self;
+        let (count, result) = remote.handle_acks(now, rest, remote_output, |heard| match heard {
+            Heard::Settled { token, .. } => _ = outward.settle(token),
+            Heard::Received { token, .. } => outward.received(token),
+            _ => {}
+        });
+        if count == 0 {
+            return None;
+        }
+        match result {
+            Ok(()) => self.pump_outward(now),
+            Err(violation) => self.accuse(now, &violation),
+        }
+        Some(count * PlainAck::SIZE)
+    }
+
+    /// The same from this broker. PUBREC already says that the message is safe here.
+    pub(crate) fn acks_of_local(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
+        if self.local_state != LocalState::Up || PlainAck::first(rest).is_none() {
+            return None;
+        }
+        let Self { inward, local, local_output, .. } = self;
+        let (count, result) = local.handle_acks(now, rest, local_output, |heard| {
+            if let Heard::Settled { token, .. } | Heard::Received { token, .. } = heard {
+                inward.settle(token);
+            }
+        });
+        if count == 0 {
+            return None;
+        }
+        match result {
+            Ok(()) => self.pump_inward(now),
+            Err(violation) => self.drop_local(now, &violation.to_string()),
+        }
+        Some(count * PlainAck::SIZE)
+    }
+}
+
 /// What all messages of a run have in common on the other side; `None` when they go in a circle.
 fn sample(run: &Run<'_>, train: &Train, now: Time, hops: &Hops, hop: Hop) -> Option<Message> {
     let properties = (!run.user_properties.is_empty()).then(|| {
         let user_properties = Bytes::copy_from_slice(run.user_properties);
-        Box::new(MessageProperties { user_properties, ..MessageProperties::default() })
+        Arc::new(MessageProperties { user_properties, ..MessageProperties::default() })
     });
     let mut message = Message {
         topic: train.to.clone(),

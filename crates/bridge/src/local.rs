@@ -85,7 +85,7 @@ impl Bridge {
                 return used;
             }
             let rest = bytes.get(used..).unwrap_or_default();
-            if let Some(length) = self.express_out(now, rest) {
+            if let Some(length) = self.express_out(now, rest).or_else(|| self.acks_of_local(now, rest)) {
                 used += length;
                 continue;
             }
@@ -335,7 +335,7 @@ impl Bridge {
     }
 
     /// The engine broke off, or said something that it should not.
-    fn drop_local(&mut self, now: Time, reason: &str) {
+    pub(crate) fn drop_local(&mut self, now: Time, reason: &str) {
         self.local_closed(now, reason);
         self.actions.push_back(Action::CloseLocal);
     }
@@ -361,8 +361,11 @@ pub(crate) fn carried(
 ) -> Result<Delivery, Drop> {
     message.qos = message.qos.min(train.qos);
     message.retain &= train.retain;
-    if let Some(to) = message.properties.as_mut().and_then(|own| own.response_topic.as_mut()) {
-        *to = response(to.by_ref());
+    if let Some(own) = &mut message.properties
+        && let Some(from) = &own.response_topic
+    {
+        let to = response(from.by_ref());
+        Arc::make_mut(own).response_topic = Some(to);
     }
     hops.stamp(&mut message, hop).map_err(|_| Drop::Loop)?;
     let (qos, retain) = (message.qos, message.retain);

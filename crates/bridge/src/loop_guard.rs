@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use viaduct_codec::{Message, MessageProperties, Time, TopicRef, UserProperties};
@@ -63,8 +64,7 @@ fn stamp_between(message: &mut Message, node: &str, remote: Option<&str>, hop: H
     if !UserProperties::push(&mut encoded, HOPS_PROPERTY, &list) {
         return Err(Looped); // a list of more than 65,535 bytes has not been made by brokers
     }
-    let own = message.properties.get_or_insert_with(|| Box::new(MessageProperties::default()));
-    own.user_properties = Bytes::from(encoded);
+    Arc::make_mut(message.properties.get_or_insert_default()).user_properties = Bytes::from(encoded);
     Ok(())
 }
 
@@ -75,9 +75,9 @@ pub struct Hops {
     node: String,
     /// What the broker at the other end calls itself, if it says.
     remote: Option<String>,
-    /// Encoded, for a message without any.
-    inward: Bytes,
-    outward: Bytes,
+    /// Those of a message without any.
+    inward: Arc<MessageProperties>,
+    outward: Arc<MessageProperties>,
 }
 
 impl Hops {
@@ -87,7 +87,7 @@ impl Hops {
         let first = |mark: char| {
             let mut encoded = Vec::new();
             _ = UserProperties::push(&mut encoded, HOPS_PROPERTY, &format!("{node}{mark}"));
-            Bytes::from(encoded)
+            Arc::new(MessageProperties { user_properties: encoded.into(), ..MessageProperties::default() })
         };
         Self { node: node.to_owned(), remote: None, inward: first('<'), outward: first('>') }
     }
@@ -100,7 +100,8 @@ impl Hops {
             let mut encoded = Vec::new();
             let before = remote.map(|name| format!("{name}>/")).unwrap_or_default();
             _ = UserProperties::push(&mut encoded, HOPS_PROPERTY, &format!("{before}{}<", self.node));
-            self.inward = Bytes::from(encoded);
+            self.inward =
+                Arc::new(MessageProperties { user_properties: encoded.into(), ..MessageProperties::default() });
             self.remote = remote.map(str::to_owned);
         }
     }
@@ -112,11 +113,13 @@ impl Hops {
     pub fn stamp(&self, message: &mut Message, hop: Hop) -> Result<(), Looped> {
         let first = if hop == Hop::In { &self.inward } else { &self.outward };
         let has_none = message.properties.as_ref().is_none_or(|own| own.user_properties.is_empty());
-        if !has_none || first.is_empty() {
+        if !has_none || first.user_properties.is_empty() {
             return stamp_between(message, &self.node, self.remote.as_deref(), hop);
         }
-        message.properties.get_or_insert_with(|| Box::new(MessageProperties::default())).user_properties =
-            first.clone();
+        match &mut message.properties {
+            Some(own) => Arc::make_mut(own).user_properties = first.user_properties.clone(),
+            None => message.properties = Some(Arc::clone(first)),
+        }
         Ok(())
     }
 }
@@ -222,7 +225,7 @@ mod tests {
             retain: false,
             received: Time::default(),
             expires: None,
-            properties: Some(Box::new(MessageProperties { user_properties: encoded.into(), ..Default::default() })),
+            properties: Some(Arc::new(MessageProperties { user_properties: encoded.into(), ..Default::default() })),
         }
     }
 

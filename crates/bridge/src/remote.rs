@@ -59,7 +59,7 @@ impl Bridge {
                 self.end_attempt(now, fault, None, false);
                 break;
             }
-            if let Some(length) = self.express_in(now, rest) {
+            if let Some(length) = self.express_in(now, rest).or_else(|| self.acks_of_remote(now, rest)) {
                 used += length;
                 continue;
             }
@@ -425,7 +425,7 @@ impl Bridge {
     }
 
     /// The remote broke a rule: this attempt is over.
-    fn accuse(&mut self, now: Time, violation: &Violation) {
+    pub(crate) fn accuse(&mut self, now: Time, violation: &Violation) {
         let reason = violation.reason();
         let error = match reason {
             ReasonCode::KEEP_ALIVE_TIMEOUT => Error::KeepAlive { by_remote: false },

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::PacketId;
 
@@ -77,7 +77,7 @@ impl Settler {
     }
 
     /// The `publisher` of every message whose owed entries all settled before it was written, since the last call; once for
-    /// several in a row.
+    /// those that follow each other.
     pub fn take_released(&self) -> Vec<u64> {
         if !self.has_released.load(Ordering::Acquire) || !self.has_released.swap(false, Ordering::AcqRel) {
             return Vec::new();
@@ -97,7 +97,7 @@ impl Settler {
 
     fn release(&self, publisher: u64) {
         let mut lists = self.lists();
-        // Clients acknowledge many at once, and whoever is told looks for all that it may answer.
+        // Many messages of one publisher are one thing to look at.
         if lists.released.last() != Some(&publisher) {
             lists.released.push(publisher);
         }
@@ -132,7 +132,7 @@ pub struct Kept {
     id: u64,
     /// The index of the first of `states`.
     first: u32,
-    states: SmallVec<[AtomicU32; 2]>,
+    states: SmallVec<[AtomicU32; 4]>,
     /// Entries that did not settle before they were written, and one more when the message must be written whatever they do.
     open: AtomicU32,
     publisher: u64,
@@ -153,7 +153,7 @@ impl Kept {
         publisher: u64,
         settler: Arc<Settler>,
     ) -> Arc<Self> {
-        let states: SmallVec<[AtomicU32; 2]> =
+        let states: SmallVec<[AtomicU32; 4]> =
             owed.map(|lasting| AtomicU32::new(if lasting { state::WRITTEN } else { state::OPEN })).collect();
         let open = u32::try_from(states.len()).unwrap_or(u32::MAX - 1) + u32::from(must_write);
         Arc::new(Self { id, first: 0, states, open: AtomicU32::new(open), publisher, is_from_log: false, settler })
@@ -162,7 +162,7 @@ impl Kept {
     /// The place of one entry that is in the log already.
     #[must_use]
     pub fn written(id: u64, index: u32, settler: Arc<Settler>) -> Arc<Place> {
-        let states = SmallVec::from_iter([AtomicU32::new(state::WRITTEN)]);
+        let states = smallvec![AtomicU32::new(state::WRITTEN)];
         let kept = Self { id, first: index, states, open: AtomicU32::new(1), publisher: 0, is_from_log: true, settler };
         Arc::new(Place { kept: Arc::new(kept), index, is_stub: false })
     }

@@ -1,9 +1,11 @@
 //! An application message apart from any packet: what is routed, queued, retained and stored once.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::property::{ALIAS_SIZE, write_alias};
 use crate::writer::Out;
 use crate::{
     PacketId, PacketType, Publish, PublishProperties, QoS, Time, TopicName, TopicRef, UserProperties, VarInt, Version,
@@ -26,7 +28,7 @@ pub struct Message {
     /// When it stops being worth delivering (Message Expiry Interval).
     pub expires: Option<Time>,
     /// `None` when every property is absent, so that a 3.x message costs nothing more.
-    pub properties: Option<Box<MessageProperties>>,
+    pub properties: Option<Arc<MessageProperties>>,
 }
 
 /// The properties of a message that travel with it unchanged. Topic alias and Subscription Identifiers belong to one
@@ -41,14 +43,44 @@ pub struct MessageProperties {
     pub correlation_data: Option<Bytes>,
     /// What the payload is.
     pub content_type: Option<Arc<str>>,
-    /// Encoded; read with [`UserProperties::from_encoded`].
+    /// As [`UserProperties::to_encoded`] and [`UserProperties::push`] make them, and never of another origin: they are written
+    /// as they stand. Read with [`UserProperties::from_encoded`].
     pub user_properties: Bytes,
+}
+
+/// How a message goes to one peer for the first time, when there is nothing special about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// What the peer speaks.
+    pub version: Version,
+    /// Of this delivery.
+    pub qos: QoS,
+    /// Of this delivery.
+    pub retain: bool,
+    /// With QoS 1 and 2.
+    pub packet_id: Option<PacketId>,
+    /// What stands for the topic, if the peer knows it; 5.0 only.
+    pub alias: Option<NonZeroU16>,
+    /// Bytes of the largest packet that the peer takes.
+    pub largest: u32,
 }
 
 impl Message {
     /// The message that a PUBLISH carries, with `topic` because an alias may stand for it. The payload is copied.
     #[must_use]
     pub fn from_publish(publish: &Publish<'_>, topic: TopicName, now: Time) -> Self {
+        Self::from_publish_like(publish, topic, now, None)
+    }
+
+    /// As [`Message::from_publish`]; `like` are the properties of an earlier message, which are shared when these are the
+    /// same User Properties: a bridge puts the same hop on all that it carries.
+    #[must_use]
+    pub fn from_publish_like(
+        publish: &Publish<'_>,
+        topic: TopicName,
+        now: Time,
+        like: Option<&Arc<MessageProperties>>,
+    ) -> Self {
         let properties = &publish.properties;
         Self {
             topic,
@@ -59,8 +91,10 @@ impl Message {
             expires: properties.message_expiry.map(|seconds| now.after_secs(seconds)),
             properties: if properties.is_bare() {
                 None
+            } else if let Some(like) = like.filter(|like| like.is_said_by(properties)) {
+                Some(Arc::clone(like))
             } else {
-                MessageProperties::boxed(
+                MessageProperties::shared(
                     properties.payload_format,
                     properties.response_topic,
                     properties.correlation_data,
@@ -83,7 +117,7 @@ impl Message {
             retain: will.retain,
             received: now,
             expires: message_expiry.map(|seconds| now.after_secs(seconds)),
-            properties: MessageProperties::boxed(
+            properties: MessageProperties::shared(
                 payload_format,
                 response_topic,
                 correlation_data,
@@ -115,7 +149,7 @@ impl Message {
             properties.response_topic = own.response_topic.as_ref().map(TopicName::by_ref);
             properties.correlation_data = own.correlation_data.as_deref();
             properties.content_type = own.content_type.as_deref();
-            properties.user_properties = UserProperties::from_encoded(&own.user_properties);
+            properties.user_properties = UserProperties::from_own(&own.user_properties);
         }
         Publish {
             dup: false,
@@ -128,27 +162,21 @@ impl Message {
         }
     }
 
-    /// Appends the PUBLISH that [`Message::to_publish`] makes of a message without properties and expiry, to be sent for
-    /// the first time with `qos` and `retain`; `packet_id` goes with QoS 1 and 2. `None`, and nothing is appended, when
-    /// the message has such or is too long for one packet; otherwise the bytes that were appended.
+    /// Appends the PUBLISH that [`Message::to_publish`] makes of a message that says nothing but topic, payload and User
+    /// Properties. `None`, and nothing is appended, when there is more that the peer has to hear, or the packet is too large;
+    /// otherwise the bytes that were appended.
     #[inline]
-    pub fn encode_plain(
-        &self,
-        version: Version,
-        qos: QoS,
-        retain: bool,
-        packet_id: Option<PacketId>,
-        largest: u32,
-        out: &mut Vec<u8>,
-    ) -> Option<usize> {
-        if self.properties.is_some() || self.expires.is_some() {
-            return None;
-        }
-        let topic = self.topic.as_str().as_bytes();
+    pub fn encode_plain(&self, to: &Outgoing, out: &mut Vec<u8>) -> Option<usize> {
+        let &Outgoing { version, qos, retain, packet_id, alias, largest } = to;
+        // Towards 3.x all properties stay behind.
+        let properties = if version.is_v5() { Some(self.only_user_properties()?) } else { None };
+        let length = properties.map_or(0, <[u8]>::len) + alias.map_or(0, |_| ALIAS_SIZE);
+        let length = VarInt::new(u32::try_from(length).ok()?)?;
+        let section = properties.map_or(0, |_| length.size() + length.get() as usize);
+        let topic = if alias.is_some() { &[] } else { self.topic.as_str().as_bytes() };
         let topic_length = u16::try_from(topic.len()).ok()?.to_be_bytes();
         let id = if qos == QoS::AtMostOnce { None } else { Some(packet_id?.get().to_be_bytes()) };
-        let remaining =
-            2 + topic.len() + 2 * usize::from(id.is_some()) + usize::from(version.is_v5()) + self.payload.len();
+        let remaining = 2 + topic.len() + 2 * usize::from(id.is_some()) + section + self.payload.len();
         let remaining = VarInt::new(u32::try_from(remaining).ok()?)?;
         let size = 1 + remaining.size() + remaining.get() as usize;
         if size > largest as usize {
@@ -162,35 +190,66 @@ impl Message {
         if let Some(id) = id {
             out.extend_from_slice(&id);
         }
-        if version.is_v5() {
-            out.push(0);
+        if let Some(properties) = properties {
+            out.var_int(length);
+            if let Some(alias) = alias {
+                write_alias(alias, out);
+            }
+            out.extend_from_slice(properties);
         }
         out.extend_from_slice(&self.payload);
         Some(size)
     }
 
+    /// The User Properties, encoded; `None` when it has any other property, or expires.
+    fn only_user_properties(&self) -> Option<&[u8]> {
+        let Some(own) = &self.properties else { return self.expires.is_none().then_some(&[]) };
+        (self.expires.is_none() && own.has_only_pairs()).then_some(&*own.user_properties)
+    }
+
     /// Bytes that it holds in memory, near enough for a byte-counted limit.
     #[must_use]
     pub fn size(&self) -> usize {
-        let properties = self.properties.as_ref().map_or(0, |own| {
-            size_of::<MessageProperties>()
-                + own.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
-                + own.correlation_data.as_ref().map_or(0, Bytes::len)
-                + own.content_type.as_ref().map_or(0, |text| text.len())
-                + own.user_properties.len()
-        });
+        let properties = self.properties.as_ref().map_or(0, |own| own.size());
         size_of::<Self>() + self.topic.as_str().len() + self.payload.len() + properties
     }
 }
 
 impl MessageProperties {
-    fn boxed(
+    /// Bytes that it holds in memory, near enough for a byte-counted limit; when it is shared, each message counts it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.response_topic.as_ref().map_or(0, |topic| topic.as_str().len())
+            + self.correlation_data.as_ref().map_or(0, Bytes::len)
+            + self.content_type.as_ref().map_or(0, |text| text.len())
+            + self.user_properties.len()
+    }
+
+    /// Whether there is nothing but User Properties.
+    fn has_only_pairs(&self) -> bool {
+        self.payload_format.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.content_type.is_none()
+    }
+
+    /// Whether `properties` are these, as far as that is seen at once.
+    fn is_said_by(&self, properties: &PublishProperties<'_>) -> bool {
+        let are_only_pairs = properties.payload_format.is_none()
+            && properties.response_topic.is_none()
+            && properties.correlation_data.is_none()
+            && properties.content_type.is_none();
+        are_only_pairs && self.has_only_pairs() && properties.user_properties.is_encoded_as(&self.user_properties)
+    }
+
+    fn shared(
         payload_format: Option<bool>,
         response_topic: Option<TopicRef<'_>>,
         correlation_data: Option<&[u8]>,
         content_type: Option<&str>,
         user_properties: UserProperties<'_>,
-    ) -> Option<Box<Self>> {
+    ) -> Option<Arc<Self>> {
         let own = Self {
             payload_format,
             response_topic: response_topic.map(TopicRef::to_owned),
@@ -198,6 +257,6 @@ impl MessageProperties {
             content_type: content_type.map(Arc::from),
             user_properties: user_properties.to_encoded().into(),
         };
-        (own != Self::default()).then(|| Box::new(own))
+        (own != Self::default()).then(|| Arc::new(own))
     }
 }

@@ -282,6 +282,8 @@ pub(crate) struct Section<'a> {
     seen: u64,
     /// Where in `bytes` the first User Property begins and the last one ends.
     users: Option<(usize, usize)>,
+    /// Bytes of all of them.
+    user_bytes: usize,
 }
 
 impl<'a> Section<'a> {
@@ -289,7 +291,7 @@ impl<'a> Section<'a> {
     pub(crate) fn open(place: Place, reader: &mut Reader<'a>) -> Result<Self, Problem> {
         let size = reader.var_int("Property Length")?;
         let bytes = reader.bytes("the properties", size.get() as usize)?;
-        Ok(Self { place, bytes, reader: Reader::new(bytes), seen: 0, users: None })
+        Ok(Self { place, bytes, reader: Reader::new(bytes), seen: 0, users: None, user_bytes: 0 })
     }
 
     /// Whether nothing is left of it.
@@ -318,6 +320,7 @@ impl<'a> Section<'a> {
                 Property::User(_) => {
                     let first = self.users.map_or(start, |(first, _)| first);
                     self.users = Some((first, self.position()));
+                    self.user_bytes += self.position() - start;
                 }
                 other => return Ok(Some(other)),
             }
@@ -328,7 +331,7 @@ impl<'a> Section<'a> {
     /// The User Properties that [`Section::next`] passed.
     pub(crate) fn user_properties(&self) -> UserProperties<'a> {
         let section = self.users.and_then(|(first, end)| self.bytes.get(first..end)).unwrap_or_default();
-        UserProperties { section }
+        UserProperties { section, is_pure: self.user_bytes == section.len() }
     }
 
     fn position(&self) -> usize {
@@ -349,6 +352,15 @@ pub(crate) fn write_section<O: Out>(properties: &impl Properties, out: &mut O) -
     out.var_int(length);
     if size == 0 || out.skip(size) { Ok(()) } else { properties.write(out) }
 }
+
+/// Appends a Topic Alias, which takes [`ALIAS_SIZE`] bytes.
+pub(crate) fn write_alias(alias: NonZeroU16, out: &mut Vec<u8>) {
+    out.u8(0x23);
+    out.u16(alias.get());
+}
+
+/// Bytes of a Topic Alias.
+pub(crate) const ALIAS_SIZE: usize = 3;
 
 /// Bytes of the properties, their length not included; 0 when there is nothing to say.
 pub(crate) fn section_size(properties: &impl Properties) -> Result<usize, EncodeError> {
@@ -371,13 +383,15 @@ pub(crate) fn write_option<'a, T>(
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UserProperties<'a> {
     section: &'a [u8],
+    /// Known to be User Properties and nothing else, so that they are written as they stand.
+    is_pure: bool,
 }
 
 impl<'a> UserProperties<'a> {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(self) -> bool {
-        self.section.is_empty() || self.iter().next().is_none()
+        self.section.is_empty() || !self.is_pure && self.iter().next().is_none()
     }
 
     /// Name and value of each.
@@ -408,13 +422,20 @@ impl<'a> UserProperties<'a> {
 
     /// Whether there is nothing else in the bytes that it was made of.
     pub(crate) fn is_all_of_it(self) -> bool {
-        self.section.is_empty() || self.entries().map(|(_, encoded)| encoded.len()).sum::<usize>() == self.section.len()
+        self.is_pure
+            || self.section.is_empty()
+            || self.entries().map(|(_, encoded)| encoded.len()).sum::<usize>() == self.section.len()
+    }
+
+    /// Whether [`UserProperties::to_encoded`] would make `bytes` of it; may be `false` where it would.
+    pub(crate) fn is_encoded_as(self, bytes: &[u8]) -> bool {
+        self.is_pure && self.section == bytes
     }
 
     /// Only the User Properties, encoded, as [`UserProperties::from_encoded`] takes them.
     #[must_use]
     pub fn to_encoded(self) -> Vec<u8> {
-        let mut encoded = Vec::new();
+        let mut encoded = Vec::with_capacity(self.section.len());
         self.write(&mut encoded);
         encoded
     }
@@ -423,7 +444,12 @@ impl<'a> UserProperties<'a> {
     /// show as no properties from the first that is not one.
     #[must_use]
     pub const fn from_encoded(bytes: &'a [u8]) -> Self {
-        Self { section: bytes }
+        Self { section: bytes, is_pure: false }
+    }
+
+    /// As [`UserProperties::from_encoded`], for bytes that can be of no other origin.
+    pub(crate) const fn from_own(bytes: &'a [u8]) -> Self {
+        Self { section: bytes, is_pure: true }
     }
 
     /// Appends one encoded User Property to `encoded`; `false`, and nothing appended, when name or value is over
@@ -435,6 +461,9 @@ impl<'a> UserProperties<'a> {
 
     /// Appends them to a property section.
     pub(crate) fn write(self, out: &mut impl Out) {
+        if self.is_pure {
+            return out.put(self.section);
+        }
         self.entries().for_each(|(_, encoded)| out.put(encoded));
     }
 }

@@ -5,6 +5,7 @@
 //! any other property, another topic) ends the run and is read as any other packet. User Properties are in because a
 //! bridge puts one on every message that crosses it.
 
+use crate::few_bytes;
 use crate::writer::Out;
 use crate::{TopicRef, UserProperties, VarInt, Version};
 
@@ -64,28 +65,57 @@ impl<'a> Run<'a> {
     /// begin before `limit` bytes.
     #[must_use]
     pub fn extend(mut self, buffer: &'a [u8], limit: usize, max_packet_size: u32) -> Self {
+        if self.bytes.len() == buffer.len() {
+            return self; // A message that comes alone.
+        }
+        let Some((body, mut size)) = plain(self.bytes) else { return self };
         let mut end = self.bytes.len();
-        while end < limit
-            && let Some((body, size)) = buffer.get(end..).and_then(plain)
-            && size <= max_packet_size as usize
-            && body.starts_with(self.head)
-        {
-            end += size;
-            self.count += 1;
+        // The last packet as far as its payload, which the next one mostly has too.
+        let mut front = self.front(self.bytes, body, size);
+        loop {
+            let begin = end;
+            while end < limit && buffer.get(end..end + size).is_some_and(|next| few_bytes::begin_with(next, front)) {
+                end += size;
+            }
+            let count = (end - begin) / size;
+            self.count += count as u32;
+            self.payload += count * (size - front.len());
+            let Some((rest, (body, next))) = buffer.get(end..).and_then(|rest| Some((rest, plain(rest)?))) else {
+                break;
+            };
+            if end >= limit || next > max_packet_size as usize || !few_bytes::begin_with(body, self.head) {
+                break;
+            }
+            // One of another size, and perhaps more like it.
+            (size, front) = (next, self.front(rest, body, next));
             self.largest = self.largest.max(size);
-            self.payload += body.len() - self.head.len();
         }
         self.bytes = buffer.get(..end).unwrap_or(self.bytes);
         self
     }
 
+    /// What the packet of `size` bytes and this body has before its payload.
+    fn front(&self, bytes: &'a [u8], body: &[u8], size: usize) -> &'a [u8] {
+        bytes.get(..size - body.len() + self.head.len()).unwrap_or_default()
+    }
+
     /// The payloads, in order.
     pub fn payloads(self) -> impl Iterator<Item = &'a [u8]> {
+        self.stretches().flat_map(|stretch| {
+            stretch.packets.chunks_exact(stretch.size).filter_map(move |one| one.get(stretch.front..))
+        })
+    }
+
+    /// The packets, in order, one or more of one size at a time. Packets that are all as large as the largest, as they mostly
+    /// are, need not be looked at again.
+    fn stretches(self) -> impl Iterator<Item = Stretch<'a>> {
+        let is_even = self.largest * self.count as usize == self.bytes.len();
         let mut rest = self.bytes;
         std::iter::from_fn(move || {
             let (body, size) = plain(rest)?;
-            rest = rest.get(size..)?;
-            body.get(self.head.len()..)
+            let (packets, behind) = rest.split_at_checked(if is_even { rest.len() } else { size })?;
+            rest = behind;
+            Some(Stretch { packets, size, front: size - body.len() + self.head.len() })
         })
     }
 
@@ -128,24 +158,37 @@ impl<'a> Run<'a> {
             head.extend_from_slice(user_properties);
         }
         out.reserve(self.payload + (5 + head.len()) * self.count as usize);
-        // Everything before the payload, which is the same for payloads of one size, and these are mostly of one.
-        let (mut front, mut size) = (Vec::with_capacity(5 + head.len()), None);
-        for payload in self.payloads() {
-            if size != Some(payload.len()) {
-                // It came in a packet of nearly that length, so it has one that the wire can say; if it were not so, the
-                // packet would be left out.
-                let remaining = u32::try_from(head.len() + payload.len()).ok().and_then(VarInt::new);
-                let Some(remaining) = remaining else { continue };
-                front.clear();
-                front.push(PLAIN);
-                front.var_int(remaining);
-                front.extend_from_slice(&head);
-                size = Some(payload.len());
+        // Everything before the payload, which is the same for payloads of one size.
+        let mut front = Vec::with_capacity(5 + head.len());
+        for stretch in self.stretches() {
+            let payload = stretch.size - stretch.front;
+            // It came in a packet of nearly that length, so it has one that the wire can say; if it were not so, the packets
+            // would be left out.
+            let remaining = u32::try_from(head.len() + payload).ok().and_then(VarInt::new);
+            let Some(remaining) = remaining else { continue };
+            front.clear();
+            front.push(PLAIN);
+            front.var_int(remaining);
+            front.extend_from_slice(&head);
+            let (begin, size) = (out.len(), front.len() + payload);
+            out.resize(begin + stretch.packets.len() / stretch.size * size, 0);
+            let places = out.get_mut(begin..).unwrap_or_default().chunks_exact_mut(size);
+            for (packet, place) in stretch.packets.chunks_exact(stretch.size).zip(places) {
+                let (before, behind) = place.split_at_mut(front.len());
+                few_bytes::copy(&front, before);
+                few_bytes::copy(packet.get(stretch.front..).unwrap_or_default(), behind);
             }
-            out.extend_from_slice(&front);
-            out.extend_from_slice(payload);
         }
     }
+}
+
+/// Packets of one size behind each other.
+struct Stretch<'a> {
+    packets: &'a [u8],
+    /// Bytes of each.
+    size: usize,
+    /// Bytes of each before its payload.
+    front: usize,
 }
 
 /// The body of the plain packet at the beginning of `buffer`, and the bytes of the whole packet.

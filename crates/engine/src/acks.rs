@@ -16,18 +16,27 @@ use viaduct_store::{Accepted, Ticket};
 use crate::Engine;
 use crate::dispatch::Plan;
 use crate::key::{ConnectionId, SessionKey};
+use crate::limits::SPARE_ANSWERS;
 
 /// What waits for the store, in two orders: by ticket, and of each session as its messages came.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     by_ticket: VecDeque<(Ticket, Waiter)>,
-    answers: HashMap<SessionKey, VecDeque<Answer>>,
-    /// Those of them that have a plan.
-    plans: usize,
-    /// For those that leave together; empty in between.
-    run: Vec<Ack>,
+    answers: HashMap<SessionKey, Answers>,
     /// The last ticket that is safe.
     safe: Option<Ticket>,
+    /// Memory of a queue that was emptied, for the next one.
+    spare: VecDeque<Answer>,
+    /// Memory for answers that go out together.
+    going: Vec<Ack>,
+}
+
+/// The answers of one session that wait, in order.
+#[derive(Debug)]
+struct Answers {
+    queue: VecDeque<Answer>,
+    /// How many of them hold back a message.
+    plans: usize,
 }
 
 /// Who waits for a ticket.
@@ -76,8 +85,29 @@ struct Answer {
 impl Waiting {
     /// Whether a message of this session waits to be handed on.
     pub(crate) fn holds_back(&self, key: SessionKey) -> bool {
-        self.plans > 0
-            && self.answers.get(&key).is_some_and(|answers| answers.iter().rev().any(|answer| answer.plan.is_some()))
+        !self.answers.is_empty() && self.answers.get(&key).is_some_and(|answers| answers.plans > 0)
+    }
+
+    /// Takes the first answer of a session when nothing keeps it back.
+    fn next_safe(&mut self, key: SessionKey) -> Option<Answer> {
+        let safe = self.safe;
+        let answers = self.answers.get_mut(&key)?;
+        let is_safe = |answer: &Answer| {
+            answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
+                || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
+        };
+        if !answers.queue.front().is_some_and(is_safe) {
+            return None;
+        }
+        let answer = answers.queue.pop_front()?;
+        answers.plans -= usize::from(answer.plan.is_some());
+        if answers.queue.is_empty()
+            && let Some(emptied) = self.answers.remove(&key)
+            && emptied.queue.capacity() <= SPARE_ANSWERS
+        {
+            self.spare = emptied.queue;
+        }
+        Some(answer)
     }
 }
 
@@ -99,16 +129,21 @@ impl Engine {
             if let Some(plan) = plan {
                 self.carry_out(now, *plan);
             }
-            return self.send_ack(ack);
+            return self.send_acks(ack.session, &[ack]);
         }
-        self.waiting.plans += usize::from(plan.is_some());
-        self.waiting.answers.entry(ack.session).or_default().push_back(Answer { ack, ticket, kept, plan });
-        let last = self.waiting.by_ticket.back();
-        // Once for a run of messages: whoever is told looks for all that it may answer.
-        if let Some(ticket) = ticket
-            && !matches!(last, Some((own, Waiter::Answer(key))) if *own == ticket && *key == ack.session)
-        {
-            self.wait(ticket, Waiter::Answer(ack.session));
+        let Waiting { answers, spare, .. } = &mut self.waiting;
+        let fresh = || Answers { queue: std::mem::take(spare), plans: 0 };
+        let answers = answers.entry(ack.session).or_insert_with(fresh);
+        answers.plans += usize::from(plan.is_some());
+        answers.queue.push_back(Answer { ack, ticket, kept, plan });
+        if let Some(ticket) = ticket {
+            // Whoever looks at the first answer of a session looks at all.
+            let is_told = |(last, waiter): &(Ticket, Waiter)| {
+                *last == ticket && matches!(waiter, Waiter::Answer(session) if *session == ack.session)
+            };
+            if !self.waiting.by_ticket.back().is_some_and(is_told) {
+                self.wait(ticket, Waiter::Answer(ack.session));
+            }
         }
     }
 
@@ -168,45 +203,28 @@ impl Engine {
 
     /// Sends the answers of a session that nothing keeps back any more.
     fn release_answers(&mut self, now: Time, key: SessionKey) {
-        let safe = self.waiting.safe;
-        let is_safe = |answer: &Answer| {
-            answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
-                || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
-        };
-        loop {
-            let Some(answers) = self.waiting.answers.get_mut(&key) else { return };
-            // Up to the next message that is handed on before it is answered, all at once.
-            let count = answers.iter().take_while(|answer| is_safe(answer) && answer.plan.is_none()).count();
-            let mut acks = std::mem::take(&mut self.waiting.run);
-            acks.extend(answers.drain(..count).map(|answer| answer.ack));
-            let is_next = answers.front().is_some_and(is_safe);
-            let held = if is_next { answers.pop_front() } else { None };
-            if answers.is_empty() {
-                self.waiting.answers.remove(&key);
-            }
-            self.send_acks(key, &acks);
-            acks.clear();
-            self.waiting.run = acks;
-            let Some(Answer { ack, plan, .. }) = held else { return };
-            self.waiting.plans -= 1;
-            if let Some(plan) = plan {
+        let mut going = std::mem::take(&mut self.waiting.going);
+        while let Some(answer) = self.waiting.next_safe(key) {
+            if let Some(plan) = answer.plan {
                 self.carry_out(now, *plan);
             }
-            self.send_ack(ack);
+            going.push(answer.ack);
         }
+        self.send_acks(key, &going);
+        going.clear();
+        self.waiting.going = going;
     }
 
     fn send_acks(&mut self, key: SessionKey, acks: &[Ack]) {
-        if let (false, Some(index)) = (acks.is_empty(), self.sessions.find(key)) {
+        if acks.is_empty() {
+            return;
+        }
+        if let Some(index) = self.sessions.find(key) {
             self.with_session(index, |session, output| {
                 for ack in acks {
                     session.acknowledge(ack.packet_id, ack.qos, ack.reason, None, output);
                 }
             });
         }
-    }
-
-    fn send_ack(&mut self, ack: Ack) {
-        self.send_acks(ack.session, &[ack]);
     }
 }

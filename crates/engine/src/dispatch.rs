@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{Kept, Message, QoS, Time, TopicFilter, TopicName, TopicRef};
+use viaduct_codec::{Kept, Message, QoS, SubscriptionIds, Time, TopicFilter, TopicName, TopicRef};
 use viaduct_router::{Merged, Route, RouteSet, SharedRoute};
 use viaduct_session::server::{Ending, Session};
 use viaduct_session::{Delivered, Delivery, DropReason, Output};
@@ -393,7 +393,8 @@ impl Slot {
         if let Some(properties) = &mut own.properties
             && let Some(response) = &properties.response_topic
         {
-            properties.response_topic = TopicName::new(self.without_mountpoint(response.as_str())).ok();
+            let response = TopicName::new(self.without_mountpoint(response.as_str())).ok();
+            Arc::make_mut(properties).response_topic = response;
         }
         own.payload = Bytes::clone(&message.payload);
         Some(Arc::new(own))
@@ -410,7 +411,7 @@ pub(crate) fn delivery(message: &Arc<Message>, merged: &Merged, group: Option<Ar
         // A live message keeps RETAIN only for whoever asked for it (MQTT-3.3.1-12, MQTT-3.3.1-13,
         // MQTT-3.3.1-9 of 3.1.1).
         retain: message.retain && merged.retain_as_published,
-        ids: merged.ids.clone(),
+        ids: SubscriptionIds::from_slice(&merged.ids),
         group,
         kept: None,
     }

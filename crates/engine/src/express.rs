@@ -58,7 +58,7 @@ impl<'a> Forms<'a> {
         if self.messages.is_empty() {
             let properties = (!self.run.user_properties.is_empty()).then(|| {
                 let user_properties = Bytes::copy_from_slice(self.run.user_properties);
-                Box::new(MessageProperties { user_properties, ..MessageProperties::default() })
+                Arc::new(MessageProperties { user_properties, ..MessageProperties::default() })
             });
             let message = |payload: &[u8]| {
                 Arc::new(Message {

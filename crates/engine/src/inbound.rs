@@ -15,7 +15,7 @@ use crate::authorize::Who;
 use crate::connections::CloseReason;
 use crate::dispatch::{Plan, levels};
 use crate::key::{ConnectionId, SessionKey};
-use crate::limits::{LOG_WINDOW, LOGGED_TOPIC, TURN_BYTES, TURN_PACKETS};
+use crate::limits::{LIKE_PROPERTIES, LOG_WINDOW, LOGGED_TOPIC, TURN_BYTES, TURN_PACKETS};
 use crate::stats::Dropped;
 
 /// How far a turn of [`Engine::handle_bytes`] came.
@@ -298,13 +298,18 @@ impl Engine {
             if let Some(properties) = &mut message.properties
                 && let Some(response) = &properties.response_topic
             {
-                properties.response_topic = Some(slot.mounted(response.by_ref())?);
+                let response = slot.mounted(response.by_ref())?;
+                Arc::make_mut(properties).response_topic = Some(response);
             }
             let routes = self.cache.look_up(&self.shared.routes, &message.topic);
             return Some((message, routes));
         }
         let (topic, routes) = self.cache.find(&self.shared.routes, topic);
-        Some((Message::from_publish(&incoming.publish, topic, now), routes))
+        let message = Message::from_publish_like(&incoming.publish, topic, now, self.last_properties.as_ref());
+        if message.properties.as_ref().is_some_and(|own| own.size() <= LIKE_PROPERTIES) {
+            self.last_properties.clone_from(&message.properties);
+        }
+        Some((message, routes))
     }
 
     /// Counts what a client may not do, and says so once a minute and session: 3.x has no way to tell the client itself.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{Message, QoS, SessionId, Stub};
+use viaduct_codec::{Message, QoS, Stub, SubscriptionIds};
 use viaduct_router::{Merged, Route, RouteSet};
 use viaduct_session::{Delivery, Note};
 use viaduct_store::{Accepted, Owed, StoreError};
@@ -53,19 +53,16 @@ impl Engine {
     }
 
     fn owed(&self, session: SessionKey, delivery: &Delivery) -> Owed {
+        // Those of this worker are found without the lock that all share.
+        let own = if session.worker == self.worker.0 { self.sessions.find(session) } else { None };
+        let own = own.and_then(|index| self.sessions.get(index)).filter(|slot| slot.is_durable());
         Owed {
-            session: self.durable(session),
+            session: own.map_or_else(|| self.shared.durable(session), |slot| slot.id),
             qos: delivery.qos,
             retain: delivery.retain,
-            ids: delivery.ids.clone(),
+            ids: SubscriptionIds::from_slice(&delivery.ids),
             group: delivery.group.clone(),
         }
-    }
-
-    /// The number of a session in the store; none when it has ended meanwhile. Of one's own without a look at what workers share.
-    fn durable(&self, key: SessionKey) -> SessionId {
-        let own = self.sessions.find(key).and_then(|index| self.sessions.get(index)).filter(|slot| slot.is_durable());
-        own.map_or_else(|| self.shared.durable(key), |slot| slot.id)
     }
 
     /// Appends what one session is owed and nobody has appended yet: a retained message, or one of a share group that

@@ -41,7 +41,7 @@ mod wills;
 
 use std::sync::Arc;
 
-use viaduct_codec::{Message, Time};
+use viaduct_codec::{Message, MessageProperties, Time};
 use viaduct_session::Output;
 use viaduct_store::Store;
 
@@ -84,6 +84,8 @@ pub struct Engine {
     log: LogBudget,
     outbox: Outbox,
     waiting: Waiting,
+    /// Those of the last message that had any, if they are not large.
+    last_properties: Option<Arc<MessageProperties>>,
     /// The time of the call that is being handled.
     clock: Time,
     /// The rules under which the subscriptions of this worker were granted.
@@ -130,6 +132,7 @@ impl Engine {
             log: LogBudget::default(),
             outbox: Outbox::new(shared.workers),
             waiting: Waiting::default(),
+            last_properties: None,
             clock: now,
             rules: shared.rules(),
             authorizer: shared.authorizer(),

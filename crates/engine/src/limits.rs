@@ -75,6 +75,11 @@ pub(crate) const SPARE_OUTPUTS: usize = 128;
 /// Bytes of such an output, at most: all of them together are 8 MiB.
 pub(crate) const SPARE_OUTPUT_BYTES: usize = 64 * 1024;
 
+/// Answers that waited together whose memory a worker keeps for the next: a few windows of a busy publisher.
+pub(crate) const SPARE_ANSWERS: usize = 1024;
+/// Bytes of properties that a worker remembers because the next message may have the same: more than the hop of a bridge.
+pub(crate) const LIKE_PROPERTIES: usize = 1024;
+
 /// How often a worker looks whether the others have restored their sessions.
 pub(crate) const RESTORE_POLL: Duration = Duration::from_millis(5);
 

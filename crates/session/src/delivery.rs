@@ -6,7 +6,7 @@ use std::time::Duration;
 use viaduct_codec::{Message, PacketId, Place, QoS, SubscriptionIds};
 
 /// One message for one peer, as whoever routed it decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Shared by all who are owed it.
     pub message: Arc<Message>,
@@ -20,6 +20,21 @@ pub struct Delivery {
     pub group: Option<Arc<str>>,
     /// Where the store keeps that it is owed, if it does. Whoever drops the last of these says that it is not any more.
     pub kept: Option<Arc<Place>>,
+}
+
+/// As derived, but for identifiers, of which there are mostly none: a `SmallVec` is cloned one by one.
+impl Clone for Delivery {
+    fn clone(&self) -> Self {
+        let Self { message, qos, retain, ids, group, kept } = self;
+        Self {
+            message: Arc::clone(message),
+            qos: *qos,
+            retain: *retain,
+            ids: SubscriptionIds::from_slice(ids),
+            group: group.clone(),
+            kept: kept.clone(),
+        }
+    }
 }
 
 /// One step of one message that waits for the store: what became safe for an earlier step lets no later one go.

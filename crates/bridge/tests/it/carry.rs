@@ -1,5 +1,6 @@
 //! What is carried, under which name, with which flags and properties.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,7 +76,7 @@ fn properties_pass_through_and_the_expiry_counts_down() {
     UserProperties::push(&mut pairs, "colour", "red");
     let mut full = message("up/1", "{}", QoS::AtLeastOnce);
     full.expires = Some(rig.now.after_secs(100));
-    full.properties = Some(Box::new(MessageProperties {
+    full.properties = Some(Arc::new(MessageProperties {
         payload_format: Some(true),
         response_topic: Some(TopicName::new("answer/7").unwrap()),
         correlation_data: Some(Bytes::from_static(&[1, 2])),

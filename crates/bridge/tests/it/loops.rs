@@ -1,5 +1,7 @@
 //! Messages that come back.
 
+use std::sync::Arc;
+
 use viaduct_bridge::{Direction, Drop, Event, Protocol};
 use viaduct_codec::{Level, MessageProperties, QoS, UserProperties};
 
@@ -42,7 +44,7 @@ fn a_message_that_was_here_before_ends_here() {
         let mut pairs = Vec::new();
         UserProperties::push(&mut pairs, "viaduct-hops", hops);
         let mut back = message("ring", "x", QoS::ExactlyOnce);
-        back.properties = Some(Box::new(MessageProperties { user_properties: pairs.into(), ..Default::default() }));
+        back.properties = Some(Arc::new(MessageProperties { user_properties: pairs.into(), ..Default::default() }));
         if inward {
             rig.remote.publish(rig.now, &back)
         } else {

@@ -14,9 +14,9 @@ mod round_trip;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use viaduct_codec::{
-    Auth, Connack, Connect, ConnectProperties, Disconnect, FilterRef, Level, Packet, PacketId, PacketType, QoS,
-    ReasonCode, Suback, Subscribe, SubscribeEntry, Time, Unsuback, Unsubscribe, UserProperties, VarInt, Version,
-    WillProperties,
+    Ack, Auth, Connack, Connect, ConnectProperties, Disconnect, FilterRef, Level, Packet, PacketId, PacketType,
+    PlainAck, QoS, ReasonCode, Suback, Subscribe, SubscribeEntry, Time, Unsuback, Unsubscribe, UserProperties, VarInt,
+    Version, WillProperties,
 };
 
 use crate::delivery::{Counts, Delivery};
@@ -315,6 +315,40 @@ impl Client {
         }
     }
 
+    /// The plain acknowledgements at the beginning of `bytes`, each as [`Client::handle`] takes it; `heard` is told what they
+    /// mean. How many there were, the one that broke a rule included; none before CONNACK.
+    pub fn handle_acks(
+        &mut self,
+        now: Time,
+        bytes: &[u8],
+        out: &mut Output,
+        mut heard: impl FnMut(Event<'static>),
+    ) -> (usize, Result<(), Violation>) {
+        let mut count = 0;
+        if !self.is_connected() {
+            return (count, Ok(()));
+        }
+        self.heard_bytes(now);
+        while let Some(plain) = bytes.get(count * PlainAck::SIZE..).and_then(PlainAck::first) {
+            count += 1;
+            let ack = Ack::new(plain.packet_id, ReasonCode::SUCCESS);
+            let answered = match plain.kind {
+                PacketType::Puback => self.flow.puback(&ack),
+                PacketType::Pubrec => self.flow.pubrec(&ack, out),
+                PacketType::Pubcomp => self.flow.pubcomp(&ack),
+                _ => {
+                    self.flow.pubrel(&ack, out);
+                    continue;
+                }
+            };
+            match answered {
+                Ok(answered) => heard(self.answered(now, answered, out)),
+                Err(violation) => return (count, Err(violation)),
+            }
+        }
+        (count, Ok(()))
+    }
+
     /// Sends a message. `token` comes back when it is received and settled; it is not looked at here.
     ///
     /// # Errors
@@ -491,7 +525,7 @@ impl Client {
         Ok(Event::Connack(connack))
     }
 
-    fn answered<'a>(&mut self, now: Time, answered: Answered, out: &mut Output) -> Event<'a> {
+    fn answered(&mut self, now: Time, answered: Answered, out: &mut Output) -> Event<'static> {
         match answered {
             Answered::Nothing => Event::None,
             Answered::Received(token, reason) => {

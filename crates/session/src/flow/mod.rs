@@ -13,7 +13,7 @@ mod queue;
 use std::sync::Arc;
 
 use viaduct_codec::{
-    Ack, Packet, PacketId, PacketType, PlainAck, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version,
+    Ack, Outgoing, Packet, PacketId, PacketType, PlainAck, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version,
 };
 
 use crate::delivery::{Counts, Delivery, Hold, Note};
@@ -181,9 +181,10 @@ impl Flow {
             return self.write_publish(now, &delivery, None, false, out);
         }
         let Some(id) = self.ids.take() else { return Err(TooLarge) };
-        // A QoS 1 message that is not written yet is written with its identifier; of any other the store has to hear.
+        // At QoS 1 nobody waits for the store to know: whoever writes the message sees the identifier on its place, and only
+        // what is written already needs a word of its own.
         if let Some(place) = &delivery.kept
-            && !(delivery.qos == QoS::AtLeastOnce && place.note_sent(id))
+            && (delivery.qos == QoS::ExactlyOnce || !place.note_sent(id))
         {
             let hold = next_hold(&mut self.holds);
             self.notes.get_or_insert_default().push(Note::Sent(id, Arc::clone(place), delivery.qos, hold));
@@ -447,27 +448,46 @@ impl Flow {
         out: &mut Output,
     ) -> Result<(), TooLarge> {
         let Some(link) = &mut self.link else { return Err(TooLarge) };
-        if !dup && delivery.ids.is_empty() && link.terms.aliases_out == 0 {
-            let (version, largest) = (link.terms.version, link.terms.maximum_packet_size);
-            let message = &delivery.message;
-            if message.encode_plain(version, delivery.qos, delivery.retain, id, largest, out.buffer()).is_some() {
+        let terms = link.terms;
+        let form =
+            if dup || !terms.version.is_v5() { Form::Topic } else { link.aliases_out.form(&delivery.message.topic) };
+        if !dup && delivery.ids.is_empty() && !matches!(form, Form::Both(_)) {
+            let to = Outgoing {
+                version: terms.version,
+                qos: delivery.qos,
+                retain: delivery.retain,
+                packet_id: id,
+                alias: if let Form::Alias(alias) = form { Some(alias) } else { None },
+                largest: terms.maximum_packet_size,
+            };
+            if delivery.message.encode_plain(&to, out.buffer()).is_some() {
                 self.count_sent(delivery.qos);
                 return Ok(());
             }
         }
+        self.write_publish_with_all(now, delivery, id, dup, form, out)
+    }
+
+    /// As [`Flow::write_publish`], with whatever the message says, and the topic in this form if that fits.
+    fn write_publish_with_all(
+        &mut self,
+        now: Time,
+        delivery: &Delivery,
+        id: Option<PacketId>,
+        dup: bool,
+        mut form: Form,
+        out: &mut Output,
+    ) -> Result<(), TooLarge> {
+        let Some(link) = &mut self.link else { return Err(TooLarge) };
         let mut publish = delivery.message.to_publish(now);
         publish.qos = delivery.qos;
         publish.retain = delivery.retain;
         publish.dup = dup; // Ours alone: what the publisher's said does not travel (MQTT-3.3.1-3, MQTT-3.3.1-3 of 3.1.1).
         publish.packet_id = id;
-        let topic = delivery.message.topic.by_ref();
-        let mut form = Form::Topic;
         if link.terms.version.is_v5() {
             publish.properties.subscription_ids = delivery.ids.clone();
-            if !dup {
-                form = link.aliases_out.form(&delivery.message.topic);
-            }
         }
+        let topic = delivery.message.topic.by_ref();
         let mut packet = Packet::Publish(publish);
         address(&mut packet, topic, form);
         if form != Form::Topic && !link.terms.takes(&packet) {

@@ -99,6 +99,7 @@ impl Door {
 
     /// Adds to what is open and says under which ticket.
     fn add(&mut self, now: Time, waiting: Waiting, bytes: usize) -> Accepted {
+        self.let_go();
         if self.open.back().is_some_and(|last| last.since != now) {
             self.ticket += 1;
         }
@@ -115,6 +116,15 @@ impl Door {
             }
         }
         Accepted::Pending(Ticket(ticket))
+    }
+
+    /// Lets go of the oldest as far as they need not be written any more, so that their memory is the next one's while it is
+    /// still near: of a dense stream to a subscriber that is there no more is held than is under way.
+    fn let_go(&mut self) {
+        while let Some(first) = self.open.front().filter(|first| first.waiting.is_over()) {
+            self.bytes -= first.bytes;
+            self.open.pop_front();
+        }
     }
 
     /// Whether so much is open that a group of the `part`th part of its size could be made of it.

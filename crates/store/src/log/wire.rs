@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use viaduct_codec::{
     ClientId, Message, MessageProperties, PacketId, QoS, RetainHandling, SessionId, SubscribeOptions, Time,
-    TopicFilter, TopicName, VarInt,
+    TopicFilter, TopicName, UserProperties, VarInt,
 };
 
 use crate::{Key, Record, SessionRecord, StoredWill, SubscriptionRecord, WillRecord};
@@ -188,18 +188,19 @@ pub(super) fn message(input: &mut In<'_>) -> Option<Message> {
     Some(Message { topic, payload, qos, retain: bits & bit::RETAIN != 0, received, expires, properties })
 }
 
-fn properties(input: &mut In<'_>) -> Option<Box<MessageProperties>> {
+fn properties(input: &mut In<'_>) -> Option<Arc<MessageProperties>> {
     let bits = input.u8()?;
     if bits & !bit::ALL_PROPERTIES != 0 {
         return None;
     }
-    Some(Box::new(MessageProperties {
+    Some(Arc::new(MessageProperties {
         payload_format: (bits & bit::FORMAT != 0).then_some(bits & bit::IS_TEXT != 0),
         response_topic: input.maybe(bits & bit::RESPONSE_TOPIC != 0, In::topic)?,
         correlation_data: input
             .maybe(bits & bit::CORRELATION_DATA != 0, |input| input.blob().map(Bytes::copy_from_slice))?,
         content_type: input.maybe(bits & bit::CONTENT_TYPE != 0, |input| input.text().map(Arc::from))?,
-        user_properties: Bytes::copy_from_slice(input.blob()?),
+        // Whatever is on the disk, what goes to a client is properties.
+        user_properties: UserProperties::from_encoded(input.blob()?).to_encoded().into(),
     }))
 }
 

@@ -37,7 +37,7 @@ fn one_of_everything() -> FaultyFiles {
     let mut rig = Rig::open(files.clone(), &Options { segment_bytes: 1 << 10, ..options(1) }).unwrap();
     let full = Message {
         expires: Some(Time::from_millis(4_000_000_000_000)),
-        properties: Some(Box::new(MessageProperties {
+        properties: Some(Arc::new(MessageProperties {
             payload_format: Some(true),
             response_topic: Some(TopicName::new("answers").unwrap()),
             correlation_data: Some(vec![1, 2].into()),

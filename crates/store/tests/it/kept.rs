@@ -19,7 +19,7 @@ fn rich() -> viaduct_codec::Message {
     viaduct_codec::Message {
         expires: Some(Time::from_millis(99_000)),
         retain: true,
-        properties: Some(Box::new(MessageProperties {
+        properties: Some(Arc::new(MessageProperties {
             payload_format: Some(true),
             response_topic: Some(TopicName::new("answers").unwrap()),
             correlation_data: Some(vec![0, 255].into()),
