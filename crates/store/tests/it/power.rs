@@ -72,6 +72,8 @@ struct Entry {
     there: Known<bool>,
     /// Packet identifier, PUBREC.
     progress: Known<Option<(u16, bool)>>,
+    /// What a start has forgotten of a QoS 1 entry and the next one may see again, unless another entry has the identifier.
+    forgotten: Vec<Option<(u16, bool)>>,
 }
 
 /// What may be found after the power was cut.
@@ -208,6 +210,7 @@ impl Model {
                 place: Some(kept.place(index)),
                 there: Known { may_be: vec![false, true] },
                 progress: Known::sure(None),
+                forgotten: Vec::new(),
             };
             self.entries.insert((number, session), entry);
         }
@@ -253,19 +256,25 @@ impl Model {
             if let Some((stored, progress)) = found {
                 // Of QoS 1 it may be forgotten, where an earlier message waits.
                 let may_be_forgotten = progress.is_none() && !Self::is_qos_2(*key);
-                let is_known = known.progress.may_be.contains(progress) || may_be_forgotten;
+                let is_known = known.progress.may_be.contains(progress)
+                    || may_be_forgotten
+                    || known.forgotten.contains(progress) && !Self::is_qos_2(*key);
                 assert!(is_known, "{key:?}: {progress:?} of {:?}", known.progress);
                 assert_eq!(stored.owed.qos == QoS::ExactlyOnce, Self::is_qos_2(*key));
                 assert!(stored.message.payload[8..].iter().all(|byte| *byte == b'x'));
             }
         }
         assert!(entries.keys().all(|key| self.entries.contains_key(key)), "something was never said");
+        let before = std::mem::take(&mut self.entries);
         self.entries = entries
             .into_iter()
             .map(|(key, (stored, progress))| {
-                let entry =
-                    Entry { place: Some(stored.place), there: Known::sure(true), progress: Known::sure(progress) };
-                (key, entry)
+                let mut forgotten = Vec::new();
+                if let Some(known) = before.get(&key).filter(|_| progress.is_none()) {
+                    forgotten.extend(known.forgotten.iter().chain(&known.progress.may_be).copied());
+                }
+                let (there, progress) = (Known::sure(true), Known::sure(progress));
+                (key, Entry { place: Some(stored.place), there, progress, forgotten })
             })
             .collect();
         let inbound: Vec<u16> = loaded.inbound.iter().map(|(_, id)| id.get()).collect();
