@@ -164,6 +164,15 @@ impl<'a> OwedOp<'a> {
     }
 
     /// As it was appended.
+    /// Whether it is of QoS 2.
+    pub(super) fn is_strict(&self) -> bool {
+        QoS::from_bits(self.bits & bit::QOS) == Some(QoS::ExactlyOnce)
+    }
+
+    pub(super) fn has_group(&self) -> bool {
+        self.group.is_some()
+    }
+
     pub(super) fn to_owed(self) -> Option<Owed> {
         let mut ids = SubscriptionIds::new();
         let mut encoded = In(self.ids);

@@ -3,7 +3,7 @@
 //! In: a folder as a crash may have left it. Out: the index, what each session is owed in order, the records, and a
 //! report of what was torn or damaged. Cuts torn ends and sets damaged bytes aside, nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use viaduct_codec::{Message, SessionId, Stub};
@@ -42,6 +42,10 @@ pub struct Recovery {
 pub(super) struct Gathered {
     /// What was ever owed, by session.
     owed: HashMap<SessionId, Vec<Stub>>,
+    /// Who was ever owed something by a share group.
+    shared: HashSet<SessionId>,
+    /// Entries of QoS 2.
+    strict: HashSet<(u64, u32)>,
     records: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Entries in `owed`, and how many there may be before the dead ones are looked for.
     entries: usize,
@@ -66,6 +70,8 @@ pub(super) struct Recovered {
 pub(super) struct Queue {
     pub(super) inflight: Vec<(Stub, Progress)>,
     pub(super) waiting: Vec<Stub>,
+    /// Some of it came by a share group, or did once.
+    pub(super) has_shared: bool,
 }
 
 /// Reads everything and changes nothing.
@@ -167,7 +173,8 @@ impl Recovered {
                 continue;
             }
             if !stubs.is_empty() {
-                queues.push((session, self.queue(stubs)));
+                let has_shared = self.gathered.shared.contains(&session);
+                queues.push((session, Queue { has_shared, ..self.queue(stubs) }));
             }
         }
         let lost: Vec<_> = self.index.inbound().filter(|(session, _)| !is_there(*session)).copied().collect();
@@ -179,13 +186,18 @@ impl Recovered {
 
     fn queue(&mut self, mut stubs: Vec<Stub>) -> Queue {
         let mut inflight = Vec::new();
-        let mut by_packet_id = HashMap::new();
+        let mut by_packet_id: HashMap<_, Stub> = HashMap::new();
         for stub in &stubs {
-            if let Some(progress) = self.index.progress(stub.id, stub.index)
-                && let Some(older) = by_packet_id.insert(progress.packet_id, *stub)
-            {
-                // One of the two was acknowledged and its mark was not written yet. Which one is not known, so neither is
-                // taken for it: the older waits again.
+            let Some(progress) = self.index.progress(stub.id, stub.index) else { continue };
+            let Some(older) = by_packet_id.insert(progress.packet_id, *stub) else { continue };
+            // One of the two was acknowledged and its mark was not written yet, or it is of QoS 1 and went out anew under
+            // another identifier after an earlier start. What is of QoS 2 was safe before it was sent, and must not be sent
+            // as something new; otherwise the older waits again.
+            let is_strict = |stub: &Stub| self.gathered.strict.contains(&(stub.id, stub.index));
+            if is_strict(&older) && !is_strict(stub) {
+                by_packet_id.insert(progress.packet_id, older);
+                self.index.unsend(stub.id, stub.index);
+            } else {
                 self.index.unsend(older.id, older.index);
             }
         }
@@ -197,7 +209,7 @@ impl Recovered {
             None => true,
         });
         stubs.shrink_to_fit();
-        Queue { inflight, waiting: stubs }
+        Queue { inflight, waiting: stubs, has_shared: false }
     }
 }
 
@@ -209,6 +221,12 @@ impl Gathered {
                 for owed in &message.owed {
                     let stub = Stub { id: message.id, index: owed.index, size };
                     self.owed.entry(owed.session).or_default().push(stub);
+                    if owed.is_strict() {
+                        self.strict.insert((message.id, owed.index));
+                    }
+                    if owed.has_group() {
+                        self.shared.insert(owed.session);
+                    }
                 }
                 self.entries += message.owed.len();
             }
@@ -238,6 +256,7 @@ impl Gathered {
 
     /// Forgets what nobody is owed, and what is there twice because it was moved.
     fn prune(&mut self, index: &Index) {
+        self.strict.retain(|(id, entry)| index.is_live(*id, *entry));
         self.owed.retain(|_, stubs| {
             stubs.retain(|stub| index.is_live(stub.id, stub.index));
             if !stubs.is_sorted_by_key(|stub| (stub.id, stub.index)) {
