@@ -16,14 +16,24 @@ use viaduct_store::{Accepted, Ticket};
 use crate::Engine;
 use crate::dispatch::Plan;
 use crate::key::{ConnectionId, SessionKey};
+use crate::limits::HELD_QOS_0;
+use crate::stats::Dropped;
 
 /// What waits for the store, in two orders: by ticket, and of each session as its messages came.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     by_ticket: VecDeque<(Ticket, Waiter)>,
-    answers: HashMap<SessionKey, VecDeque<Answer>>,
+    answers: HashMap<SessionKey, Answers>,
     /// The last ticket that is safe.
     safe: Option<Ticket>,
+}
+
+/// What waits of one session, in the order of its messages.
+#[derive(Debug, Default)]
+struct Answers {
+    list: VecDeque<Answer>,
+    /// Bytes of messages of QoS 0 in it: nothing else bounds those.
+    zero: usize,
 }
 
 /// Who waits for a ticket.
@@ -60,12 +70,13 @@ pub(crate) struct Ack {
 /// An answer with what it waits for.
 #[derive(Debug)]
 struct Answer {
-    ack: Ack,
+    /// `None` for a message of QoS 0, which only keeps its place behind others.
+    ack: Option<Ack>,
     /// `None` waits for nothing but the answers before it.
     ticket: Option<Ticket>,
     /// Safe as well once nobody is owed it any more.
     kept: Option<Arc<Kept>>,
-    /// A QoS 2 message that is handed on before it is answered, and not before it is safe.
+    /// What is handed on before it is answered: a QoS 2 message when it is safe, others behind one.
     plan: Option<Box<Plan>>,
 }
 
@@ -73,7 +84,10 @@ impl Waiting {
     /// Whether a message of this session waits to be handed on.
     pub(crate) fn holds_back(&self, key: SessionKey) -> bool {
         !self.answers.is_empty()
-            && self.answers.get(&key).is_some_and(|answers| answers.iter().rev().any(|answer| answer.plan.is_some()))
+            && self
+                .answers
+                .get(&key)
+                .is_some_and(|answers| answers.list.iter().rev().any(|answer| answer.plan.is_some()))
     }
 }
 
@@ -97,10 +111,22 @@ impl Engine {
             }
             return self.send_ack(ack);
         }
-        self.waiting.answers.entry(ack.session).or_default().push_back(Answer { ack, ticket, kept, plan });
+        let answer = Answer { ack: Some(ack), ticket, kept, plan };
+        self.waiting.answers.entry(ack.session).or_default().list.push_back(answer);
         if let Some(ticket) = ticket {
             self.wait(ticket, Waiter::Answer(ack.session));
         }
+    }
+
+    /// Hands a message of QoS 0 on behind those of its session that wait to be. One that would make them too many is given up.
+    pub(crate) fn hand_on_behind(&mut self, key: SessionKey, plan: Plan) {
+        let answers = self.waiting.answers.entry(key).or_default();
+        let size = plan.message.size();
+        if answers.zero + size > HELD_QOS_0 {
+            return self.stats.dropped(Dropped::QueueFull, 1);
+        }
+        answers.zero += size;
+        answers.list.push_back(Answer { ack: None, ticket: None, kept: None, plan: Some(Box::new(plan)) });
     }
 
     /// Notes who is to be told when `ticket` is safe.
@@ -166,17 +192,22 @@ impl Engine {
                 answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
                     || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
             };
-            if !answers.front().is_some_and(is_safe) {
+            if !answers.list.front().is_some_and(is_safe) {
                 return;
             }
-            let Some(answer) = answers.pop_front() else { return };
-            if answers.is_empty() {
+            let Some(answer) = answers.list.pop_front() else { return };
+            if answer.ack.is_none() {
+                answers.zero -= answer.plan.as_ref().map_or(0, |plan| plan.message.size());
+            }
+            if answers.list.is_empty() {
                 self.waiting.answers.remove(&key);
             }
             if let Some(plan) = answer.plan {
                 self.carry_out(now, *plan);
             }
-            self.send_ack(answer.ack);
+            if let Some(ack) = answer.ack {
+                self.send_ack(ack);
+            }
         }
     }
 
