@@ -1,118 +1,127 @@
-//! What a worker's store keeps across a restart of its broker.
+//! What a broker's log stands on: a folder in memory that the power can leave at any write.
 //!
-//! In: the records that an engine writes. Out: at the next start, those that the broker is to bring back. Never loses
-//! one by itself.
+//! In: the doors of the workers and their turns to write. Out: at the next start, what was safe when the broker stopped,
+//! and some of what was not. The log is the real one, stepped by hand, so that a seed decides everything.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use viaduct_codec::{Backlog, Message, PacketId, Place, SessionId, Stub, Time};
-use viaduct_store::{
-    Accepted, Appended, Health, Key, Loaded, MemoryStore, Owed, Record, Store, StoreError, Stored, Ticket,
-};
+use viaduct_codec::{ClientId, Time};
+use viaduct_engine::worker_of;
+use viaduct_store::log::{Door, Faults, FaultyFiles, Log, Options, Pending};
+use viaduct_store::{Loaded, Store};
 
-/// Whether a restart brings retained messages back: the one switch for what the oracle expects of it.
-///
-/// Sessions are gone, and their clients see Session Present 0: a session whose queue is not kept would be a session that
-/// lost messages. Retained messages come back where one worker writes them all; with several each keeps what came by
-/// it, and nothing says which of two for the same topic is the later one.
-pub(crate) fn keeps_retained(workers: u16) -> bool {
-    workers == 1
+use crate::rng::Rng;
+
+/// Small, so that files come and go.
+const SEGMENT_BYTES: u64 = 8 << 10;
+/// How long marks may wait, milliseconds: nobody waits for them.
+const MARKS: u64 = 500;
+
+/// How a disk breaks its word: for showing that the oracle notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Nothing is there after a stop.
+    Empty,
+    /// What was there some turns before is.
+    Old,
 }
 
-/// The disk of one worker; a clone is the same disk.
-#[derive(Clone, Debug)]
 pub(crate) struct Disk {
     workers: u16,
-    store: Rc<RefCell<MemoryStore>>,
+    seed: u64,
+    lie: Option<Lie>,
+    /// With [`Lie::Old`]: as it was, and how many turns ago.
+    old: (FaultyFiles, u32),
+    files: FaultyFiles,
+    log: Option<Log>,
+    /// For when its next turn is in the list of events.
+    pub(crate) armed: Option<Time>,
 }
 
 impl Disk {
-    pub(crate) fn new(workers: u16) -> Self {
-        Self { workers, store: Rc::default() }
-    }
-}
-
-impl Store for Disk {
-    fn append(
-        &mut self,
-        now: Time,
-        message: &Arc<Message>,
-        owed: Vec<Owed>,
-        from: Option<(SessionId, PacketId)>,
-        publisher: u64,
-    ) -> Result<Appended, StoreError> {
-        self.store.borrow_mut().append(now, message, owed, from, publisher)
+    pub(crate) fn new(workers: u16, seed: u64, lie: Option<Lie>) -> Self {
+        let old = (FaultyFiles::default(), 0);
+        Self { workers, seed, lie, old, files: FaultyFiles::default(), log: None, armed: None }
     }
 
-    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId) -> Result<Accepted, StoreError> {
-        self.store.borrow_mut().sent(now, place, packet_id)
+    fn options(&self, workers: u16) -> Options {
+        let door_of = Arc::new(move |client: &ClientId| usize::from(worker_of(client.as_str(), workers).0));
+        let mut options = Options::new(usize::from(workers), door_of, self.seed);
+        options.commit_delay = Duration::from_millis(2);
+        options.segment_bytes = SEGMENT_BYTES;
+        options
     }
 
-    fn received(&mut self, now: Time, place: &Place) -> Result<Accepted, StoreError> {
-        self.store.borrow_mut().received(now, place)
+    /// Opens the log; a door for each worker.
+    pub(crate) fn open(&mut self) -> Vec<Door> {
+        let opened = Log::open_stepped(&self.options(self.workers), Arc::new(self.files.clone()));
+        let opened = opened.expect("a folder in memory can be opened");
+        self.armed = None;
+        self.log = Some(opened.log);
+        opened.doors
     }
 
-    fn released(&mut self, now: Time, session: SessionId, packet_id: PacketId) -> Result<Accepted, StoreError> {
-        self.store.borrow_mut().released(now, session, packet_id)
-    }
-
-    fn put(&mut self, now: Time, record: Record) -> Result<Accepted, StoreError> {
-        self.store.borrow_mut().put(now, record)
-    }
-
-    fn delete(&mut self, now: Time, key: &Key) -> Result<Accepted, StoreError> {
-        self.store.borrow_mut().delete(now, key)
-    }
-
-    fn load(&mut self) -> Result<Loaded, StoreError> {
-        let mut store = self.store.borrow_mut();
-        let mut kept = store.load()?;
-        for session in std::mem::take(&mut kept.sessions) {
-            store.delete(Time::default(), &Key::Session(session.client_id))?;
+    /// The process or the power is gone, perhaps in the middle of a write; the doors are to be dropped after it.
+    pub(crate) fn crash(&mut self, rng: &mut Rng) {
+        let Some(log) = self.log.take() else { return };
+        log.close();
+        if let Some(lie) = self.lie {
+            self.files = if lie == Lie::Empty { FaultyFiles::default() } else { self.old.0.after_kill() };
+        } else if rng.percent(50) {
+            if rng.percent(50) {
+                let changes = rng.below(6);
+                self.files.change(|faults| faults.power_for = Some(changes));
+                log.step();
+            }
+            let part = rng.below(101);
+            let torn = |_: &str, bytes: usize| bytes * usize::try_from(part).unwrap_or(0) / 100;
+            self.files = self.files.after_power_cut(torn);
+        } else {
+            self.files = self.files.after_kill();
         }
-        for one in std::mem::take(&mut kept.subscriptions) {
-            store.delete(Time::default(), &Key::Subscription(one.client_id, one.filter))?;
+        self.files.set(Faults::default());
+        self.armed = None;
+    }
+
+    /// Writes what waits.
+    pub(crate) fn step(&mut self) {
+        if self.lie == Some(Lie::Old) {
+            self.old.1 += 1;
+            if self.old.1 >= 20 {
+                self.old = (self.files.after_kill(), 0);
+            }
         }
-        for will in std::mem::take(&mut kept.wills) {
-            store.delete(Time::default(), &Key::Will(will.client_id))?;
+        if let Some(log) = &self.log {
+            log.step();
         }
-        if !keeps_retained(self.workers) {
-            kept.retained.clear();
+    }
+
+    /// In how many milliseconds the log should have a turn.
+    pub(crate) fn due(&self, latency: u64, rng: &mut Rng) -> Option<u64> {
+        match self.log.as_ref()?.pending() {
+            Pending::Nothing => None,
+            Pending::Marks => Some(MARKS),
+            Pending::Groups => Some(rng.around(latency)),
         }
-        Ok(kept)
     }
 
-    fn read(&mut self, stubs: &[Stub]) -> Vec<Result<Stored, StoreError>> {
-        self.store.borrow_mut().read(stubs)
+    /// Whether somebody waits for it.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.pending() == Pending::Groups)
     }
 
-    fn backlog(&self) -> Backlog {
-        self.store.borrow().backlog()
+    /// Messages that somebody is owed.
+    pub(crate) fn messages(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.numbers().messages)
     }
 
-    fn handle_timeout(&mut self, now: Time) {
-        self.store.borrow_mut().handle_timeout(now);
-    }
-
-    fn next_timeout(&self) -> Option<Time> {
-        self.store.borrow().next_timeout()
-    }
-
-    fn poll_committed(&mut self) -> Option<Ticket> {
-        self.store.borrow_mut().poll_committed()
-    }
-
-    fn poll_released(&mut self) -> Vec<u64> {
-        self.store.borrow_mut().poll_released()
-    }
-
-    fn state(&self) -> Health {
-        self.store.borrow().state()
-    }
-
-    fn is_congested(&self) -> bool {
-        self.store.borrow().is_congested()
+    /// What whoever opens the folder next will find, for one who looks at a copy of it.
+    pub(crate) fn found(&self) -> Loaded {
+        let copy = self.files.after_kill();
+        let opened = Log::open_stepped(&self.options(1), Arc::new(copy)).expect("a copy can be opened");
+        opened.log.close();
+        let mut doors = opened.doors;
+        doors.first_mut().and_then(|door| door.load().ok()).unwrap_or_default()
     }
 }

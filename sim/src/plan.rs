@@ -93,6 +93,8 @@ pub(crate) struct Plan {
     pub(crate) quiet_takeovers: bool,
     /// Messages a second that a client may send before it is not read for a while.
     pub(crate) rate: Option<u32>,
+    /// Milliseconds that the log of a broker usually needs for a write.
+    pub(crate) disk: u64,
     /// Milliseconds between two stops of a bridge by its operator, usually; 0 for none.
     pub(crate) stops: u64,
     /// Whether bridges say at both ends whether they are up.
@@ -135,7 +137,7 @@ impl Plan {
                 some(rng, 30, &[1, 3]),
             ],
             cuts: some(rng, 75, &[300, 1_000, 4_000]),
-            restarts: some(rng, 15, &[5_000, 20_000]),
+            restarts: some(rng, 35, &[2_000, 5_000, 20_000]),
             late: some(rng, 60, &[5, 30]),
             refuse: some(rng, 20, &[3, 20]),
             retain: some(rng, 60, &[5, 30, 60]),
@@ -155,6 +157,7 @@ impl Plan {
             rejects: rng.percent(8),
             quiet_takeovers: rng.percent(15),
             rate: if rng.percent(8) { Some(rng.pick(&[3, 30])) } else { None },
+            disk: rng.pick(&[1, 4, 30]),
             stops: some(rng, 30, &[5_000]),
             notices: rng.percent(40),
             window: rng.pick(&[1, 3, 10, 100]),

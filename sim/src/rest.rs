@@ -9,10 +9,12 @@ use viaduct_codec::Level;
 use viaduct_engine::{OnDuplicate, Settings};
 use viaduct_session::QueueLimits;
 
+use crate::disk::Disk;
 use crate::link::{Link, Owner, Server};
 use crate::oracle::Promise;
 use crate::pipe::Weather;
 use crate::plan::Plan;
+use crate::sabotage::Saboteur;
 use crate::world::{Event, World};
 
 /// However bad it was, this is enough to come to rest.
@@ -116,8 +118,7 @@ impl World {
         // A broker whose queues are short may say that it gave messages up. Every other has to deliver them all.
         let is_bounded = self.plan.queue.is_some();
         let given_up = |broker: usize, client: &str| {
-            let mut views = brokers[broker].engines.iter().filter_map(|engine| engine.client(client));
-            if is_bounded { views.next().map_or(0, |view| view.dropped) } else { 0 }
+            if is_bounded { brokers[broker].given_up(client) } else { 0 }
         };
         self.oracle.settle(&given_up, is_bounded);
     }
@@ -145,7 +146,13 @@ impl World {
             let sessions = world.brokers[broker].engines.iter().flat_map(viaduct_engine::Engine::clients);
             sessions.filter(|view| !is_kept(view.client_id.as_str())).count()
         };
+        self.pass(|world| world.brokers.iter().all(|broker| broker.disk.armed.is_none()));
         for broker in 0..self.brokers.len() {
+            let messages = self.brokers[broker].disk.messages();
+            if messages > 0 && self.bridges.is_empty() {
+                let what = format!("the log of broker {broker} keeps {messages} messages for nobody");
+                self.oracle.breach(Promise::NoLeaks, what);
+            }
             let (sessions, subscriptions) = (kept(self, broker), self.brokers[broker].shared.subscriptions());
             if sessions + subscriptions > 0 {
                 let what = format!("broker {broker} kept {sessions} sessions and {subscriptions} subscriptions");
@@ -169,7 +176,7 @@ impl World {
     fn is_at_rest(&self) -> bool {
         self.clients.iter().all(|client| client.greeted && client.is_idle())
             && self.links.values().all(|link| link.up.is_idle() && link.down.is_idle() && link.tail.is_empty())
-            && self.brokers.iter().all(|broker| !broker.has_mail() && waiting(broker) == 0)
+            && self.brokers.iter().all(|broker| !broker.has_mail() && !broker.disk.is_busy() && waiting(broker) == 0)
             && self.bridges_rest()
             && (0..self.bridges.len()).all(|bridge| self.has_local(bridge))
             && self.links.values().all(|link| matches!(link.server, Server::Open(_)) && link.owner != Owner::Nobody)
@@ -179,9 +186,13 @@ impl World {
     fn restless(&self) -> String {
         let clients: Vec<_> =
             self.clients.iter().filter(|c| !(c.greeted && c.is_idle())).map(|client| &client.name).collect();
-        let waiting: Vec<u64> = self.brokers.iter().map(waiting).collect();
+        let views = self.brokers.iter().flat_map(|broker| &broker.engines).flat_map(viaduct_engine::Engine::clients);
+        let waiting: Vec<_> = views
+            .filter(|view| view.queued_messages + view.inflight > 0)
+            .map(|view| (view.client_id, view.queued_messages, view.inflight))
+            .collect();
         format!(
-            "clients {clients:?} are not idle, brokers hold {waiting:?} messages, bridges rest: {}, links {:?}",
+            "clients {clients:?} are not idle, {waiting:?} wait (queued, in flight), bridges rest: {}, links {:?}",
             self.bridges_rest(),
             self.links.iter().map(|(id, link)| (id, link.owner)).collect::<Vec<_>>()
         )
@@ -231,8 +242,10 @@ impl World {
         self.figures.restarts += 1;
         self.note(format_args!("broker {broker} stops without a word"));
         self.drop_bridges(broker);
-        self.brokers[broker].crash();
-        self.oracle.crashed(broker, crate::disk::keeps_retained(self.brokers[broker].workers));
+        self.brokers[broker].note_given_up();
+        self.brokers[broker].crash(&mut self.rng);
+        let found = self.brokers[broker].disk.found();
+        self.oracle.crashed(broker, found);
         let links: Vec<u64> = self.links.iter().filter(|(_, link)| link.broker == broker).map(|(id, _)| *id).collect();
         for id in links {
             let Some(link) = self.links.get_mut(&id) else { continue };
@@ -246,12 +259,6 @@ impl World {
             let ms = if self.rng.percent(80) { self.rng.below(50) } else { self.rng.below(20_000) };
             self.after(ms, Event::ClientSees(id));
         }
-        // No word of 3.1 says that a session is gone: the owner of such a client knows that the broker was restarted.
-        for client in self.clients.iter_mut().filter(|client| client.broker == broker) {
-            if client.version() == viaduct_codec::Version::V31 {
-                client.must_clean = true;
-            }
-        }
         let down = self.rng.around(1_000);
         self.after(down, Event::Start(broker));
     }
@@ -263,6 +270,7 @@ impl World {
         }
         self.note(format_args!("broker {broker} starts"));
         self.brokers[broker].start(self.now);
+        self.oracle.started(broker);
         for worker in 0..self.brokers[broker].workers {
             self.after_engine(broker, worker);
         }
@@ -305,7 +313,8 @@ pub(crate) fn build(world: &mut World) {
             max_keep_alive: plan.caps.map(|(_, keep_alive)| keep_alive),
             ..viaduct_session::server::Terms::default()
         };
-        world.brokers.push(crate::broker::Broker::new(*workers, terms, settings.clone(), world.now));
+        let disk = Disk::new(*workers, world.rng.next(), world.saboteur.as_ref().and_then(Saboteur::disk));
+        world.brokers.push(crate::broker::Broker::new(*workers, terms, settings.clone(), disk, world.now));
     }
     for broker in 0..world.brokers.len() {
         for worker in 0..world.brokers[broker].workers {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::disk::Lie;
 use viaduct_codec::{Ack, Frame, Packet, PacketId, PacketType, Publish, QoS, ReasonCode, Time, TopicRef, Version};
 
 /// What goes wrong.
@@ -43,6 +44,10 @@ pub enum Fault {
     NoGoodbye,
     /// PUBACKs of clients never reach the broker.
     NoPuback,
+    /// A broker that stops loses its disk.
+    LoseDisk,
+    /// A broker that stops finds its disk as it was a while ago.
+    OldDisk,
 }
 
 /// Does one [`Fault`] now and then.
@@ -71,6 +76,15 @@ impl Saboteur {
             now: Time::default(),
             last: BTreeMap::new(),
             retained: BTreeMap::new(),
+        }
+    }
+
+    /// What becomes of the disks of brokers that stop.
+    pub(crate) fn disk(&self) -> Option<Lie> {
+        match self.fault {
+            Fault::LoseDisk => Some(Lie::Empty),
+            Fault::OldDisk => Some(Lie::Old),
+            _ => None,
         }
     }
 

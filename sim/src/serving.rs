@@ -192,6 +192,9 @@ impl World {
             return;
         }
         let Some(engine) = owner.engines.get_mut(usize::from(worker)) else { return };
+        if owner.armed[usize::from(worker)].is_some_and(|armed| armed > now) {
+            return; // An earlier deadline came between, and a later one has its own event by now.
+        }
         owner.armed[usize::from(worker)] = None;
         if engine.next_timeout().is_some_and(|due| due <= now) {
             engine.handle_timeout(now);
@@ -241,6 +244,36 @@ impl World {
             let epoch = owner.epoch;
             self.brokers[broker].armed[usize::from(worker)] = Some(next);
             self.at(next.max(self.now), Event::Timeout(broker, worker, epoch));
+        }
+        self.arm_disk(broker);
+    }
+
+    /// Sees to it that the log of a broker has a turn when it has something to do.
+    fn arm_disk(&mut self, broker: usize) {
+        let owner = &mut self.brokers[broker];
+        let Some(ms) = owner.disk.due(self.plan.disk, &mut self.rng) else { return };
+        let due = self.now.after(std::time::Duration::from_millis(ms));
+        if owner.disk.armed.is_none_or(|armed| due < armed) {
+            owner.disk.armed = Some(due);
+            let epoch = owner.epoch;
+            self.at(due, Event::Disk(broker, epoch));
+        }
+    }
+
+    /// The log of a broker writes, and its workers go on with what is safe.
+    pub(crate) fn disk_turn(&mut self, broker: usize, epoch: u32) {
+        let now = self.now;
+        let owner = &mut self.brokers[broker];
+        if owner.epoch != epoch || owner.disk.armed.is_none_or(|armed| armed > now) {
+            return;
+        }
+        owner.disk.armed = None;
+        owner.disk.step();
+        for worker in 0..owner.workers {
+            if let Some(engine) = self.brokers[broker].engines.get_mut(usize::from(worker)) {
+                engine.handle_committed(now);
+            }
+            self.after_engine(broker, worker);
         }
     }
 

@@ -44,6 +44,8 @@ pub(crate) enum Event {
     Timeout(usize, u16, u32),
     /// Mail may have arrived: broker, from, to, epoch.
     Mail(usize, u16, u16, u32),
+    /// The log of a broker has its turn: broker, epoch.
+    Disk(usize, u32),
     /// Something of a bridge is due.
     Bridge(usize),
     /// A dial of a bridge ends.
@@ -137,6 +139,7 @@ impl World {
             Event::Look(client) => self.look(client),
             Event::Timeout(broker, worker, epoch) => self.timeout(broker, worker, epoch),
             Event::Mail(broker, from, to, epoch) => self.mail(broker, from, to, epoch),
+            Event::Disk(broker, epoch) => self.disk_turn(broker, epoch),
             Event::Bridge(bridge) => self.bridge_due(bridge),
             Event::Dialled(bridge, attempt) => self.dialled(bridge, attempt),
             Event::Cut => self.cut_some(),

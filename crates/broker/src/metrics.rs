@@ -188,6 +188,11 @@ fn sessions(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers])
         "Takeover storms that were recognised.",
         [(vec![], sum(numbers, |stats| stats.takeover_storms.get()))],
     );
+    families.counter(
+        "sessions_fenced_total",
+        "Sessions that were let go because another node owned them by then.",
+        [(vec![], sum(numbers, |stats| stats.sessions_fenced.get()))],
+    );
 }
 
 fn messages(families: &mut Families, broker: &Broker, numbers: &[WorkerNumbers]) {

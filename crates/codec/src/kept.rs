@@ -293,6 +293,14 @@ impl Place {
         Ok(Stub { id: place.kept.id, index: place.index, size })
     }
 
+    /// Gives the place up without settling it: the session is owed the message by another owner. When another copy of
+    /// the delivery holds it, that one does as it does.
+    pub fn leave(self: Arc<Self>) {
+        if let Ok(mut place) = Arc::try_unwrap(self) {
+            place.is_stub = true;
+        }
+    }
+
     /// An empty backlog, for stubs of places like this one.
     #[must_use]
     pub fn backlog(&self) -> Backlog {
@@ -343,20 +351,28 @@ pub struct Backlog {
     stubs: VecDeque<Stub>,
     bytes: u64,
     settler: Arc<Settler>,
+    has_shared: bool,
 }
 
 impl Backlog {
     /// An empty one, whose stubs settle through `settler`.
     #[must_use]
     pub fn new(settler: Arc<Settler>) -> Self {
-        Self { stubs: VecDeque::new(), bytes: 0, settler }
+        Self { stubs: VecDeque::new(), bytes: 0, settler, has_shared: false }
     }
 
-    /// One that holds `stubs`, the oldest first.
+    /// One that holds `stubs`, the oldest first. `has_shared`: some of them came by a share group, so another member may
+    /// have them when this session ends.
     #[must_use]
-    pub fn restored(stubs: Vec<Stub>, settler: Arc<Settler>) -> Self {
+    pub fn restored(stubs: Vec<Stub>, settler: Arc<Settler>, has_shared: bool) -> Self {
         let bytes = stubs.iter().map(|stub| u64::from(stub.size)).sum();
-        Self { stubs: stubs.into(), bytes, settler }
+        Self { stubs: stubs.into(), bytes, settler, has_shared }
+    }
+
+    /// Whether some of what an earlier process left in it came by a share group.
+    #[must_use]
+    pub fn has_shared(&self) -> bool {
+        self.has_shared
     }
 
     /// Adds the newest.
@@ -383,6 +399,11 @@ impl Backlog {
             self.bytes += u64::from(stub.size);
             self.stubs.push_front(*stub);
         }
+    }
+
+    /// Gives up what is in it without settling it: another owner has it too.
+    pub fn leave(mut self) {
+        self.stubs.clear();
     }
 
     /// Settles stubs that were taken and that nobody is owed any more.

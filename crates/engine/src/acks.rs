@@ -16,7 +16,8 @@ use viaduct_store::{Accepted, Ticket};
 use crate::Engine;
 use crate::dispatch::Plan;
 use crate::key::{ConnectionId, SessionKey};
-use crate::limits::SPARE_ANSWERS;
+use crate::limits::{HELD_QOS_0, SPARE_ANSWERS};
+use crate::stats::Dropped;
 
 /// What waits for the store, in two orders: by ticket, and of each session as its messages came.
 #[derive(Debug, Default)]
@@ -37,6 +38,8 @@ struct Answers {
     queue: VecDeque<Answer>,
     /// How many of them hold back a message.
     plans: usize,
+    /// Bytes of messages of QoS 0 in it: nothing else bounds those.
+    zero: usize,
 }
 
 /// Who waits for a ticket.
@@ -73,12 +76,13 @@ pub(crate) struct Ack {
 /// An answer with what it waits for.
 #[derive(Debug)]
 struct Answer {
-    ack: Ack,
+    /// `None` for a message of QoS 0, which only keeps its place behind others.
+    ack: Option<Ack>,
     /// `None` waits for nothing but the answers before it.
     ticket: Option<Ticket>,
     /// Safe as well once nobody is owed it any more.
     kept: Option<Arc<Kept>>,
-    /// A QoS 2 message that is handed on before it is answered, and not before it is safe.
+    /// What is handed on before it is answered: a QoS 2 message when it is safe, others behind one.
     plan: Option<Box<Plan>>,
 }
 
@@ -101,6 +105,9 @@ impl Waiting {
         }
         let answer = answers.queue.pop_front()?;
         answers.plans -= usize::from(answer.plan.is_some());
+        if answer.ack.is_none() {
+            answers.zero -= answer.plan.as_ref().map_or(0, |plan| plan.message.size());
+        }
         if answers.queue.is_empty()
             && let Some(emptied) = self.answers.remove(&key)
             && emptied.queue.capacity() <= SPARE_ANSWERS
@@ -132,10 +139,10 @@ impl Engine {
             return self.send_acks(ack.session, &[ack]);
         }
         let Waiting { answers, spare, .. } = &mut self.waiting;
-        let fresh = || Answers { queue: std::mem::take(spare), plans: 0 };
+        let fresh = || Answers { queue: std::mem::take(spare), plans: 0, zero: 0 };
         let answers = answers.entry(ack.session).or_insert_with(fresh);
         answers.plans += usize::from(plan.is_some());
-        answers.queue.push_back(Answer { ack, ticket, kept, plan });
+        answers.queue.push_back(Answer { ack: Some(ack), ticket, kept, plan });
         if let Some(ticket) = ticket {
             // Whoever looks at the first answer of a session looks at all.
             let is_told = |(last, waiter): &(Ticket, Waiter)| {
@@ -145,6 +152,18 @@ impl Engine {
                 self.wait(ticket, Waiter::Answer(ack.session));
             }
         }
+    }
+
+    /// Hands a message of QoS 0 on behind those of its session that wait to be. One that would make them too many is given up.
+    pub(crate) fn hand_on_behind(&mut self, now: Time, key: SessionKey, plan: Plan) {
+        let Some(answers) = self.waiting.answers.get_mut(&key) else { return drop(self.carry_out(now, plan)) };
+        let size = plan.message.size();
+        if answers.zero + size > HELD_QOS_0 {
+            return self.stats.dropped(Dropped::QueueFull, 1);
+        }
+        answers.zero += size;
+        answers.plans += 1;
+        answers.queue.push_back(Answer { ack: None, ticket: None, kept: None, plan: Some(Box::new(plan)) });
     }
 
     /// Notes who is to be told when `ticket` is safe.
@@ -208,7 +227,7 @@ impl Engine {
             if let Some(plan) = answer.plan {
                 self.carry_out(now, *plan);
             }
-            going.push(answer.ack);
+            going.extend(answer.ack);
         }
         self.send_acks(key, &going);
         going.clear();

@@ -35,6 +35,8 @@ pub enum CloseReason {
     Administrative,
     /// The store could not take a message that a 3.x client has no word for.
     StoreFailed,
+    /// Another owner has the session.
+    Fenced,
     /// The broker stops.
     Shutdown,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for CloseReason {
             Self::QueueOverflow => f.write_str("its queue is full and session.on_full is \"disconnect\""),
             Self::Administrative => f.write_str("ended by the operator"),
             Self::StoreFailed => f.write_str("the store could not take its message"),
+            Self::Fenced => f.write_str("its session is owned elsewhere by now"),
             Self::Shutdown => f.write_str("the broker is shutting down"),
         }
     }
@@ -200,6 +203,14 @@ impl Connections {
         let connection = self.slots.get_mut(index)?;
         connection.holds = connection.holds.checked_add(1)?;
         Some(connection.id)
+    }
+
+    /// Gives up what is kept back of the connection, if it is: the output is empty then and waits for nothing.
+    pub(crate) fn drop_held(&mut self, index: usize) {
+        if let Some(connection) = self.slots.get_mut(index).filter(|connection| connection.holds > 0) {
+            connection.holds = 0;
+            connection.output = Output::default();
+        }
     }
 
     /// One reason less to keep back what is on its way to the connection.

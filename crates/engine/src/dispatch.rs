@@ -15,11 +15,12 @@ use crate::acks::Waiter;
 use crate::authorize::Who;
 use crate::connections::CloseReason;
 use crate::keep::owed;
-use crate::key::SessionKey;
+use crate::key::{SessionKey, WorkerId};
 use crate::limits::SHARED_HOPS;
 use crate::mail::Item;
 use crate::registry::Slot;
 use crate::retained::Change;
+use crate::seams::News;
 use crate::stats::Dropped;
 
 /// Levels of a topic name or filter.
@@ -67,7 +68,7 @@ impl Plan {
 impl Engine {
     /// Hands `message` to everybody who hears it (MQTT-4.5.0-1, MQTT-4.5.0-1 of 3.1.1).
     pub(crate) fn dispatch(&mut self, now: Time, message: &Arc<Message>, publisher: Option<SessionKey>) {
-        let routes = self.cache.look_up(&self.shared.routes, &message.topic);
+        let routes = self.hearers.who(&message.topic);
         let mut plan = self.plan(Arc::clone(message), routes, publisher);
         let owed = self.owed_list(message, &plan.routes, &plan.chosen, publisher);
         if !owed.is_empty() {
@@ -79,7 +80,13 @@ impl Engine {
                         return self.wait(ticket, Waiter::Message(Box::new(plan)));
                     }
                 }
-                Err(error) => self.note_store_result("message", Err(error)),
+                Err(error) => {
+                    let is_fenced = matches!(error, StoreError::Fenced { .. });
+                    self.note_store_result("message", Err(error));
+                    if is_fenced {
+                        return plan.abandon(); // It is the new owner's to publish.
+                    }
+                }
             }
         }
         self.carry_out(now, plan);
@@ -105,7 +112,8 @@ impl Engine {
             if worker != self.worker.0 && told != Some(worker) {
                 told = Some(worker);
                 let (message, routes, kept) = (Arc::clone(&message), Arc::clone(&routes), kept.clone());
-                self.outbox.push(worker, Item::Routed { message, routes, publisher, kept });
+                let item = Item::Routed { message, routes, publisher, kept };
+                self.hearers.tell(WorkerId(worker), News(item));
             }
         }
         let mut place = self.deliver_here(now, &message, &routes, publisher, kept.as_ref());
@@ -166,7 +174,8 @@ impl Engine {
         if member.worker == self.worker.0 {
             self.deliver_to_member(now, member, delivery, checked, hops);
         } else {
-            self.outbox.push(member.worker, Item::Chosen { member, delivery, checked, hops });
+            let item = Item::Chosen { member, delivery, checked, hops };
+            self.hearers.tell(WorkerId(member.worker), News(item));
         }
     }
 
@@ -191,7 +200,7 @@ impl Engine {
     /// Hands a message that a member of a share group can't take any more to another one.
     pub(crate) fn find_another_member(&mut self, now: Time, gone: SessionKey, delivery: Delivery, hops: u8) {
         let Delivery { message, group, kept, .. } = delivery;
-        let routes = self.cache.look_up(&self.shared.routes, &message.topic);
+        let routes = self.hearers.who(&message.topic);
         let group = routes.shared().iter().find(|other| Some(&**other.filter()) == group.as_deref());
         let chosen = group.filter(|_| hops < SHARED_HOPS).and_then(|group| choose(&message, group, Some(gone)));
         match chosen {

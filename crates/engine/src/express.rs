@@ -14,8 +14,9 @@ use viaduct_router::RouteSet;
 
 use crate::Engine;
 use crate::dispatch::{delivery, levels};
-use crate::key::SessionKey;
+use crate::key::{SessionKey, WorkerId};
 use crate::mail::Item;
+use crate::seams::News;
 use crate::stats::Dropped;
 
 /// A run on its way to another worker.
@@ -94,6 +95,9 @@ impl Engine {
         let max_packet_size = self.connections.get(connection)?.max_packet_size;
         let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none())?;
         let (key, version) = (slot.key, slot.session.version()?);
+        if self.waiting.holds_back(key) {
+            return None; // It would overtake what came before it.
+        }
         let first = Run::first(rest, version, max_packet_size)?;
         if levels(first.topic.as_str()) > self.settings.max_topic_levels || !self.may_publish(index, first.topic) {
             return None;
@@ -110,7 +114,7 @@ impl Engine {
 
     /// Hands a run to everybody who hears it.
     fn dispatch_run(&mut self, now: Time, run: Run<'_>, version: Version, publisher: SessionKey) {
-        let (topic, routes) = self.cache.find(&self.shared.routes, run.topic);
+        let (topic, routes) = self.hearers.who_named(run.topic);
         let mut told = None;
         let mut bytes: Option<Arc<[u8]>> = None;
         for route in routes.routes() {
@@ -119,7 +123,8 @@ impl Engine {
                 told = Some(worker);
                 let bytes = Arc::clone(bytes.get_or_insert_with(|| run.bytes.into()));
                 let parcel = Parcel { bytes, version };
-                self.outbox.push(worker, Item::Run { parcel, routes: Arc::clone(&routes), publisher });
+                let item = Item::Run { parcel, routes: Arc::clone(&routes), publisher };
+                self.hearers.tell(WorkerId(worker), News(item));
             }
         }
         let mut forms = Forms::new(run);
@@ -142,7 +147,7 @@ impl Engine {
         // It was a run there, so it is one here.
         let Some(first) = Run::first(&parcel.bytes, parcel.version, u32::MAX) else { return };
         let run = first.extend(&parcel.bytes, usize::MAX, u32::MAX);
-        let topic = self.cache.name(run.topic).unwrap_or_else(|| run.topic.to_owned());
+        let topic = self.hearers.name(run.topic).unwrap_or_else(|| run.topic.to_owned());
         self.deliver_run_here(now, &mut Forms::new(run), &topic, routes, publisher);
     }
 

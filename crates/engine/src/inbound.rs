@@ -35,6 +35,8 @@ enum Taken {
     Ack(ReasonCode),
     /// Acknowledge with this reason when the store has it, or nobody is owed it any more; hand it on before if there is a plan.
     Kept(ReasonCode, Accepted, Option<Arc<Kept>>, Option<Box<Plan>>),
+    /// Another owner has the session of the client.
+    Fenced,
     /// End the connection.
     Close(ReasonCode, CloseReason),
 }
@@ -156,6 +158,7 @@ impl Engine {
             Taken::Kept(reason, accepted, kept, plan) => {
                 self.answer_publish(now, index, publish, reason, (accepted, kept), plan);
             }
+            Taken::Fenced => self.fence(now, index, None),
             Taken::Close(reason, why) => {
                 self.stats.protocol_error(reason);
                 if let Some(slot) = self.sessions.get(index) {
@@ -218,7 +221,11 @@ impl Engine {
         if qos == QoS::AtMostOnce {
             let retained = self.retain(&plan.message);
             self.note_store_result("retained", retained);
-            self.carry_out(now, plan);
+            if self.waiting.holds_back(key) {
+                self.hand_on_behind(now, key, plan); // MQTT-4.6.0-5: who hears both with one QoS hears them in this order.
+            } else {
+                self.carry_out(now, plan);
+            }
             return Taken::Ack(reason);
         }
         let appended = match self.append(now, index, incoming, &plan) {
@@ -273,7 +280,7 @@ impl Engine {
         tracing::warn!(worker = self.worker.0, %error, "a message was refused because it could not be kept");
         let is_v5 = self.sessions.get(index).and_then(|slot| slot.session.version()) == Some(Version::V5);
         match error {
-            StoreError::Fenced { .. } => Taken::Close(ReasonCode::SESSION_TAKEN_OVER, CloseReason::TakenOver),
+            StoreError::Fenced { .. } => Taken::Fenced,
             _ if !is_v5 => Taken::Close(ReasonCode::UNSPECIFIED_ERROR, CloseReason::StoreFailed),
             StoreError::Full { .. } => Taken::Ack(ReasonCode::QUOTA_EXCEEDED),
             StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Damaged(_) => {
@@ -301,10 +308,10 @@ impl Engine {
                 let response = slot.mounted(response.by_ref())?;
                 Arc::make_mut(properties).response_topic = Some(response);
             }
-            let routes = self.cache.look_up(&self.shared.routes, &message.topic);
+            let routes = self.hearers.who(&message.topic);
             return Some((message, routes));
         }
-        let (topic, routes) = self.cache.find(&self.shared.routes, topic);
+        let (topic, routes) = self.hearers.who_named(topic);
         let message = Message::from_publish_like(&incoming.publish, topic, now, self.last_properties.as_ref());
         if message.properties.as_ref().is_some_and(|own| own.size() <= LIKE_PROPERTIES) {
             self.last_properties.clone_from(&message.properties);

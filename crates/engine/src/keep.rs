@@ -17,6 +17,9 @@ use crate::dispatch::{Chosen, delivery};
 use crate::due::Timer;
 use crate::key::SessionKey;
 use crate::limits::READ_PAUSE;
+use crate::registry::Slot;
+use crate::seams::Epoch;
+use crate::stats::Dropped;
 
 /// How the subscriber of `route` is owed `message`; `None` when it is not, or does not outlive its connection.
 pub(crate) fn owed<'a>(
@@ -75,6 +78,7 @@ impl Engine {
         let owed = vec![self.owed(slot.key, delivery)];
         match self.store.append(self.clock, &delivery.message, owed, None, 0) {
             Ok(appended) => delivery.kept = appended.kept.map(|kept| kept.place(0)),
+            Err(StoreError::Fenced { current, .. }) => self.fence(self.clock, index, Some(Epoch(current))),
             Err(error) => self.note_store_result("message", Err(error)),
         }
     }
@@ -89,7 +93,7 @@ impl Engine {
             let (packet_id, step, accepted) = match &note {
                 Note::Sent(packet_id, place, qos, hold) => {
                     let accepted = self.store.sent(now, place, *packet_id);
-                    if *qos < QoS::ExactlyOnce {
+                    if *qos < QoS::ExactlyOnce && !matches!(accepted, Err(StoreError::Fenced { .. })) {
                         continue; // Nothing waits for it: after a crash it would be sent again under any identifier.
                     }
                     (*packet_id, Step::Proceed(*hold), accepted)
@@ -102,7 +106,11 @@ impl Engine {
             match accepted {
                 Ok(Accepted::Pending(ticket)) => self.wait(ticket, Waiter::Exchange(key, packet_id, step)),
                 Ok(Accepted::Safe) => self.take_step(now, index, packet_id, step),
+                Err(StoreError::Fenced { current, .. }) => return self.fence(now, index, Some(Epoch(current))),
                 Err(error) => {
+                    if step == Step::Complete {
+                        self.with_output(index, |session, _| session.keep(packet_id));
+                    }
                     // What is held is noted again on the next connection.
                     self.note_store_result("QoS 2", Err(error));
                     let ending = viaduct_session::server::Ending::Lost;
@@ -116,9 +124,11 @@ impl Engine {
     pub(crate) fn page(&mut self, index: usize) {
         let now = self.clock;
         loop {
-            let Some(slot) = self.sessions.get_mut(index) else { return };
-            let Some(output) = slot.connection().and_then(|c| Some(&self.connections.get(c)?.output)) else { return };
-            let stubs = slot.session.page_out(output);
+            if self.sessions.get(index).and_then(Slot::connection).is_none() {
+                return;
+            }
+            // Counted as taken and as come back, like everything that changes a queue.
+            let stubs = self.with_output(index, |session, output| session.page_out(output)).unwrap_or_default();
             if stubs.is_empty() {
                 return;
             }
@@ -138,6 +148,26 @@ impl Engine {
         if let Some(index) = self.sessions.find(key) {
             self.page(index);
             self.keep_notes(index);
+        }
+    }
+
+    /// Takes out what an earlier process left for the session at `index`, which ends, and another member of a share group may
+    /// have. The rest of it is owed to nobody any more.
+    pub(crate) fn take_shared_of_earlier(&mut self, index: usize, orphans: &mut Vec<Delivery>) {
+        loop {
+            let stubs = self.with_output(index, |session, _| session.take_page_of_shared()).unwrap_or_default();
+            if stubs.is_empty() {
+                return;
+            }
+            let (page, unread) = self.read(index, &stubs);
+            self.stats.dropped(Dropped::SessionEnded, unread.len() as u64);
+            for delivery in page {
+                if delivery.group.is_some() {
+                    orphans.push(delivery);
+                } else {
+                    self.stats.dropped(Dropped::SessionEnded, 1);
+                }
+            }
         }
     }
 
@@ -180,7 +210,7 @@ impl Engine {
     }
 
     pub(crate) fn unreadable(&self, index: usize, error: &StoreError) {
-        self.stats.dropped(crate::stats::Dropped::Unreadable, 1);
+        self.stats.dropped(Dropped::Unreadable, 1);
         let client_id = self.client_id(index);
         tracing::error!(%client_id, %error, "a message that waited for it can't be read from the store any more and is lost");
     }

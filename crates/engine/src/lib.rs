@@ -16,6 +16,7 @@ mod connections;
 mod dispatch;
 mod due;
 mod express;
+mod fence;
 mod held;
 mod inbound;
 mod keep;
@@ -30,6 +31,7 @@ mod replay;
 mod restore;
 mod retained;
 mod routes;
+mod seams;
 mod settings;
 mod shared;
 mod stats;
@@ -55,6 +57,7 @@ pub use mail::Mail;
 pub use reauth::{AuthStep, Reauthenticate};
 pub use registry::Identity;
 pub use routes::{RouteCache, Routes};
+pub use seams::{Claim, Epoch, Hearers, Lost, News, OneNode, Owners, Seams, SharedRoutes};
 pub use settings::{OnDuplicate, RetainedSettings, Settings};
 pub use shared::Shared;
 pub use stats::{Counter, Dropped, Stats, Takeover};
@@ -65,7 +68,7 @@ use acks::Waiting;
 use connections::{Connection, Connections};
 use due::{Due, Timer};
 use log_budget::LogBudget;
-use mail::{Item, Outbox};
+use mail::Item;
 use registry::Registry;
 use storm::Storms;
 
@@ -78,11 +81,11 @@ pub struct Engine {
     stats: Arc<Stats>,
     sessions: Registry,
     connections: Connections,
-    cache: RouteCache,
+    owners: Box<dyn Owners>,
+    hearers: Box<dyn Hearers>,
     due: Due,
     storms: Storms,
     log: LogBudget,
-    outbox: Outbox,
     waiting: Waiting,
     /// Those of the last message that had any, if they are not large.
     last_properties: Option<Arc<MessageProperties>>,
@@ -107,7 +110,7 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// The machine of `worker`, beginning at `now` with what `store` kept.
+    /// The machine of `worker` of a broker that is one node, beginning at `now` with what `store` kept.
     pub fn new(
         worker: WorkerId,
         shared: Arc<Shared>,
@@ -115,6 +118,13 @@ impl Engine {
         store: Box<dyn Store>,
         now: Time,
     ) -> Self {
+        let seams = Seams::one_node(&shared, store);
+        Self::with_seams(worker, shared, settings, seams, now)
+    }
+
+    /// As [`Engine::new`], on other ground.
+    pub fn with_seams(worker: WorkerId, shared: Arc<Shared>, settings: Arc<Settings>, seams: Seams, now: Time) -> Self {
+        let Seams { owners, store, hearers } = seams;
         let mut due = Due::default();
         if worker == WorkerId(0) {
             due.at(now.after(limits::EXPIRY_INTERVAL), Timer::RetainedExpiry);
@@ -126,11 +136,11 @@ impl Engine {
             stats: Arc::default(),
             sessions: Registry::new(worker.0),
             connections: Connections::default(),
-            cache: RouteCache::new(),
+            owners,
+            hearers,
             due,
             storms: Storms::default(),
             log: LogBudget::default(),
-            outbox: Outbox::new(shared.workers),
             waiting: Waiting::default(),
             last_properties: None,
             clock: now,
@@ -238,7 +248,7 @@ impl Engine {
 
     /// A batch for another worker; `None` when there is no more. At most one for each worker until it is drained.
     pub fn poll_mail(&mut self) -> Option<(WorkerId, Mail)> {
-        self.outbox.pop()
+        self.hearers.poll_mail()
     }
 
     /// Whether so much waits to be stored that publishers should not be read.

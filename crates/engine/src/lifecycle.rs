@@ -17,6 +17,7 @@ use crate::key::{ConnectionId, SessionKey};
 use crate::limits::STALE_DEADLINES;
 use crate::reauth::{Reauthenticate, Reauthentication};
 use crate::registry::{Identity, Slot};
+use crate::seams::Epoch;
 use crate::stats::Dropped;
 
 /// An admitted, authenticated connection on its way to its session.
@@ -44,7 +45,7 @@ pub struct Arrival {
 
 impl Engine {
     /// Gives the connection its session, new or resumed.
-    pub(crate) fn attach(&mut self, now: Time, id: ConnectionId, arrival: Arrival) {
+    pub(crate) fn attach(&mut self, now: Time, id: ConnectionId, epoch: Epoch, arrival: Arrival) {
         let Arrival { admission, identity, peer, listener, mountpoint, terms, credential, reauthentication, .. } =
             arrival;
         let client_id = admission.client_id.clone();
@@ -52,8 +53,10 @@ impl Engine {
             // A session belongs to whoever made it: another user with the same ClientID gets a new one, never the queue
             // of a stranger.
             let stranger = self.sessions.get(index).is_some_and(|slot| slot.identity != identity);
+            // Its deadline may have come while the broker was not there, and not have been looked at yet.
+            let is_over = self.sessions.get(index).is_some_and(|slot| slot.is_over(now));
             // MQTT-3.1.2-4, MQTT-3.1.2-6 of 3.1.1
-            if admission.clean_start || stranger {
+            if admission.clean_start || stranger || is_over {
                 self.end_session(now, index);
             }
         }
@@ -69,6 +72,7 @@ impl Engine {
         let connection = self.connections.insert(id, peer.clone(), listener.clone(), terms.maximum_packet_size, now);
         let Some(slot) = self.sessions.get_mut(index) else { return };
         slot.set_connection(Some(connection));
+        slot.epoch = epoch;
         let has_will = admission.will.is_some();
         slot.will = admission.will.clone().map(Box::new); // MQTT-3.1.2-7; without one none is ever published: MQTT-3.1.2-12 of 3.1.1
         slot.delayed_will = None; // The session goes on in time: a will that waited is not published (MQTT-3.1.3-9).
@@ -87,7 +91,7 @@ impl Engine {
         }
         self.stats.sessions_connected.add(1);
         for filter in shares {
-            self.shared.routes.set_online(filter.by_ref(), key, true);
+            self.hearers.set_online(filter.by_ref(), key, true);
         }
         tracing::debug!(%client_id, %peer, %listener, level = %admission.level, resumed = resumed.is_some(), "connected");
         if admission.session_expiry > 0 {
@@ -163,7 +167,7 @@ impl Engine {
         self.stats.sessions_connected.sub(1);
         self.stats.sessions_disconnected.add(1);
         for filter in shares {
-            self.shared.routes.set_online(filter.by_ref(), key, false);
+            self.hearers.set_online(filter.by_ref(), key, false);
         }
         if let (Some(will), Some(version)) = (will, version) {
             let suppress = self.settings.suppress_will_on_takeover;
@@ -196,7 +200,8 @@ impl Engine {
         if let Some(delayed) = self.sessions.get_mut(index).and_then(|slot| slot.delayed_will.take()) {
             self.publish_will(now, index, delayed.1);
         }
-        let orphans = self.with_session(index, |session, _| session.take_shared(None)).unwrap_or_default();
+        let mut orphans = self.with_session(index, |session, _| session.take_shared(None)).unwrap_or_default();
+        self.take_shared_of_earlier(index, &mut orphans);
         let (left, _) = self.sessions.get(index).map_or((0, 0), |slot| slot.session.queued());
         self.with_session(index, |session, _| session.clear());
         let Some(slot) = self.sessions.remove(index) else { return };
@@ -204,10 +209,11 @@ impl Engine {
             let result = self.store.delete(now, &Key::Will(slot.client_id.clone()));
             self.note_store_result("will", result);
         }
+        self.owners.release(now, &slot.client_id, slot.epoch);
         self.stats.sessions_disconnected.sub(1);
         self.stats.dropped(Dropped::SessionEnded, left as u64);
         for filter in slot.subscriptions.filters() {
-            self.shared.routes.unsubscribe(filter.by_ref(), slot.key);
+            self.hearers.leave(filter.by_ref(), slot.key);
         }
         if slot.is_durable() {
             self.shared.forget_durable(slot.key);

@@ -85,3 +85,7 @@ pub(crate) const RESTORE_POLL: Duration = Duration::from_millis(5);
 
 /// How long a session waits after what it is owed could not be read from the store before it is tried again.
 pub(crate) const READ_PAUSE: Duration = Duration::from_secs(1);
+
+/// Bytes of QoS 0 of one publisher that wait behind a QoS 2 message of its own until that is safe: what comes in the few
+/// milliseconds of a commit. When the disk takes longer, the rest is given up, as QoS 0 may be.
+pub(crate) const HELD_QOS_0: usize = 1 << 20;

@@ -13,6 +13,7 @@ use crate::Dropped;
 use crate::held::Holdings;
 use crate::key::SessionKey;
 use crate::replay::Replay;
+use crate::seams::Epoch;
 
 /// Who is behind a connection, known once it is authenticated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Identity {
 pub(crate) struct Slot {
     pub(crate) client_id: ClientId,
     pub(crate) key: SessionKey,
+    /// Under which it is owned here.
+    pub(crate) epoch: Epoch,
     /// Its number in the store, once it is to outlive its connection.
     pub(crate) id: SessionId,
     pub(crate) session: Session,
@@ -115,6 +118,11 @@ impl Slot {
         self.trouble.get_or_insert_default()
     }
 
+    /// Whether nobody connected in its time.
+    pub(crate) fn is_over(&self, now: Time) -> bool {
+        self.connection.is_none() && self.expires.is_some_and(|expires| expires <= now)
+    }
+
     /// The first moment at which something about the session has to be looked at.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let will = self.delayed_will.as_ref().map(|delayed| delayed.0);
@@ -152,6 +160,7 @@ impl Registry {
         entry.insert(Box::new(Slot {
             client_id: client_id.clone(),
             key,
+            epoch: Epoch::default(),
             id: SessionId::NONE,
             session: Session::new(Arc::clone(&terms.queue)),
             identity,

@@ -13,6 +13,7 @@ use viaduct_store::{
 use crate::Engine;
 use crate::held::Held;
 use crate::registry::{Identity, Slot};
+use crate::seams::{Claim, Epoch};
 use crate::settings::RetainedSettings;
 
 impl Engine {
@@ -44,7 +45,7 @@ impl Engine {
         let mut indices = hashbrown::HashMap::new();
         for session in sessions {
             let id = session.id;
-            indices.insert(id, self.restore_session(now, session));
+            indices.extend(self.restore_session(now, session).map(|index| (id, index)));
         }
         for subscription in &subscriptions {
             self.restore_subscription(subscription);
@@ -70,23 +71,25 @@ impl Engine {
         }
     }
 
-    fn restore_inflight(&mut self, index: usize, open: Vec<InFlight>) {
+    fn restore_inflight(&mut self, index: usize, mut open: Vec<InFlight>) {
+        by_sending(&mut open);
         for InFlight { stored, packet_id, received } in open {
             let Some(delivery) = self.delivery_of(index, stored) else { continue };
             self.with_output(index, |session, _| session.restore_sent(packet_id, delivery, received));
         }
     }
 
-    /// The session, whose connection ended with the broker if not before; its place.
-    fn restore_session(&mut self, now: Time, record: SessionRecord) -> usize {
+    /// The session, whose connection ended with the broker if not before; its place, if it is still owned here.
+    fn restore_session(&mut self, now: Time, record: SessionRecord) -> Option<usize> {
         let SessionRecord { id, client_id, username, is_local, mountpoint, expiry, disconnected, will, delayed_will } =
             record;
+        let Claim::Owned(epoch) = self.owners.claim(now, &client_id) else { return None };
         let identity = Identity { username, local: is_local };
         let index = self.sessions.insert(client_id, identity, Arc::new(Terms::default()));
         self.stats.sessions_disconnected.add(1);
         let ended = disconnected.unwrap_or(now);
         if let Some(slot) = self.sessions.get_mut(index) {
-            slot.id = id;
+            (slot.id, slot.epoch) = (id, epoch);
             slot.mountpoint = mountpoint;
             slot.session.restore_expiry(expiry);
             slot.expires = (expiry != u32::MAX).then(|| ended.after_secs(expiry));
@@ -95,8 +98,16 @@ impl Engine {
                 delayed_will.or(interrupted).map(|(time, message)| Box::new((time, Arc::unwrap_or_clone(message))));
             self.shared.set_durable(slot.key, id);
         }
+        let has_deadline = self
+            .sessions
+            .get(index)
+            .is_some_and(|slot| slot.expires.or(slot.delayed_will.as_ref().map(|will| will.0)).is_some());
+        if disconnected.is_none() && has_deadline {
+            // From now on its time runs, however often the broker starts again.
+            self.keep_session(index, expiry, Some(now));
+        }
         self.arm(index);
-        index
+        Some(index)
     }
 
     /// A will whose owner ended with the broker: it is published at once, as it would have been had only its connection ended.
@@ -105,10 +116,11 @@ impl Engine {
         if self.sessions.by_client(client_id.as_str()).is_some() {
             return; // A session of that name came later and has its own.
         }
+        let Claim::Owned(epoch) = self.owners.claim(now, &client_id) else { return };
         let index = self.sessions.insert(client_id, Identity { username, local: is_local }, Arc::new(Terms::default()));
         self.stats.sessions_disconnected.add(1);
         if let Some(slot) = self.sessions.get_mut(index) {
-            slot.mountpoint = mountpoint;
+            (slot.mountpoint, slot.epoch) = (mountpoint, epoch);
             slot.has_lone_will = true;
             slot.expires = Some(now);
             slot.delayed_will = Some(Box::new((now, Arc::unwrap_or_clone(will.message))));
@@ -124,8 +136,8 @@ impl Engine {
         let held = Held { options: record.options, id: record.id, checked: true };
         let Held { options, id, checked } = held;
         let subscription = Subscription { options, id, checked, durable: true, slice: slot.slice() };
-        self.shared.routes.subscribe(record.filter.by_ref(), slot.key, subscription);
-        self.shared.routes.set_online(record.filter.by_ref(), slot.key, false);
+        self.hearers.join(record.filter.by_ref(), slot.key, subscription);
+        self.hearers.set_online(record.filter.by_ref(), slot.key, false);
         slot.subscriptions.insert(record.filter.clone(), held);
     }
 
@@ -195,6 +207,7 @@ impl Engine {
                     self.hold_output(connection, accepted);
                 }
             }
+            Err(StoreError::Fenced { current, .. }) => self.fence(self.clock, index, Some(Epoch(current))),
             Err(_) => self.note_store_result(what, result),
         }
     }
@@ -210,6 +223,18 @@ impl Engine {
             });
         }
     }
+}
+
+/// Puts exchanges into the order in which they were begun (MQTT-4.6.0-1, MQTT-4.6.0-1 of 3.1.1). The log has them in the order
+/// in which their messages came, and one of QoS 2 is handed on later than that. Identifiers are taken one after the other,
+/// so the first is behind the largest gap.
+fn by_sending(open: &mut [InFlight]) {
+    open.sort_unstable_by_key(|open| open.packet_id);
+    let ids = |place: usize| open.get(place).map_or(0, |open| open.packet_id.get());
+    let before = |place: usize| if place == 0 { ids(open.len().saturating_sub(1)) } else { ids(place - 1) };
+    let first =
+        (0..open.len()).max_by_key(|place| (ids(*place).wrapping_sub(before(*place)), std::cmp::Reverse(*place)));
+    open.rotate_left(first.unwrap_or(0));
 }
 
 impl Slot {

@@ -150,6 +150,8 @@ pub struct Stats {
     pub sessions_disconnected: Counter,
     /// Sessions that ended because their expiry passed.
     pub sessions_expired: Counter,
+    /// Sessions that another owner had by then.
+    pub sessions_fenced: Counter,
     /// Messages that wait in queues, now.
     pub queued_messages: Counter,
     /// Bytes that they hold, now.
@@ -173,6 +175,7 @@ impl Default for Stats {
             sessions_connected: Counter::default(),
             sessions_disconnected: Counter::default(),
             sessions_expired: Counter::default(),
+            sessions_fenced: Counter::default(),
             queued_messages: Counter::default(),
             queued_bytes: Counter::default(),
             inflight_messages: Counter::default(),

@@ -77,7 +77,7 @@ impl Engine {
         let held = Held { options, id, checked };
         let key = slot.key;
         let (client_id, durable, slice) = (slot.client_id.clone(), slot.is_durable(), slot.slice());
-        self.shared.routes.subscribe(filter.by_ref(), key, Subscription { options, id, checked, durable, slice });
+        self.hearers.join(filter.by_ref(), key, Subscription { options, id, checked, durable, slice });
         // From here on it is effective: SUBACK comes after. One that was held before is replaced and never missing
         // meanwhile (MQTT-3.8.4-3, MQTT-3.8.4-3 of 3.1.1).
         if let Some(slot) = self.sessions.get_mut(index) {
@@ -121,7 +121,7 @@ impl Engine {
             replays.retain(|replay| !replay.is_for(filter.by_ref())); // Nothing new for it from here on (MQTT-3.10.4-2).
         }
         let (key, client_id, durable) = (slot.key, slot.client_id.clone(), slot.is_durable());
-        self.shared.routes.unsubscribe(filter.by_ref(), key);
+        self.hearers.leave(filter.by_ref(), key);
         if durable {
             self.forget_record(index, &Key::Subscription(client_id, filter.clone()));
         }
@@ -160,6 +160,7 @@ impl Engine {
     /// with the session, as the client believes, and delivers nothing, so that it works again when it is allowed again.
     pub(crate) fn notice_new_rules(&mut self, now: Time) {
         self.clock = now;
+        self.notice_lost(now);
         let rules = self.shared.rules();
         if rules == self.rules {
             return;
@@ -182,7 +183,7 @@ impl Engine {
             for (filter, held) in changed {
                 let Held { options, id, checked } = held;
                 let subscription = Subscription { options, id, checked, durable, slice };
-                self.shared.routes.subscribe(filter.by_ref(), key, subscription);
+                self.hearers.join(filter.by_ref(), key, subscription);
                 if let Some(slot) = self.sessions.get_mut(index) {
                     slot.subscriptions.insert(filter, held);
                 }

@@ -7,6 +7,7 @@ use crate::Engine;
 use crate::connections::CloseReason;
 use crate::key::ConnectionId;
 use crate::lifecycle::Arrival;
+use crate::seams::Claim;
 use crate::settings::OnDuplicate;
 use crate::stats::Takeover;
 use crate::storm::Verdict;
@@ -32,7 +33,6 @@ impl Engine {
     /// An admitted and authenticated connection arrives at the worker of its session.
     pub fn handle_connect(&mut self, now: Time, id: ConnectionId, mut arrival: Box<Arrival>) -> Connected {
         self.notice_new_rules(now);
-        self.notice_new_rules(now);
         if self.stopping {
             return self.refuse(now, id, &arrival, ReasonCode::SERVER_SHUTTING_DOWN);
         }
@@ -54,10 +54,22 @@ impl Engine {
                     self.reject(now, &arrival, &holder);
                     return self.refuse(now, id, &arrival, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
                 }
-                Verdict::Go => self.take_over(now, index, &arrival, &holder),
+                Verdict::Go => {}
             }
         }
-        self.attach(now, id, *arrival);
+        let epoch = match self.owners.claim(now, client_id) {
+            Claim::Owned(epoch) => epoch,
+            Claim::Unknown(until) => return Connected::Held { until, arrival },
+            Claim::Unavailable => return self.refuse(now, id, &arrival, ReasonCode::SERVER_UNAVAILABLE),
+        };
+        self.notice_lost(now); // What was another's in between is not taken up from here.
+        let client_id = &arrival.admission.client_id;
+        if let Some(index) = self.sessions.by_client(client_id.as_str())
+            && let Some(holder) = self.peer(index)
+        {
+            self.take_over(now, index, &arrival, &holder);
+        }
+        self.attach(now, id, epoch, *arrival);
         Connected::Taken
     }
 

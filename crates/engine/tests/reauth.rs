@@ -103,101 +103,115 @@ fn subscribe(filter: &str) -> Packet<'_> {
 
 #[test]
 fn an_exchange_goes_through_as_often_as_the_client_begins_one() {
-    let (mut world, mut client) = world();
-    for round in 1..=3 {
-        world.send(&mut client, &[auth(0x19, "M", "first")]);
-        assert_eq!(client.got(), [got(0x18, &format!("challenge {round}"))]);
-        world.send(&mut client, &[auth(0x18, "M", "right")]);
-        assert_eq!(client.got(), [got(0x00, "last")]);
-    }
-    assert!(!client.closed);
+    viaduct_testkit::on_every_ground(|| {
+        let (mut world, mut client) = world();
+        for round in 1..=3 {
+            world.send(&mut client, &[auth(0x19, "M", "first")]);
+            assert_eq!(client.got(), [got(0x18, &format!("challenge {round}"))]);
+            world.send(&mut client, &[auth(0x18, "M", "right")]);
+            assert_eq!(client.got(), [got(0x00, "last")]);
+        }
+        assert!(!client.closed);
+    });
 }
 
 #[test]
 fn messages_keep_flowing_while_an_exchange_is_under_way() {
-    let (mut world, mut client) = world();
-    world.send(&mut client, &[subscribe("t"), auth(0x19, "M", "first"), publish("t")]);
-    assert_eq!(client.messages().len(), 1);
-    world.send(&mut client, &[Packet::Pingreq, auth(0x18, "M", "right"), publish("t")]);
-    let came = client.got();
-    assert!(matches!(&came[..], [Got::Pingresp, Got::Auth(..), Got::Publish { .. }]), "{came:?}");
+    viaduct_testkit::on_every_ground(|| {
+        let (mut world, mut client) = world();
+        world.send(&mut client, &[subscribe("t"), auth(0x19, "M", "first"), publish("t")]);
+        assert_eq!(client.messages().len(), 1);
+        world.send(&mut client, &[Packet::Pingreq, auth(0x18, "M", "right"), publish("t")]);
+        let came = client.got();
+        assert!(matches!(&came[..], [Got::Pingresp, Got::Auth(..), Got::Publish { .. }]), "{came:?}");
+    });
 }
 
 #[test]
 fn a_failed_exchange_ends_the_connection_and_publishes_the_will() {
-    // MQTT-4.12.1-2
-    let (mut world, mut client) = world();
-    let mut watcher = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "watcher"))));
-    world.send(&mut watcher, &[subscribe("will")]);
-    watcher.got();
-    world.send(&mut client, &[auth(0x19, "M", "first"), auth(0x18, "M", "wrong"), publish("will")]);
-    assert_eq!(client.got(), [got(0x18, "challenge 1"), Got::Disconnect(ReasonCode::NOT_AUTHORIZED)]);
-    assert!(client.closed);
-    world.take(&mut watcher);
-    assert_eq!(watcher.messages(), [("will".to_owned(), b"gone".to_vec())]);
+    viaduct_testkit::on_every_ground(|| {
+        // MQTT-4.12.1-2
+        let (mut world, mut client) = world();
+        let mut watcher = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "watcher"))));
+        world.send(&mut watcher, &[subscribe("will")]);
+        watcher.got();
+        world.send(&mut client, &[auth(0x19, "M", "first"), auth(0x18, "M", "wrong"), publish("will")]);
+        assert_eq!(client.got(), [got(0x18, "challenge 1"), Got::Disconnect(ReasonCode::NOT_AUTHORIZED)]);
+        assert!(client.closed);
+        world.take(&mut watcher);
+        assert_eq!(watcher.messages(), [("will".to_owned(), b"gone".to_vec())]);
+    });
 }
 
 #[test]
 fn what_is_out_of_order_is_a_protocol_error() {
-    let empty = Packet::Auth(Auth {
-        reason: ReasonCode::SUCCESS,
-        method: None,
-        data: None,
-        reason_string: None,
-        user_properties: UserProperties::default(),
+    viaduct_testkit::on_every_ground(|| {
+        let empty = Packet::Auth(Auth {
+            reason: ReasonCode::SUCCESS,
+            method: None,
+            data: None,
+            reason_string: None,
+            user_properties: UserProperties::default(),
+        });
+        let begin = || auth(0x19, "M", "first");
+        for (packets, what) in [
+            (vec![auth(0x18, "M", "right")], "none was begun"),
+            (vec![auth(0x00, "M", "right")], "success is the server's"),
+            (vec![begin(), auth(0x00, "M", "right")], "success is the server's, later"),
+            (vec![begin(), begin()], "one at a time"),
+            (vec![begin(), auth(0x18, "M", "right"), auth(0x18, "M", "right")], "it is over"),
+            (vec![auth(0x19, "N", "first")], "another method"),
+            (vec![begin(), auth(0x18, "N", "right")], "another method in the middle"),
+            (vec![empty], "no method"),
+        ] {
+            let (mut world, mut client) = world();
+            world.send(&mut client, &packets);
+            assert_eq!(client.got().last(), Some(&Got::Disconnect(ReasonCode::PROTOCOL_ERROR)), "{what}");
+            assert!(client.closed, "{what}");
+        }
     });
-    let begin = || auth(0x19, "M", "first");
-    for (packets, what) in [
-        (vec![auth(0x18, "M", "right")], "none was begun"),
-        (vec![auth(0x00, "M", "right")], "success is the server's"),
-        (vec![begin(), auth(0x00, "M", "right")], "success is the server's, later"),
-        (vec![begin(), begin()], "one at a time"),
-        (vec![begin(), auth(0x18, "M", "right"), auth(0x18, "M", "right")], "it is over"),
-        (vec![auth(0x19, "N", "first")], "another method"),
-        (vec![begin(), auth(0x18, "N", "right")], "another method in the middle"),
-        (vec![empty], "no method"),
-    ] {
-        let (mut world, mut client) = world();
-        world.send(&mut client, &packets);
-        assert_eq!(client.got().last(), Some(&Got::Disconnect(ReasonCode::PROTOCOL_ERROR)), "{what}");
-        assert!(client.closed, "{what}");
-    }
 }
 
 #[test]
 fn without_a_method_in_connect_there_is_no_auth() {
-    // MQTT-4.12.0-7
-    let (mut world, _) = world();
-    let mut client = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "plain"))));
-    world.send(&mut client, &[auth(0x19, "M", "first")]);
-    assert_eq!(client.got().last(), Some(&Got::Disconnect(ReasonCode::PROTOCOL_ERROR)));
+    viaduct_testkit::on_every_ground(|| {
+        // MQTT-4.12.0-7
+        let (mut world, _) = world();
+        let mut client = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "plain"))));
+        world.send(&mut client, &[auth(0x19, "M", "first")]);
+        assert_eq!(client.got().last(), Some(&Got::Disconnect(ReasonCode::PROTOCOL_ERROR)));
+    });
 }
 
 #[test]
 fn an_answer_that_the_client_does_not_take_ends_the_connection() {
-    let mut world = world().0;
-    let mut client = client(&mut world, |connect| {
-        connect.properties.maximum_packet_size = std::num::NonZeroU32::new(21);
+    viaduct_testkit::on_every_ground(|| {
+        let mut world = world().0;
+        let mut client = client(&mut world, |connect| {
+            connect.properties.maximum_packet_size = std::num::NonZeroU32::new(21);
+        });
+        world.send(&mut client, &[auth(0x19, "M", "first")]);
+        let came = client.got();
+        assert_eq!(came, [Got::Disconnect(ReasonCode::PACKET_TOO_LARGE)]);
     });
-    world.send(&mut client, &[auth(0x19, "M", "first")]);
-    let came = client.got();
-    assert_eq!(came, [Got::Disconnect(ReasonCode::PACKET_TOO_LARGE)]);
 }
 
 #[test]
 fn a_credential_that_was_renewed_holds_after_the_users_changed() {
-    let (mut world, mut client) = world();
-    world.send(&mut client, &[auth(0x19, "M", "first"), auth(0x18, "M", "right")]);
-    client.got();
-    let now = world.now();
-    for worker in 0..2 {
-        world.engine(worker).handle_users(now, |_, credential| credential == 2);
-    }
-    world.take(&mut client);
-    assert!(!client.closed);
-    for worker in 0..2 {
-        world.engine(worker).handle_users(now, |_, credential| credential == 3);
-    }
-    world.take(&mut client);
-    assert_eq!(client.got(), [Got::Disconnect(ReasonCode::NOT_AUTHORIZED)]);
+    viaduct_testkit::on_every_ground(|| {
+        let (mut world, mut client) = world();
+        world.send(&mut client, &[auth(0x19, "M", "first"), auth(0x18, "M", "right")]);
+        client.got();
+        let now = world.now();
+        for worker in 0..2 {
+            world.engine(worker).handle_users(now, |_, credential| credential == 2);
+        }
+        world.take(&mut client);
+        assert!(!client.closed);
+        for worker in 0..2 {
+            world.engine(worker).handle_users(now, |_, credential| credential == 3);
+        }
+        world.take(&mut client);
+        assert_eq!(client.got(), [Got::Disconnect(ReasonCode::NOT_AUTHORIZED)]);
+    });
 }

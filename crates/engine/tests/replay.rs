@@ -73,58 +73,66 @@ fn take_all(world: &mut World, client: &mut Client) -> BTreeSet<String> {
 
 #[test]
 fn what_a_connection_did_not_take_comes_on_the_next() {
-    let mut world = world_of_retained();
-    let mut client = subscriber(&mut world);
-    subscribe(&mut world, &mut client);
-    world.cut(&mut client);
-    let mut client = subscriber(&mut world);
-    assert_eq!(take_all(&mut world, &mut client).len(), RETAINED);
+    viaduct_testkit::on_every_ground(|| {
+        let mut world = world_of_retained();
+        let mut client = subscriber(&mut world);
+        subscribe(&mut world, &mut client);
+        world.cut(&mut client);
+        let mut client = subscriber(&mut world);
+        assert_eq!(take_all(&mut world, &mut client).len(), RETAINED);
+    });
 }
 
 #[test]
 fn nothing_more_is_looked_for_once_the_subscription_is_gone() {
-    let mut world = world_of_retained();
-    let mut client = subscriber(&mut world);
-    subscribe(&mut world, &mut client);
-    let user_properties = UserProperties::default();
-    let filters = vec![FilterRef::new("a/+").unwrap()];
-    let unsubscribe = Unsubscribe { packet_id: PacketId::new(2).unwrap(), user_properties, filters };
-    world.send(&mut client, &[Packet::Unsubscribe(unsubscribe)]);
-    // What was queued by then may still come (MQTT-3.10.4-2 forbids new ones).
-    let came = take_all(&mut world, &mut client).len();
-    assert!(came < RETAINED / 2, "{came}");
+    viaduct_testkit::on_every_ground(|| {
+        let mut world = world_of_retained();
+        let mut client = subscriber(&mut world);
+        subscribe(&mut world, &mut client);
+        let user_properties = UserProperties::default();
+        let filters = vec![FilterRef::new("a/+").unwrap()];
+        let unsubscribe = Unsubscribe { packet_id: PacketId::new(2).unwrap(), user_properties, filters };
+        world.send(&mut client, &[Packet::Unsubscribe(unsubscribe)]);
+        // What was queued by then may still come (MQTT-3.10.4-2 forbids new ones).
+        let came = take_all(&mut world, &mut client).len();
+        assert!(came < RETAINED / 2, "{came}");
+    });
 }
 
 #[test]
 fn a_short_queue_loses_none_of_them() {
-    let mut world = world_of_retained();
-    let mut terms = Terms::default();
-    Arc::make_mut(&mut terms.queue).max_messages = 5;
-    world.terms = Arc::new(terms);
-    let mut client = subscriber(&mut world);
-    subscribe(&mut world, &mut client);
-    assert_eq!(take_all(&mut world, &mut client).len(), RETAINED);
+    viaduct_testkit::on_every_ground(|| {
+        let mut world = world_of_retained();
+        let mut terms = Terms::default();
+        Arc::make_mut(&mut terms.queue).max_messages = 5;
+        world.terms = Arc::new(terms);
+        let mut client = subscriber(&mut world);
+        subscribe(&mut world, &mut client);
+        assert_eq!(take_all(&mut world, &mut client).len(), RETAINED);
+    });
 }
 
 #[test]
 fn a_client_over_its_message_rate_is_not_read_until_it_may_send_again() {
-    let settings = Settings { message_rate: Some(3), ..Settings::default() };
-    let mut world = World::with(1, settings, Box::new(AllowAll));
-    world.connect(&Packet::Connect(Box::new(connect(Version::V311, "a"))));
-    let first = ConnectionId(1);
-    let mut publish = Vec::new();
-    let packet = Publish {
-        dup: false,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        topic: Some(TopicRef::new("t").unwrap()),
-        packet_id: None,
-        properties: PublishProperties::default(),
-        payload: b"",
-    };
-    Packet::Publish(packet).encode(Version::V311, &mut publish).unwrap();
-    let now = world.now();
-    let until = world.engine(0).handle_bytes(now, first, &publish).pause_until.unwrap();
-    assert!(until > now);
-    assert_eq!(world.engine(0).handle_bytes(until, first, &[]).pause_until, None, "the pause was long enough");
+    viaduct_testkit::on_every_ground(|| {
+        let settings = Settings { message_rate: Some(3), ..Settings::default() };
+        let mut world = World::with(1, settings, Box::new(AllowAll));
+        world.connect(&Packet::Connect(Box::new(connect(Version::V311, "a"))));
+        let first = ConnectionId(1);
+        let mut publish = Vec::new();
+        let packet = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: Some(TopicRef::new("t").unwrap()),
+            packet_id: None,
+            properties: PublishProperties::default(),
+            payload: b"",
+        };
+        Packet::Publish(packet).encode(Version::V311, &mut publish).unwrap();
+        let now = world.now();
+        let until = world.engine(0).handle_bytes(now, first, &publish).pause_until.unwrap();
+        assert!(until > now);
+        assert_eq!(world.engine(0).handle_bytes(until, first, &[]).pause_until, None, "the pause was long enough");
+    });
 }

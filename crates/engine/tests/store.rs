@@ -17,7 +17,7 @@ use viaduct_testkit::{Client, Got, World, connect};
 /// One worker over a store that does what the script says.
 fn world() -> (World, Script) {
     let mut world = World::new(1);
-    let (store, script) = FaultyStore::new(MemoryStore::default());
+    let (store, script) = FaultyStore::new(Box::<MemoryStore>::default());
     replace_store(&mut world, Box::new(store));
     (world, script)
 }
@@ -129,7 +129,7 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     let mut world = World::new(1);
     let options = Options::new(1, Arc::new(|_| 0), 7);
     let opened = Log::open(&options, Arc::new(FaultyFiles::default()), Arc::new(|_| {})).unwrap();
-    let (store, script) = FaultyStore::new(opened.doors.into_iter().next().unwrap());
+    let (store, script) = FaultyStore::new(Box::new(opened.doors.into_iter().next().unwrap()));
     replace_store(&mut world, Box::new(store));
     let mut keeps = connect(Version::V311, "keeps");
     keeps.clean_start = false;

@@ -22,6 +22,9 @@ pub enum Trouble {
     Unknown,
     /// What waits can't be read now; everything else goes on.
     Unreadable,
+    /// Of a message only what the first half of those who are owed it get was taken, of anything else nothing, and the caller is
+    /// told that nobody knows.
+    Torn,
     /// It was taken, and is safe only when [`Script::catch_up`] says so.
     Slow,
 }
@@ -39,6 +42,8 @@ struct Lines {
     caught_up: u64,
     /// The last ticket that was given out.
     given: u64,
+    /// The last of those that was slow.
+    slow: u64,
 }
 
 impl Script {
@@ -50,6 +55,13 @@ impl Script {
     /// The answer to every call that nothing else is set for.
     pub fn always(&self, trouble: Option<Trouble>) {
         self.lines().always = trouble;
+    }
+
+    /// Whether something was slow and is not safe yet.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let lines = self.lines();
+        lines.slow > lines.caught_up
     }
 
     /// Everything that was slow so far is safe.
@@ -64,9 +76,8 @@ impl Script {
 }
 
 /// A store whose answers are scripted. It gives tickets of its own, so that a slow answer keeps its place before later ones.
-#[derive(Debug)]
-pub struct FaultyStore<S> {
-    store: S,
+pub struct FaultyStore {
+    store: Box<dyn Store>,
     script: Script,
     /// Tickets given out that are not told to be safe: its own, and what it waits for.
     open: std::collections::VecDeque<(u64, Wait)>,
@@ -82,9 +93,16 @@ enum Wait {
     Script,
 }
 
-impl<S: Store> FaultyStore<S> {
+impl std::fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FaultyStore").field("script", &self.script).finish_non_exhaustive()
+    }
+}
+
+impl FaultyStore {
     /// `store` with a script that is still empty.
-    pub fn new(store: S) -> (Self, Script) {
+    #[must_use]
+    pub fn new(store: Box<dyn Store>) -> (Self, Script) {
         let script = Script::default();
         let faulty = Self { store, script: script.clone(), open: std::collections::VecDeque::new(), safe: Ticket(0) };
         (faulty, script)
@@ -101,6 +119,7 @@ impl<S: Store> FaultyStore<S> {
     fn refused(trouble: Option<Trouble>) -> Result<(), StoreError> {
         match trouble {
             None | Some(Trouble::Unknown | Trouble::Slow | Trouble::Unreadable) => Ok(()),
+            Some(Trouble::Torn) => Err(StoreError::Unknown("a part of it was taken".into())),
             Some(Trouble::Fenced) => Err(StoreError::Fenced { held: 1, current: 2 }),
             Some(Trouble::Unavailable) => Err(StoreError::Unavailable("the script says so".into())),
             Some(Trouble::Full) => Err(StoreError::Full { used: 1, limit: 1 }),
@@ -119,28 +138,39 @@ impl<S: Store> FaultyStore<S> {
         };
         let mut lines = self.script.lines();
         lines.given += 1;
+        if matches!(wait, Wait::Script) {
+            lines.slow = lines.given;
+        }
         self.open.push_back((lines.given, wait));
         Ok(Accepted::Pending(Ticket(lines.given)))
     }
 
-    fn asked(&mut self, ask: impl FnOnce(&mut S) -> Result<Accepted, StoreError>) -> Result<Accepted, StoreError> {
+    fn asked(
+        &mut self,
+        ask: impl FnOnce(&mut dyn Store) -> Result<Accepted, StoreError>,
+    ) -> Result<Accepted, StoreError> {
         let trouble = self.trouble();
         Self::refused(trouble)?;
-        let accepted = ask(&mut self.store)?;
+        let accepted = ask(&mut *self.store)?;
         self.answer(trouble, accepted)
     }
 }
 
-impl<S: Store> Store for FaultyStore<S> {
+impl Store for FaultyStore {
     fn append(
         &mut self,
         now: Time,
         message: &Arc<Message>,
-        owed: Vec<Owed>,
+        mut owed: Vec<Owed>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
     ) -> Result<Appended, StoreError> {
         let trouble = self.trouble();
+        if trouble == Some(Trouble::Torn) {
+            owed.truncate(owed.len().div_ceil(2));
+            let part = self.store.append(now, message, owed, None, publisher).map(|_| ());
+            return part.and(Err(StoreError::Unknown("a part of it was taken".into())));
+        }
         Self::refused(trouble)?;
         let Appended { kept, accepted } = self.store.append(now, message, owed, from, publisher)?;
         let accepted = self.answer(trouble, accepted)?;
@@ -219,7 +249,7 @@ impl<S: Store> Store for FaultyStore<S> {
     fn state(&self) -> Health {
         match self.script.lines().always {
             Some(Trouble::Unavailable | Trouble::Fenced) => Health::Failing("the script says so".into()),
-            None | Some(Trouble::Full | Trouble::Unknown | Trouble::Slow | Trouble::Unreadable) => self.store.state(),
+            None | Some(_) => self.store.state(),
         }
     }
 
@@ -241,7 +271,7 @@ mod tests {
 
     #[test]
     fn it_answers_by_script_and_keeps_the_order_of_what_is_slow() {
-        let (mut store, script) = FaultyStore::new(MemoryStore::default());
+        let (mut store, script) = FaultyStore::new(Box::<MemoryStore>::default());
         assert_eq!(delete(&mut store), Ok(Accepted::Safe));
         for trouble in [Trouble::Fenced, Trouble::Unavailable, Trouble::Full, Trouble::Unknown, Trouble::Slow] {
             script.next(Some(trouble));

@@ -8,9 +8,13 @@
 #![allow(clippy::panic, reason = "a test that holds it wrong is to fail at once")]
 
 mod client;
+mod ground;
 mod spans;
 mod world;
 
 pub use client::{Client, Got};
+pub use ground::{
+    FaultyHearers, FaultyOwners, Ground, HearerScript, HearerTrouble, OwnerScript, OwnerTrouble, on, on_every_ground,
+};
 pub use spans::{Link, Spans};
 pub use world::{World, connect};

@@ -5,24 +5,37 @@ use std::time::Duration;
 
 use viaduct_codec::{Packet, Time, Version};
 use viaduct_engine::{
-    AllowAll, Arrival, Authorizer, Connected, ConnectionId, Engine, Identity, Reauthenticate, Settings, Shared,
-    worker_of,
+    AllowAll, Arrival, Authorizer, Connected, ConnectionId, Engine, Identity, Reauthenticate, Seams, Settings, Shared,
+    WorkerId, worker_of,
 };
 use viaduct_session::server::{Terms, admit};
-use viaduct_store::MemoryStore;
+use viaduct_store::log::{FaultyFiles, Log, Pending};
+use viaduct_store::{Script, Store};
 
 use crate::client::Client;
+use crate::ground::{self, Ground, Stores};
 
 /// A broker without sockets.
-#[derive(Debug)]
 pub struct World {
     engines: Vec<Engine>,
+    settings: Arc<Settings>,
+    ground: Ground,
+    files: FaultyFiles,
+    /// Dropped after the engines.
+    log: Option<Log>,
+    scripts: Vec<Script>,
     /// What the listener of the test offers; change it before a client connects.
     pub terms: Arc<Terms>,
     /// What all workers share.
     pub shared: Arc<Shared>,
     now: Time,
     connections: u64,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("engines", &self.engines).field("ground", &self.ground).finish_non_exhaustive()
+    }
 }
 
 impl World {
@@ -35,17 +48,57 @@ impl World {
     /// A broker of `workers` workers.
     #[must_use]
     pub fn with(workers: u16, settings: Settings, authorizer: Box<dyn Authorizer>) -> Self {
-        let shared = Shared::new(workers, authorizer);
-        let now = Time::from_millis(1_700_000_000_000);
-        let settings = Arc::new(settings);
-        let engines = (0..workers)
-            .map(|worker| {
-                let store = Box::<MemoryStore>::default();
-                let worker = viaduct_engine::WorkerId(worker);
-                Engine::new(worker, Arc::clone(&shared), Arc::clone(&settings), store, now)
-            })
-            .collect();
-        Self { engines, terms: Arc::default(), shared, now, connections: 0 }
+        Self::build(workers, settings, authorizer, |_, shared, store| Seams::one_node(shared, store))
+    }
+
+    /// A broker of `workers` workers on doors that `seams` makes for each, with the store that the ground of the test has.
+    #[must_use]
+    pub fn build(
+        workers: u16,
+        settings: Settings,
+        authorizer: Box<dyn Authorizer>,
+        seams: impl FnMut(WorkerId, &Arc<Shared>, Box<dyn Store>) -> Seams,
+    ) -> Self {
+        let mut world = Self {
+            engines: Vec::new(),
+            settings: Arc::new(settings),
+            ground: ground::current(),
+            files: FaultyFiles::default(),
+            log: None,
+            scripts: Vec::new(),
+            terms: Arc::default(),
+            shared: Shared::new(workers, authorizer),
+            now: Time::from_millis(1_700_000_000_000),
+            connections: 0,
+        };
+        world.start(workers, seams);
+        world
+    }
+
+    fn start(&mut self, workers: u16, mut seams: impl FnMut(WorkerId, &Arc<Shared>, Box<dyn Store>) -> Seams) {
+        let Stores { stores, log, scripts } = ground::stores(self.ground, workers, &self.files);
+        (self.log, self.scripts) = (log, scripts);
+        for (worker, store) in (0..workers).map(WorkerId).zip(stores) {
+            let seams = seams(worker, &self.shared, store);
+            let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+            self.engines.push(Engine::with_seams(worker, shared, settings, seams, self.now));
+        }
+        self.settle();
+    }
+
+    /// The process is killed and starts again, where everybody may do everything. What is not on the disk is gone, so on a
+    /// ground without a log that is everything.
+    pub fn restart(&mut self) {
+        let workers = self.workers();
+        if let Some(log) = &self.log {
+            log.close();
+        }
+        self.files = self.files.after_kill();
+        self.engines.clear();
+        self.log = None;
+        self.shared = Shared::new(workers, Box::new(AllowAll));
+        self.start(workers, |_, shared, store| Seams::one_node(shared, store));
+        self.pass(Duration::ZERO);
     }
 
     /// The time of the test.
@@ -213,15 +266,25 @@ impl World {
         u16::try_from(self.engines.len()).unwrap_or(u16::MAX)
     }
 
-    /// Carries mail until there is none.
-    fn settle(&mut self) {
+    /// Carries mail and lets the stores work until there is nothing to do.
+    pub fn settle(&mut self) {
         loop {
             let mail: Vec<_> =
                 self.engines.iter_mut().flat_map(|engine| std::iter::from_fn(|| engine.poll_mail())).collect();
-            if mail.is_empty() {
-                return;
-            }
             let now = self.now;
+            if mail.is_empty() {
+                let is_busy = self.log.as_ref().is_some_and(|log| log.pending() != Pending::Nothing);
+                let is_behind = self.scripts.iter().any(Script::is_behind);
+                if !is_busy && !is_behind {
+                    return;
+                }
+                if let Some(log) = &self.log {
+                    log.step();
+                }
+                self.scripts.iter().for_each(Script::catch_up);
+                self.engines.iter_mut().for_each(|engine| engine.handle_committed(now));
+                continue;
+            }
             for (worker, mail) in mail {
                 self.engine(usize::from(worker.0)).handle_mail(now, mail);
             }

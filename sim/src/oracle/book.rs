@@ -13,6 +13,8 @@ use crate::payload::{self, MessageId};
 
 /// Bytes that a PUBLISH may have beyond payload and topic: header, lengths, identifier, properties.
 const OVERHEAD: usize = 64;
+/// Milliseconds that a disk of this world may keep back what was written for a connection.
+const HELD: u64 = 1_000;
 
 #[derive(Default)]
 pub(super) struct Book {
@@ -26,12 +28,16 @@ pub(super) struct Book {
     pub(super) is_bounded: bool,
     /// The session lives.
     pub(super) is_open: bool,
-    /// Its broker stopped without a word, and what share groups are owed begins anew.
+    /// It ended with its broker, which stopped without a word.
     pub(super) is_lost: bool,
+    /// Nobody can say which of two sessions of one ClientID a restart brought back: nothing is judged.
+    pub(super) is_vague: bool,
     /// The smallest Maximum Packet Size that its client ever had.
     pub(super) takes: usize,
     pub(super) entries: BTreeMap<Named, Entry>,
     exchanges: BTreeMap<u16, Exchange>,
+    /// Messages of QoS 1 that the broker was told not long ago that the client has, and when.
+    recent: Vec<(MessageId, Time)>,
     begun: u64,
     /// The connection on which something was last sent again, and its place.
     repeated: (u64, u64),
@@ -59,6 +65,8 @@ pub(super) struct Entry {
     pub(super) plain: usize,
     /// Copies that came with RETAIN 1.
     pub(super) retained: usize,
+    /// Copies of QoS 1 that restarts may have brought once more.
+    pub(super) again: usize,
 }
 
 /// It was routed to the session as it was published.
@@ -71,6 +79,11 @@ pub(super) struct Live {
     /// The connection that the session had.
     pub(super) connection: Option<u64>,
     pub(super) deadline: Option<Time>,
+    pub(super) at: Time,
+    /// Its publisher gave it to this broker, and no bridge did, which was told of it for itself.
+    pub(super) is_own: bool,
+    /// Its broker stopped before whoever gave it was told of it: it may come, and need not.
+    pub(super) is_loose: bool,
 }
 
 /// It was retained when the session subscribed.
@@ -81,6 +94,8 @@ pub(super) struct Replay {
     pub(super) deadline: Option<Time>,
     /// The place in `asked` of the SUBSCRIBE.
     pub(super) asked: usize,
+    /// Its broker stopped before it was handed on: it may come, and need not.
+    pub(super) is_loose: bool,
 }
 
 /// A SUBSCRIBE that asked for retained messages.
@@ -96,6 +111,7 @@ pub(super) struct Asked {
 /// The last use of a packet identifier towards the client.
 struct Exchange {
     message: Option<MessageId>,
+    qos: QoS,
     /// The connection that it was last seen on.
     connection: u64,
     /// PUBREL came.
@@ -104,6 +120,10 @@ struct Exchange {
     finished: bool,
     /// Its place among all exchanges of the session.
     place: u64,
+    /// The broker took what ends it.
+    done: bool,
+    /// Its broker stopped, and need not know any more that it was begun.
+    forgotten: bool,
 }
 
 impl Book {
@@ -137,6 +157,40 @@ impl Book {
         self.entries.values().map(missing).sum()
     }
 
+    /// The broker took what ends the exchange under `id`.
+    pub(super) fn done(&mut self, now: Time, id: u16) {
+        self.recent.retain(|(_, done)| done.after(super::recovery::SOON) >= now);
+        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
+        if !std::mem::replace(&mut exchange.done, true) && exchange.qos == QoS::AtLeastOnce {
+            self.recent.extend(exchange.message.map(|message| (message, now)));
+        }
+    }
+
+    /// Its broker stopped, and the session goes on: what was under way begins again.
+    pub(super) fn interrupt(&mut self, now: Time, is_acknowledged: impl Fn(MessageId) -> bool) {
+        self.connection = None;
+        self.recent.retain(|(_, done)| done.after(super::recovery::SOON) >= now);
+        let mut open: Vec<MessageId> = self.recent.drain(..).map(|(message, _)| message).collect();
+        for exchange in self.exchanges.values_mut().filter(|exchange| exchange.qos == QoS::AtLeastOnce) {
+            exchange.finished = true; // Its identifier may be another's now.
+            exchange.forgotten = true;
+            if !std::mem::replace(&mut exchange.done, true) {
+                open.extend(exchange.message);
+            }
+        }
+        for ((message, _), entry) in &mut self.entries {
+            let is_acknowledged = is_acknowledged(*message);
+            for live in &mut entry.live {
+                let is_told = live.is_own || live.at.after(super::recovery::SOON) < now;
+                live.is_loose |= !(is_acknowledged && is_told);
+            }
+            entry.replays.iter_mut().for_each(|replay| replay.is_loose = true);
+            // One may be on its way to the client still, and come after that.
+            let missing = entry.copies() < entry.live.len() + entry.replays.len();
+            entry.again += open.iter().filter(|open| *open == message).count() + usize::from(missing);
+        }
+    }
+
     /// The client acknowledged for good.
     pub(super) fn finished(&mut self, id: u16) {
         if let Some(exchange) = self.exchanges.get_mut(&id) {
@@ -153,7 +207,16 @@ impl Book {
     fn exchange(&mut self, connection: u64, publish: &Publish<'_>, message: Option<MessageId>) -> Result<bool, String> {
         let Some(id) = publish.packet_id.map(viaduct_codec::PacketId::get) else { return Ok(true) };
         self.begun += 1;
-        let begun = Exchange { message, connection, released: false, finished: false, place: self.begun };
+        let begun = Exchange {
+            message,
+            qos: publish.qos,
+            connection,
+            released: false,
+            finished: false,
+            place: self.begun,
+            done: false,
+            forgotten: false,
+        };
         let same = self.exchanges.get_mut(&id).filter(|last| last.message == message && publish.dup);
         if let Some(last) = same {
             let is_over = last.released && publish.qos == QoS::ExactlyOnce;
@@ -163,6 +226,9 @@ impl Book {
             if !is_over && last.connection != connection {
                 last.connection = connection;
                 last.finished = false;
+                if last.forgotten {
+                    return Ok(false);
+                }
                 let before = std::mem::replace(&mut self.repeated, (connection, last.place));
                 if before.0 == connection && before.1 > last.place {
                     return Err(format!("identifier {id} was sent again out of its order")); // MQTT-4.6.0-1
@@ -192,7 +258,7 @@ impl Oracle {
     /// The client of the session got a PUBLISH to `topic`, which its broker wrote at `encoded`.
     pub(super) fn got(&mut self, incarnation: u64, connection: u64, publish: &Publish<'_>, topic: &str, encoded: Time) {
         let message = payload::read(publish.payload);
-        let Some(book) = self.books.get_mut(&incarnation) else { return };
+        let Some(book) = self.books.get_mut(&incarnation).filter(|book| !book.is_vague) else { return };
         let client = book.client.clone();
         let named = message.map_or_else(|| "an empty message".to_owned(), |message| message.to_string());
         match book.exchange(connection, publish, message) {
@@ -244,6 +310,7 @@ impl Oracle {
             entry.plain += 1;
             (entry.plain, entry.live.iter().filter(|live| live.may_clear_retain).count() + shared)
         };
+        let allowed = allowed + entry.again;
         if count <= allowed {
             return;
         }
@@ -289,13 +356,15 @@ impl Oracle {
         let Some(book) = self.books.get(&incarnation) else { return };
         let Some(routed) = self.brokers[book.broker].routed.get(named) else { return };
         let client = &book.client;
-        let lived = publish.dup || routed.deadlines.iter().any(|deadline| Self::lives(*deadline, encoded));
+        // Since then it may have waited for the disk, with all that was on its way to the connection.
+        let began = Time::from_millis(encoded.as_millis().saturating_sub(HELD));
+        let lived = publish.dup || routed.deadlines.iter().any(|deadline| Self::lives(*deadline, began));
         let told = publish.properties.message_expiry;
         let is_right = |deadline: &Option<Time>| match (deadline, told) {
             (None, None) => true,
             (Some(deadline), Some(told)) => {
                 let left = u64::try_from(deadline.since(encoded).as_millis()).unwrap_or(u64::MAX);
-                (left / 1000..=left.div_ceil(1000)).contains(&u64::from(told))
+                (left / 1000..=(left + HELD).div_ceil(1000)).contains(&u64::from(told))
             }
             _ => false,
         };
@@ -321,6 +390,8 @@ impl Oracle {
         let is_late = book.asked.iter().any(|asked| asked.may_be_late && super::matches(&asked.filter, topic));
         let is_replay = publish.retain && (!entry.replays.is_empty() || is_late);
         let is_shared = book.shares.values().any(|share| super::matches(&share.filter, topic));
+        // It may be the one that a restart left, or the one that its publisher sent again.
+        let is_shared = is_shared || entry.live.iter().any(|live| live.is_loose);
         let first = entry.live.iter().find(|live| live.qos == publish.qos);
         let Some(first) = first.filter(|_| entry.copies() == 1 && !is_replay && !is_shared) else { return };
         let may_be_lost = publish.qos == QoS::AtMostOnce
@@ -343,7 +414,7 @@ impl Oracle {
     pub(super) fn settle_books(&mut self, given_up: &dyn Fn(usize, &str) -> u64) {
         let now = self.now;
         let (mut debts, mut lost) = (0, Vec::new());
-        for book in self.books.values().filter(|book| book.is_open) {
+        for book in self.books.values().filter(|book| book.is_open && !book.is_vague) {
             let mut spare = given_up(book.broker, &book.client);
             for ((message, topic), entry) in &book.entries {
                 let Some(fact) = self.fact(*message) else { continue };
@@ -354,7 +425,7 @@ impl Oracle {
                 let has_lasted = |connection: Option<u64>| connection.is_some() && connection == book.connection;
                 let owed = entry.live.iter().any(|live| {
                     let is_due = if is_owed(live.qos) { fact.acknowledged } else { has_lasted(live.connection) };
-                    is_due && Self::lives(live.deadline, now)
+                    is_due && !live.is_loose && Self::lives(live.deadline, now)
                 });
                 let asked = entry.replays.iter().any(|replay| {
                     // With QoS 0 it may have been on its way when a connection ended.
@@ -362,6 +433,7 @@ impl Oracle {
                     let asked = &book.asked[replay.asked];
                     let is_last = || self.is_retained_since(book.broker, topic, *message, asked.step);
                     is_kept
+                        && !replay.is_loose
                         && Self::lives(replay.deadline, now)
                         && (!asked.may_be_late || (!asked.is_over && is_last()))
                 });

@@ -36,6 +36,10 @@ struct Debt {
     /// As it was published.
     qos: QoS,
     deadline: Option<Time>,
+    /// It may have been lost with a session, or with its broker before anybody was told that it has it.
+    is_loose: bool,
+    /// Restarts that may have brought it once more.
+    restarts: usize,
 }
 
 impl Groups {
@@ -60,6 +64,8 @@ impl Groups {
             lowest,
             qos,
             deadline,
+            is_loose: false,
+            restarts: 0,
         });
         debt.routings += 1;
         *self.waiting.entry((broker, filter.to_owned())).or_default() += 1;
@@ -96,14 +102,30 @@ impl Groups {
     pub(super) fn allowance(&self, broker: usize, filter: &str, message: MessageId) -> usize {
         let Some(debt) = self.debts.get(&(broker, filter.to_owned(), message)) else { return 0 };
         // Each copy may be with a member whose session ends, and then goes to another.
-        debt.routings * (1 + self.departures(broker, filter, debt.first).filter(|(.., ended)| *ended).count())
+        debt.restarts
+            + debt.routings * (1 + self.departures(broker, filter, debt.first).filter(|(.., ended)| *ended).count())
     }
 
-    /// Nothing is owed to the groups of `broker` any more.
-    pub(super) fn forget(&mut self, broker: usize) {
-        self.debts.retain(|(owner, ..), _| *owner != broker);
-        self.left.retain(|(owner, _), _| *owner != broker);
-        self.waiting.retain(|(owner, _), _| *owner != broker);
+    /// Whether it was heard can't be told.
+    pub(super) fn loosen(&mut self, broker: usize, filter: &str, message: MessageId) {
+        if let Some(debt) = self.debts.get_mut(&(broker, filter.to_owned(), message)) {
+            debt.is_loose = true;
+        }
+    }
+
+    /// `broker` stopped: members for whom `stays` says no are gone, and what is not acknowledged may be.
+    pub(super) fn interrupt(
+        &mut self,
+        broker: usize,
+        stays: impl Fn(u64) -> bool,
+        is_acknowledged: impl Fn(MessageId) -> bool,
+    ) {
+        for ((owner, _, message), debt) in &mut self.debts {
+            if *owner == broker {
+                debt.restarts += 1;
+                debt.is_loose |= !is_acknowledged(*message) || !debt.members.iter().all(|member| stays(*member));
+            }
+        }
     }
 
     fn departures(&self, broker: usize, filter: &str, since: u64) -> impl Iterator<Item = &(u64, u64, bool)> {
@@ -125,6 +147,9 @@ impl Oracle {
             // Whoever hears it for another reason as well can't be told apart.
             let (named, topic) = ((*message, debt.topic.clone()), debt.topic.as_str());
             let is_mixed = holders().any(|book| {
+                if book.is_vague {
+                    return true;
+                }
                 let asked = |asked: &Asked| asked.may_be_late && super::matches(&asked.filter, topic);
                 if book.asked.iter().any(asked) {
                     return true;
@@ -147,6 +172,7 @@ impl Oracle {
             let is_weak = !departures.is_empty() && self.groups.weak.contains(&name);
             let is_strict = debt.qos == QoS::ExactlyOnce && self.groups.strict.contains(&name);
             let may_be_lost = is_bounded
+                || debt.is_loose
                 || debt.lowest == QoS::AtMostOnce
                 || is_weak
                 || (is_strict && departures.iter().any(|(.., ended)| *ended))

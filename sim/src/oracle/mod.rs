@@ -17,8 +17,11 @@
 //! - A message of a share group is owed to the group. When a member's session ends, a QoS 1 message that it may have had
 //!   may come to another member once more, and a QoS 2 message that was begun with it is lost (MQTT-4.8.2-5).
 //! - A message that is on its way between two workers when its receiver unsubscribes is still delivered.
-//! - What a restart does not bring back is gone: see `crate::disk`. 3.1 has no Session Present, so that its clients are
-//!   told of it as if their owner had restarted them too.
+//! - Of the last moment before a restart, what nobody was told of may be there or not (`recovery`): a copy of QoS 1 comes once
+//!   more, under any identifier; what a bridge brought was not told of to this broker's own clients. Where nobody can tell
+//!   which of two sessions of one ClientID came back, it is not judged.
+//! - Retained messages that a new subscription asked for and that were not handed to its queue when the broker stopped.
+//! - A message that was on its way to a connection may have waited there for the disk, with the expiry that it had before.
 //! - Through a bridge nothing is promised across a restart of either end. Whenever a bridge connects it asks for what is
 //!   retained, so that it may bring a retained message once more, and one of this broker's own back.
 
@@ -27,6 +30,7 @@ mod bridges;
 mod filter;
 mod groups;
 mod model;
+mod recovery;
 mod routing;
 mod wire;
 

@@ -3,7 +3,7 @@
 //! In: CONNECT as it was let in, packets as they were taken, ends of connections, deadlines. Out: what is routed
 //! (`routing`), and breaches of what a session was promised. Knows nothing of how a broker does it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use viaduct_codec::{Connect, Packet, Publish, QoS, ReasonCode, RetainHandling, Time, Version};
@@ -22,6 +22,8 @@ pub(crate) struct BrokerModel {
     pub(super) routed: BTreeMap<Named, Routed>,
     /// The step of the last restart.
     pub(super) crashed: u64,
+    /// When the last session of a ClientID ended.
+    pub(super) ended: BTreeMap<String, Time>,
 }
 
 pub(super) struct Session {
@@ -29,19 +31,37 @@ pub(super) struct Session {
     pub(super) incarnation: u64,
     version: Version,
     is_bridge: bool,
-    expiry: u32,
+    pub(super) expiry: u32,
     expiry_asked: u32,
     /// The most that its listener gives.
     max_expiry: u32,
     pub(super) connection: Option<u64>,
-    expires: Option<Time>,
+    pub(super) expires: Option<Time>,
     pub(super) subscriptions: BTreeMap<String, Subscription>,
+    /// What was unsubscribed last and when, and whether its client was told.
+    pub(super) unsubscribed: BTreeMap<String, Change>,
     /// QoS 2 identifiers between PUBLISH and PUBREL.
-    inbound: BTreeSet<u16>,
-    will: Option<Will>,
-    delayed: Option<(Time, Will)>,
+    pub(super) inbound: BTreeMap<u16, Option<Named>>,
+    pub(super) will: Option<Will>,
+    pub(super) delayed: Option<(Time, Will)>,
     keep_alive: u16,
     heard: Time,
+    /// Its client was told of it, at least once.
+    pub(super) is_known: bool,
+    /// The last change of all but its subscriptions, which its client was told of when it was CONNECT.
+    pub(super) changed: Change,
+    /// Its broker stopped and has not started again.
+    pub(super) is_interrupted: bool,
+}
+
+/// A change that a broker made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Change {
+    pub(super) at: Time,
+    /// In which packet it was asked for, on which connection.
+    pub(super) asked: (u64, u16),
+    /// The client was told that it is made.
+    pub(super) is_told: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,16 +70,17 @@ pub(super) struct Subscription {
     pub(super) no_local: bool,
     pub(super) as_published: bool,
     pub(super) id: Option<u32>,
+    pub(super) change: Change,
 }
 
 #[derive(Clone)]
-struct Will {
-    id: MessageId,
-    topic: String,
-    qos: QoS,
-    retain: bool,
-    expiry: Option<u32>,
-    delay: u32,
+pub(super) struct Will {
+    pub(super) id: MessageId,
+    pub(super) topic: String,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) expiry: Option<u32>,
+    pub(super) delay: u32,
 }
 
 /// How a connection ended.
@@ -77,7 +98,8 @@ pub(crate) enum End {
 
 impl BrokerModel {
     pub(super) fn new(workers: u16) -> Self {
-        Self { workers, sessions: BTreeMap::new(), retained: BTreeMap::new(), routed: BTreeMap::new(), crashed: 0 }
+        let (sessions, retained) = (BTreeMap::new(), BTreeMap::new());
+        Self { workers, sessions, retained, routed: BTreeMap::new(), crashed: 0, ended: BTreeMap::new() }
     }
 }
 
@@ -90,8 +112,17 @@ impl Oracle {
         if let Some(holder) = holder {
             self.end(broker, holder, End::TakenOver, connect.clean_start);
         }
-        if connect.clean_start {
+        let now = self.now;
+        let is_over = self.brokers[broker].sessions.get_mut(client).is_some_and(|session| {
+            session.connection.is_none() && session.expires.is_some_and(|expires| expires <= now)
+        });
+        if connect.clean_start || is_over {
             self.end_session(broker, client);
+        }
+        let session = self.brokers[broker].sessions.get_mut(client);
+        let due = session.and_then(|session| session.delayed.take_if(|(time, _)| *time <= now));
+        if let Some((_, will)) = due {
+            self.publish_will(broker, client, &will);
         }
         let present = self.brokers[broker].sessions.contains_key(client);
         let version = connect.level.version();
@@ -101,8 +132,8 @@ impl Oracle {
             self.books.insert(self.step, Book::new(broker, client, connection));
             self.brokers[broker].sessions.insert(client.to_owned(), session);
         }
-        let now = self.now;
         let Some(session) = self.brokers[broker].sessions.get_mut(client) else { return };
+        session.changed = Change { at: now, asked: (connection, 0), is_told: false };
         session.version = version;
         session.is_bridge = connect.level.is_bridge();
         session.expiry_asked = connect.properties.session_expiry.unwrap_or(0);
@@ -162,6 +193,13 @@ impl Oracle {
             Packet::Pubrel(ack) => {
                 session.inbound.remove(&ack.packet_id.get());
             }
+            Packet::Pubrec(ack) if !ack.reason.is_error() => {}
+            Packet::Puback(ack) | Packet::Pubcomp(ack) | Packet::Pubrec(ack) => {
+                let incarnation = session.incarnation;
+                if let Some(book) = self.books.get_mut(&incarnation) {
+                    book.done(now, ack.packet_id.get());
+                }
+            }
             Packet::Subscribe(subscribe) => {
                 // 3.x has no options; the level of a bridge stands for two of them.
                 let (is_v5, is_bridge) = (session.version.is_v5(), session.is_bridge);
@@ -172,14 +210,16 @@ impl Oracle {
                         no_local: if is_v5 { options.no_local } else { is_bridge },
                         as_published: if is_v5 { options.retain_as_published } else { is_bridge },
                         id: subscribe.subscription_id.map(viaduct_codec::VarInt::get),
+                        change: Change { at: now, asked: (connection, subscribe.packet_id.get()), is_told: false },
                     };
                     let handling = if is_v5 { options.retain_handling } else { RetainHandling::Send };
                     self.subscribed(broker, &client, entry.filter.as_str(), subscription, handling);
                 }
             }
             Packet::Unsubscribe(unsubscribe) => {
+                let change = Change { at: now, asked: (connection, unsubscribe.packet_id.get()), is_told: false };
                 for filter in &unsubscribe.filters {
-                    self.unsubscribed(broker, &client, filter.as_str());
+                    self.unsubscribed(broker, &client, filter.as_str(), change);
                 }
             }
             Packet::Disconnect(disconnect) => {
@@ -200,7 +240,13 @@ impl Oracle {
         };
         if let (QoS::ExactlyOnce, Some(id)) = (publish.qos, publish.packet_id) {
             let session = self.brokers[broker].sessions.get_mut(client);
-            if session.is_some_and(|session| !session.inbound.insert(id.get())) {
+            let known = session.is_some_and(|session| {
+                let is_known = session.inbound.contains_key(&id.get());
+                let named = payload::read(publish.payload).map(|message| (message, topic.clone()));
+                session.inbound.entry(id.get()).or_insert(named);
+                is_known
+            });
+            if known {
                 return; // It has that message already.
             }
         }
@@ -255,22 +301,6 @@ impl Oracle {
         }
     }
 
-    /// `broker` stopped without a word, and `kept` says whether retained messages were.
-    pub(crate) fn crashed(&mut self, broker: usize, keeps_retained: bool) {
-        self.step += 1;
-        let model = &mut self.brokers[broker];
-        model.sessions.clear();
-        model.crashed = self.step;
-        if !keeps_retained {
-            model.retained.clear();
-        }
-        for book in self.books.values_mut().filter(|book| book.broker == broker) {
-            book.close();
-            book.is_lost = true;
-        }
-        self.groups.forget(broker);
-    }
-
     /// Whether `client` has a session that outlives its connection.
     pub(crate) fn has_session(&self, broker: usize, client: &str) -> bool {
         self.brokers[broker].sessions.contains_key(client)
@@ -282,11 +312,24 @@ impl Oracle {
         (session.connection == Some(connection)).then(|| client.clone())
     }
 
+    /// The client of `connection` was told that what it asked for under `packet_id` is done; 0 is CONNECT.
+    pub(super) fn told(&mut self, connection: u64, packet_id: u16) {
+        let Some(client) = self.wires.get(&connection).map(|wire| wire.client.clone()) else { return };
+        for session in self.brokers.iter_mut().filter_map(|broker| broker.sessions.get_mut(&client)) {
+            let subscriptions = session.subscriptions.values_mut().map(|subscription| &mut subscription.change);
+            let changes = subscriptions.chain(session.unsubscribed.values_mut()).chain([&mut session.changed]);
+            let asked = (connection, packet_id);
+            changes.filter(|change| change.asked == asked).for_each(|change| change.is_told = true);
+            session.is_known |= session.changed.asked == asked && packet_id == 0;
+        }
+    }
+
     fn end(&mut self, broker: usize, connection: u64, how: End, by_clean_start: bool) {
         let Some(client) = self.holder(broker, connection) else { return };
         let now = self.now;
         let Some(session) = self.brokers[broker].sessions.get_mut(&client) else { return };
         session.connection = None;
+        session.changed = Change { at: now, asked: (connection, u16::MAX), is_told: false };
         let incarnation = session.incarnation;
         let expiry = session.expiry;
         session.expires = (expiry != u32::MAX).then(|| now.after_secs(expiry));
@@ -310,12 +353,13 @@ impl Oracle {
         }
     }
 
-    fn end_session(&mut self, broker: usize, client: &str) {
+    pub(super) fn end_session(&mut self, broker: usize, client: &str) {
         let Some(session) = self.brokers[broker].sessions.get_mut(client) else { return };
         if let Some((_, will)) = session.delayed.take() {
             self.publish_will(broker, client, &will); // MQTT-3.1.2-8: at the latest when the session ends.
         }
         let Some(session) = self.brokers[broker].sessions.remove(client) else { return };
+        self.brokers[broker].ended.insert(client.to_owned(), self.now);
         self.step += 1;
         if let Some(book) = self.books.get_mut(&session.incarnation) {
             // Whatever group it ever was in: what it has not acknowledged goes back there.
@@ -347,7 +391,7 @@ impl Oracle {
 }
 
 impl Session {
-    fn new(incarnation: u64, version: Version) -> Self {
+    pub(super) fn new(incarnation: u64, version: Version) -> Self {
         Self {
             incarnation,
             version,
@@ -358,11 +402,15 @@ impl Session {
             connection: None,
             expires: None,
             subscriptions: BTreeMap::new(),
-            inbound: BTreeSet::new(),
+            unsubscribed: BTreeMap::new(),
+            inbound: BTreeMap::new(),
             will: None,
             delayed: None,
             keep_alive: 0,
             heard: Time::default(),
+            is_known: false,
+            changed: Change::default(),
+            is_interrupted: false,
         }
     }
 

@@ -7,7 +7,7 @@ use viaduct_codec::{QoS, RetainHandling, Time};
 use super::Oracle;
 use super::book::{Asked, Live, Replay, Share};
 use super::filter::{matches, shared};
-use super::model::Subscription;
+use super::model::{Change, Subscription};
 use crate::payload::MessageId;
 
 /// Unsettled deliveries of a session beyond which a broker may hand out retained messages later than at once; with a short
@@ -39,11 +39,15 @@ pub(super) struct Routed {
 }
 
 /// What a topic retained from a step on; `None` after it was cleared.
+#[derive(Clone)]
 pub(super) struct Retained {
-    from: u64,
-    message: Option<MessageId>,
-    qos: QoS,
-    deadline: Option<Time>,
+    pub(super) from: u64,
+    pub(super) at: Time,
+    /// The client that it came from.
+    pub(super) client: String,
+    pub(super) message: Option<MessageId>,
+    pub(super) qos: QoS,
+    pub(super) deadline: Option<Time>,
 }
 
 impl Oracle {
@@ -54,10 +58,13 @@ impl Oracle {
         let deadline = source.expiry.map(|seconds| now.after_secs(seconds));
         let model = &mut self.brokers[broker];
         if source.retain {
-            let kept = Retained { from: step, message, qos: source.qos, deadline };
+            let kept =
+                Retained { from: step, at: now, client: source.client.to_owned(), message, qos: source.qos, deadline };
             model.retained.entry(source.topic.to_owned()).or_default().push(kept);
         }
         let Some(message) = message else { return };
+        let is_own = self.fact(message).is_some_and(|fact| fact.publisher == source.client);
+        let model = &mut self.brokers[broker];
         let named = (message, source.topic.to_owned());
         let routed = model.routed.entry(named.clone()).or_insert_with(|| Routed { first: step, ..Routed::default() });
         *routed.taken.entry(source.client.to_owned()).or_default() += 1;
@@ -91,11 +98,19 @@ impl Oracle {
                 may_clear_retain: !own.iter().all(kept),
                 connection: session.connection,
                 deadline,
+                at: now,
+                is_own,
+                is_loose: false,
             };
             book.entry(&named).live.push(live);
         }
         for (filter, members) in groups {
             self.groups.routed(broker, filter, &named, step, &members, source.qos, deadline);
+            let is_vague =
+                |(incarnation, _): &(u64, QoS)| self.books.get(incarnation).is_some_and(|book| book.is_vague);
+            if members.iter().any(is_vague) {
+                self.groups.loosen(broker, filter, message);
+            }
         }
     }
 
@@ -111,6 +126,7 @@ impl Oracle {
         let (step, now) = (self.step, self.now);
         let model = &mut self.brokers[broker];
         let Some(session) = model.sessions.get_mut(client) else { return };
+        session.unsubscribed.remove(filter);
         let is_new = session.subscriptions.insert(filter.to_owned(), subscription).is_none();
         let connection = session.connection;
         let Some(book) = self.books.get_mut(&session.incarnation) else { return };
@@ -144,14 +160,16 @@ impl Oracle {
                 connection,
                 deadline: last.deadline,
                 asked,
+                is_loose: false,
             };
             book.entry(&(message, topic.clone())).replays.push(replay);
         }
     }
 
-    pub(super) fn unsubscribed(&mut self, broker: usize, client: &str, filter: &str) {
+    pub(super) fn unsubscribed(&mut self, broker: usize, client: &str, filter: &str, change: Change) {
         self.step += 1;
         let Some(session) = self.brokers[broker].sessions.get_mut(client) else { return };
+        session.unsubscribed.insert(filter.to_owned(), change);
         if session.subscriptions.remove(filter).is_some() {
             if let Some(book) = self.books.get_mut(&session.incarnation) {
                 book.asked.iter_mut().filter(|asked| asked.filter == filter).for_each(|asked| asked.is_over = true);

@@ -154,7 +154,13 @@ impl Oracle {
                     let what = format!("{client} was told Session Present {told}, it is {expected}");
                     return self.breach(Promise::Sessions, what);
                 }
-                connack.reason.is_error() || connack.properties.session_expiry == wire.expects_expiry
+                if connack.reason == ReasonCode::SUCCESS {
+                    let expected = wire.expects_expiry;
+                    self.told(connection, 0);
+                    connack.properties.session_expiry == expected
+                } else {
+                    true
+                }
             }
             Packet::Publish(publish) => return self.received_publish(connection, publish, encoded),
             Packet::Puback(ack) => !ack.reason.is_error() && wire.pubacks.pop_front() == Some(ack.packet_id.get()),
@@ -162,7 +168,7 @@ impl Oracle {
             Packet::Pubcomp(ack) => wire.pubcomps.remove(&ack.packet_id.get()),
             Packet::Pubrel(ack) => {
                 let book = wire.incarnation.and_then(|incarnation| self.books.get_mut(&incarnation));
-                book.is_some_and(|book| book.released(ack.packet_id.get()))
+                book.is_some_and(|book| book.released(ack.packet_id.get()) || book.is_vague)
             }
             Packet::Suback(suback) => wire.subacks.pop_front().is_some_and(|(id, wanted)| {
                 let granted = suback.reasons.iter().map(|reason| QoS::from_bits(reason.0));
@@ -183,6 +189,11 @@ impl Oracle {
             ),
             _ => false,
         };
+        match packet {
+            Packet::Suback(suback) => self.told(connection, suback.packet_id.get()),
+            Packet::Unsuback(unsuback) => self.told(connection, unsuback.packet_id.get()),
+            _ => {}
+        }
         if !right {
             self.breach(Promise::Conversation, format!("{client} did not expect {packet:?}"));
         }

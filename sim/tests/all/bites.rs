@@ -99,6 +99,14 @@ fn a_message_that_a_bridge_does_not_bring_or_brings_twice_is_found() {
 }
 
 #[test]
+fn what_a_restart_loses_or_brings_back_is_found() {
+    bites(Fault::LoseDisk, Promise::Sessions);
+    bites(Fault::LoseDisk, Promise::Retained);
+    bites(Fault::OldDisk, Promise::NothingLost);
+    bites(Fault::OldDisk, Promise::Sessions);
+}
+
+#[test]
 fn what_stays_in_flight_is_found() {
     bites(Fault::NoPuback, Promise::NoLeaks);
 }

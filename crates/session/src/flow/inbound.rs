@@ -34,6 +34,8 @@ struct Received {
     here: bool,
     /// PUBREL came, and PUBCOMP waits until the store knows of it.
     releasing: bool,
+    /// PUBREL came on this connection, so PUBCOMP is due on it.
+    asked: bool,
 }
 
 /// What a PUBREL is answered with.
@@ -79,13 +81,13 @@ impl Inbound {
             self.qos2 = HashMap::new();
         }
         for received in self.qos2.values_mut() {
-            received.here = false;
+            (received.here, received.asked) = (false, false);
         }
     }
 
     /// A QoS 2 message that an earlier process took: it is safe, so the answer to its repetition is PUBREC.
     pub(crate) fn restore(&mut self, id: PacketId) {
-        self.qos2.insert(id, Received { acknowledged: true, here: false, releasing: false });
+        self.qos2.insert(id, Received { acknowledged: true, here: false, releasing: false, asked: false });
     }
 
     /// The peer's session is gone, and so is what was open in it.
@@ -109,7 +111,7 @@ impl Inbound {
                 if received.acknowledged { Arrived::Again } else { Arrived::Pending }
             }
             None => {
-                self.qos2.insert(id, Received { acknowledged: false, here: true, releasing: false });
+                self.qos2.insert(id, Received { acknowledged: false, here: true, releasing: false, asked: false });
                 self.qos2_here += 1;
                 Arrived::New
             }
@@ -147,7 +149,10 @@ impl Inbound {
     pub(crate) fn pubrel(&mut self, id: PacketId, keeps: bool) -> Released {
         match self.qos2.get_mut(&id) {
             None => Released::Unknown,
-            Some(received) if keeps => Released::Held { first: !std::mem::replace(&mut received.releasing, true) },
+            Some(received) if keeps => {
+                received.asked = true;
+                Released::Held { first: !std::mem::replace(&mut received.releasing, true) }
+            }
             Some(_) => {
                 self.release(id);
                 Released::Free
@@ -155,9 +160,21 @@ impl Inbound {
         }
     }
 
-    /// The store knows of the PUBREL; `false` when none waits for that.
+    /// The store knows of the PUBREL: the identifier is free. Whether PUBCOMP is due: not when PUBREL came by an earlier
+    /// connection, for it comes again on this one and has its own answer, and the next message under the identifier would
+    /// take a second one for its own.
     pub(crate) fn complete(&mut self, id: PacketId) -> bool {
-        self.qos2.get(&id).is_some_and(|received| received.releasing) && self.release(id)
+        let Some(received) = self.qos2.get(&id).filter(|received| received.releasing) else { return false };
+        let is_due = received.asked;
+        self.release(id);
+        is_due
+    }
+
+    /// The store could not be told of the PUBREL: it is when PUBREL comes again.
+    pub(crate) fn keep(&mut self, id: PacketId) {
+        if let Some(received) = self.qos2.get_mut(&id) {
+            received.releasing = false;
+        }
     }
 
     /// PUBREL came, or a failing PUBREC goes: the identifier is free and the next PUBLISH with it a new message

@@ -248,6 +248,11 @@ impl Flow {
         let id = exchange.id;
         if exchange.awaits == Awaits::Pubcomp {
             self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
+        } else if !exchange.is_tried && exchange.delivery.message.is_expired(now) {
+            // It waited for the store, or behind one that did, and its delivery has not begun (MQTT-3.3.2-5).
+            self.counts.expired += 1;
+            self.finish(id);
+            return false;
         } else if self.write_publish(now, &exchange.delivery, Some(id), exchange.is_tried, out).is_err() {
             // The peer takes no packet that large, perhaps smaller ones than it did: as if it had been delivered
             // (MQTT-3.1.2-25).
@@ -390,6 +395,11 @@ impl Flow {
             }
         };
         self.write_ack(PacketType::Pubcomp, Ack::new(ack.packet_id, reason), out);
+    }
+
+    /// The store could not be told that the peer gave the identifier back.
+    pub(crate) fn keep(&mut self, id: PacketId) {
+        self.inbound.keep(id);
     }
 
     /// The store knows that the peer gave the identifier back.

@@ -36,12 +36,12 @@ impl PacketIds {
         }
     }
 
-    /// Marks an identifier as used by an exchange of an earlier process.
+    /// Marks an identifier as used by an exchange of an earlier process, the last one that was taken so far.
     pub(crate) fn restore(&mut self, id: PacketId) {
         if !self.contains(id.get()) {
             self.insert(id.get());
         }
-        self.last = self.last.max(id.get());
+        self.last = id.get();
     }
 
     /// Whether [`PacketIds::take`] would find one.

@@ -120,6 +120,20 @@ impl Queue {
         stubs
     }
 
+    /// The places of the oldest messages of an earlier process, if some there came by a share group; none when there are no
+    /// more. They are not in the queue any more.
+    pub(crate) fn take_page_of_shared(&mut self) -> Vec<Stub> {
+        let Some(waiting) = &mut self.waiting else { return Vec::new() };
+        let Some(backlog) = waiting.backlog.as_mut().filter(|backlog| backlog.has_shared()) else { return Vec::new() };
+        let stubs = backlog.pop_front(PAGE);
+        waiting.bytes -= stubs.iter().map(|stub| stub.size as usize).sum::<usize>();
+        if backlog.is_empty() {
+            waiting.backlog = None;
+        }
+        self.settle();
+        stubs
+    }
+
     /// What was read of [`Queue::page_out`], in order, and behind it what has to be read another time.
     pub(crate) fn page_in(&mut self, page: Vec<Delivery>, unread: &[Stub]) {
         let Some(waiting) = &mut self.waiting else { return };
@@ -154,6 +168,17 @@ impl Queue {
 
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Forgets what is in the store, and takes out the rest.
+    pub(crate) fn leave(&mut self) -> VecDeque<Delivery> {
+        let Some(waiting) = self.waiting.take() else { return VecDeque::new() };
+        let Waiting { mut rest, backlog, recent, .. } = *waiting;
+        if let Some(backlog) = backlog {
+            backlog.leave();
+        }
+        rest.extend(recent);
+        rest
     }
 
     /// Takes what came by a share group: by `group`, or by any.

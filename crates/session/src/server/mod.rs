@@ -19,8 +19,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use viaduct_codec::{
-    Ack, Auth, Backlog, Connack, ConnackProperties, Disconnect, Level, Packet, PacketId, PacketType, PlainAck, QoS,
-    ReasonCode, Stub, Suback, Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
+    Ack, Auth, Backlog, Connack, ConnackProperties, Disconnect, Level, Packet, PacketId, PacketType, Place, PlainAck,
+    QoS, ReasonCode, Stub, Suback, Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
 };
 
 pub use admit::{Admission, Authentication, Terms, admit};
@@ -178,6 +178,11 @@ impl Session {
     /// Whether PUBCOMP waits for [`Session::complete`], because a store knows the client's QoS 2 identifiers.
     pub fn keep_ids(&mut self, keeps: bool) {
         self.flow.keep_ids(keeps);
+    }
+
+    /// The store could not be told of the PUBREL of the client's message under `id`: that one comes again.
+    pub fn keep(&mut self, id: PacketId) {
+        self.flow.keep(id);
     }
 
     /// The store knows of the PUBREL of the client's message under `id`: PUBCOMP goes out.
@@ -441,10 +446,23 @@ impl Session {
         taken
     }
 
+    /// Takes the places of the next messages of an earlier process, when some there may go to another member of a share
+    /// group; none when there are no more. To be asked before the session ends.
+    pub fn take_page_of_shared(&mut self) -> Vec<Stub> {
+        self.queue.take_page_of_shared()
+    }
+
     /// The session ends: nothing is owed any more.
     pub fn clear(&mut self) {
         self.flow.forget();
         self.queue.clear();
+    }
+
+    /// The session is another owner's: everything is forgotten here, and stays owed.
+    pub fn leave(&mut self) {
+        drop(self.flow.take_notes());
+        let open = self.flow.forget().into_iter().map(|exchange| exchange.delivery);
+        open.chain(self.queue.leave()).filter_map(|delivery| delivery.kept).for_each(Place::leave);
     }
 
     fn answered<'a>(

@@ -202,6 +202,35 @@ impl Door {
         }
     }
 
+    /// What a session has in flight, and what goes out anew because it can't be told any more how far it got.
+    fn load_inflight(
+        &mut self,
+        session: SessionId,
+        entries: &[(Stub, Progress)],
+        first_waiting: Option<u64>,
+    ) -> (Vec<InFlight>, Vec<Stub>) {
+        let stubs: Vec<Stub> = entries.iter().map(|(stub, _)| *stub).collect();
+        let (mut inflight, mut back) = (Vec::with_capacity(entries.len()), Vec::new());
+        for ((stub, progress), stored) in entries.iter().zip(self.read(&stubs)) {
+            match stored {
+                // Nobody waited for it to be known that a QoS 1 message was sent, so it may be known of a later one and not
+                // of an earlier one. Both go out again, in order.
+                Ok(stored)
+                    if stored.owed.qos == QoS::AtLeastOnce && first_waiting.is_some_and(|first| first < stub.id) =>
+                {
+                    self.shared.index().unsend(stub.id, stub.index);
+                    back.extend(stored.place.into_stub(stub.size));
+                }
+                Ok(stored) => {
+                    let Progress { packet_id, received } = *progress;
+                    inflight.push(InFlight { stored, packet_id, received });
+                }
+                Err(error) => tracing::error!(session = session.0, %error, "a message in flight can't be read"),
+            }
+        }
+        (inflight, back)
+    }
+
     /// Why nothing new is taken at the moment.
     fn refusal(&self, bytes: usize) -> Result<(), StoreError> {
         if self.shared.is_failing.load(Ordering::Acquire)
@@ -311,35 +340,16 @@ impl Store for Door {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let Some(Prepared { mut loaded, inflight }) = self.loaded.take() else { return Ok(Loaded::default()) };
         for (session, entries) in inflight {
-            let stubs: Vec<Stub> = entries.iter().map(|(stub, _)| *stub).collect();
-            let mut read = Vec::with_capacity(entries.len());
-            let queued = loaded.queued.iter_mut().find(|(waits, _)| *waits == session).map(|(_, backlog)| backlog);
+            let place = loaded.queued.iter().position(|(waits, _)| *waits == session);
+            let queued = place.and_then(|place| loaded.queued.get_mut(place)).map(|(_, backlog)| backlog);
             let first_waiting = queued.as_ref().and_then(|backlog| backlog.front()).map(|stub| stub.id);
-            let mut back = Vec::new();
-            for ((stub, progress), stored) in entries.iter().zip(self.read(&stubs)) {
-                match stored {
-                    // Nobody waited for it to be known that a QoS 1 message was sent, so it may be known of a later one and not
-                    // of an earlier one. Both go out again, in order.
-                    Ok(stored)
-                        if stored.owed.qos == QoS::AtLeastOnce
-                            && first_waiting.is_some_and(|first| first < stub.id) =>
-                    {
-                        self.shared.index().unsend(stub.id, stub.index);
-                        back.extend(stored.place.into_stub(stub.size));
-                    }
-                    Ok(stored) => {
-                        let Progress { packet_id, received } = *progress;
-                        read.push(InFlight { stored, packet_id, received });
-                    }
-                    Err(error) => tracing::error!(session = session.0, %error, "a message in flight can't be read"),
-                }
-            }
+            let (read, mut back) = self.load_inflight(session, &entries, first_waiting);
+            loaded.inflight.push((session, read));
             if let (false, Some(backlog)) = (back.is_empty(), queued) {
                 back.extend(backlog.pop_front(backlog.len()));
                 back.sort_unstable_by_key(|stub| (stub.id, stub.index));
                 back.into_iter().for_each(|stub| backlog.push_back(stub));
             }
-            loaded.inflight.push((session, read));
         }
         Ok(loaded)
     }

@@ -22,7 +22,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -138,13 +138,22 @@ pub enum OpenError {
     Damaged(Vec<Damage>),
 }
 
-/// The log, open. Dropping it waits until everything that was handed over is written; drop the doors before.
+/// The log, open. Dropping one that has its thread waits until everything that was handed over is written; drop the doors
+/// before. One that is stepped writes nothing when it is dropped: to its files that is the end of the process.
 pub struct Log {
     shared: Arc<Shared>,
     max_bytes: u64,
-    thread: Option<JoinHandle<()>>,
+    work: Work,
     /// Dropped after the thread has ended.
     _lock: Lock,
+}
+
+/// Who does what the doors ask for.
+enum Work {
+    /// A thread of its own, until the log is dropped.
+    Thread(Option<JoinHandle<()>>),
+    /// Whoever calls [`Log::step`].
+    Stepped(Box<Mutex<Writer>>),
 }
 
 /// What is in a log and how its commits went.
@@ -164,6 +173,17 @@ pub struct Numbers {
     pub commits: Commits,
 }
 
+/// What a log has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// Groups wait, and somebody for them.
+    Groups,
+    /// Only marks for what nobody is owed any more; nobody waits for those.
+    Marks,
+    /// Nothing.
+    Nothing,
+}
+
 /// A log that was opened.
 pub struct Opened {
     /// Keeps it open.
@@ -180,6 +200,25 @@ impl Log {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(options: &Options, files: Arc<dyn Files>, wake: Wake) -> Result<Opened, OpenError> {
+        let (mut opened, writer) = Self::prepare(options, files, wake)?;
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
+        opened.log.work = Work::Thread(Some(thread));
+        Ok(opened)
+    }
+
+    /// As [`Log::open`], without a thread: what the doors hand over is written when [`Log::step`] is called, and never
+    /// otherwise. So the same calls in the same order leave the same files, for tests on a virtual clock.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_stepped(options: &Options, files: Arc<dyn Files>) -> Result<Opened, OpenError> {
+        let (mut opened, writer) = Self::prepare(options, files, Arc::new(|_| {}))?;
+        opened.log.work = Work::Stepped(Box::new(Mutex::new(writer)));
+        Ok(opened)
+    }
+
+    /// Everything but whoever does the work.
+    fn prepare(options: &Options, files: Arc<dyn Files>, wake: Wake) -> Result<(Opened, Writer), OpenError> {
         let (lock, mut recovered) = read_all(&*files)?;
         let records = recovered.records();
         if options.refuse_damaged && !recovered.recovery.damages.is_empty() {
@@ -208,18 +247,33 @@ impl Log {
             .enumerate()
             .map(|(number, (mut prepared, queued))| {
                 let settler = shared.doors.get(number).map(|door| Arc::clone(&door.settler)).unwrap_or_default();
-                for (session, stubs) in queued {
-                    prepared.loaded.queued.push((session, Backlog::restored(stubs, Arc::clone(&settler))));
+                for (session, stubs, has_shared) in queued {
+                    let backlog = Backlog::restored(stubs, Arc::clone(&settler), has_shared);
+                    prepared.loaded.queued.push((session, backlog));
                 }
                 Door::new(number, &shared, limits, prepared)
             })
             .collect();
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
-        Ok(Opened {
-            log: Self { shared, max_bytes: limits.max_bytes, thread: Some(thread), _lock: lock },
-            doors,
-            recovery,
-        })
+        let log = Self { shared, max_bytes: limits.max_bytes, work: Work::Thread(None), _lock: lock };
+        Ok((Opened { log, doors, recovery }, writer))
+    }
+
+    /// Does in a stepped log what its thread would do next: writes what was handed over, syncs it, says what is safe. Nothing
+    /// in one that has a thread.
+    pub fn step(&self) {
+        if let Work::Stepped(writer) = &self.work {
+            writer.lock().unwrap_or_else(PoisonError::into_inner).step();
+        }
+    }
+
+    /// What a stepped log would find to do.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        if self.shared.has_groups() {
+            return Pending::Groups;
+        }
+        let has_settled = self.shared.doors.iter().any(|door| door.settler.has_settled());
+        if has_settled { Pending::Marks } else { Pending::Nothing }
     }
 
     /// From now on dropping what is owed settles nothing. To be called before the engines are dropped at the end.
@@ -269,8 +323,9 @@ impl std::fmt::Debug for Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        let Work::Thread(thread) = &mut self.work else { return };
         self.shared.end();
-        if let Some(thread) = self.thread.take()
+        if let Some(thread) = thread.take()
             && thread.join().is_err()
         {
             tracing::error!("the thread of the store panicked");
@@ -299,7 +354,7 @@ fn segment_bytes(options: &Options, used: u64, free: Option<u64>) -> u64 {
     options.segment_bytes.clamp(1 << 10, 1 << 30).min((room / FILES).max(LEAST))
 }
 
-type Waiting = Vec<(SessionId, Vec<viaduct_codec::Stub>)>;
+type Waiting = Vec<(SessionId, Vec<viaduct_codec::Stub>, bool)>;
 
 /// Gives each door what belongs to it.
 fn place(options: &Options, doors: usize, recovered: &mut Recovered, records: Vec<Record>) -> Vec<(Prepared, Waiting)> {
@@ -321,7 +376,7 @@ fn place(options: &Options, doors: usize, recovered: &mut Recovered, records: Ve
             prepared.inflight.push((session, queue.inflight));
         }
         if !queue.waiting.is_empty() {
-            queued.push((session, queue.waiting));
+            queued.push((session, queue.waiting, queue.has_shared));
         }
     }
     for (session, packet_id) in recovered.index.inbound() {

@@ -163,6 +163,10 @@ impl<'a> OwedOp<'a> {
         Some(Self { index, session, progress, bits, ids, group })
     }
 
+    pub(super) fn has_group(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// As it was appended.
     pub(super) fn to_owed(self) -> Option<Owed> {
         let mut ids = SubscriptionIds::new();

@@ -3,7 +3,7 @@
 //! In: a folder as a crash may have left it. Out: the index, what each session is owed in order, the records, and a
 //! report of what was torn or damaged. Cuts torn ends and sets damaged bytes aside, nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use viaduct_codec::{Message, SessionId, Stub};
@@ -42,6 +42,8 @@ pub struct Recovery {
 pub(super) struct Gathered {
     /// What was ever owed, by session.
     owed: HashMap<SessionId, Vec<Stub>>,
+    /// Who was ever owed something by a share group.
+    shared: HashSet<SessionId>,
     records: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Entries in `owed`, and how many there may be before the dead ones are looked for.
     entries: usize,
@@ -66,6 +68,8 @@ pub(super) struct Recovered {
 pub(super) struct Queue {
     pub(super) inflight: Vec<(Stub, Progress)>,
     pub(super) waiting: Vec<Stub>,
+    /// Some of it came by a share group, or did once.
+    pub(super) has_shared: bool,
 }
 
 /// Reads everything and changes nothing.
@@ -170,7 +174,8 @@ impl Recovered {
                 continue;
             }
             if !stubs.is_empty() {
-                queues.push((session, self.queue(stubs)));
+                let has_shared = self.gathered.shared.contains(&session);
+                queues.push((session, Queue { has_shared, ..self.queue(stubs) }));
             }
         }
         let lost: Vec<_> = self.index.inbound().filter(|(session, _)| !is_there(*session)).copied().collect();
@@ -204,7 +209,7 @@ impl Recovered {
             None => true,
         });
         stubs.shrink_to_fit();
-        Queue { inflight, waiting: stubs }
+        Queue { inflight, waiting: stubs, has_shared: false }
     }
 }
 
@@ -216,6 +221,9 @@ impl Gathered {
                 for owed in &message.owed {
                     let stub = Stub { id: message.id, index: owed.index, size };
                     self.owed.entry(owed.session).or_default().push(stub);
+                    if owed.has_group() {
+                        self.shared.insert(owed.session);
+                    }
                 }
                 self.entries += message.owed.len();
             }

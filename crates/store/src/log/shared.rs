@@ -95,6 +95,10 @@ impl Shared {
         self.arrived.notify_one();
     }
 
+    pub(super) fn has_groups(&self) -> bool {
+        !self.queue().groups.is_empty()
+    }
+
     pub(super) fn end(&self) {
         self.queue().is_over = true;
         self.arrived.notify_one();

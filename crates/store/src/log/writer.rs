@@ -115,12 +115,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             let work = self.shared.next_work(self.patience());
-            let handed = Instant::now();
-            for Group { door, ticket, last_id, body } in work.groups {
-                self.waiting.push_back(Waiting { body, group: Some((door, ticket, last_id, handed)), is_copy: false });
-            }
-            let result = self.turn();
-            self.report(&result);
+            let result = self.work(work.groups);
             if work.is_over {
                 if let (Ok(()), Some(_)) = (&result, self.unsynced_since) {
                     let result = self.sync();
@@ -136,6 +131,23 @@ impl Writer {
                 self.pause = FIRST_PAUSE;
             }
         }
+    }
+
+    /// One turn of a log without a thread.
+    pub(super) fn step(&mut self) {
+        let work = self.shared.next_work(Duration::ZERO);
+        // What went wrong is in its health, and what was not written waits for the next turn.
+        _ = self.work(work.groups);
+    }
+
+    fn work(&mut self, groups: VecDeque<Group>) -> io::Result<()> {
+        let handed = Instant::now();
+        for Group { door, ticket, last_id, body } in groups {
+            self.waiting.push_back(Waiting { body, group: Some((door, ticket, last_id, handed)), is_copy: false });
+        }
+        let result = self.turn();
+        self.report(&result);
+        result
     }
 
     fn patience(&self) -> Duration {

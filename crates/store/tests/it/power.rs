@@ -72,8 +72,8 @@ struct Entry {
     there: Known<bool>,
     /// Packet identifier, PUBREC.
     progress: Known<Option<(u16, bool)>>,
-    /// What a start has forgotten of a QoS 1 entry and the next one may see again, unless another entry has the identifier.
-    forgotten: Vec<Option<(u16, bool)>>,
+    /// QoS 1: what it was in an earlier life, before it was to be sent anew.
+    earlier: Vec<(u16, bool)>,
 }
 
 /// What may be found after the power was cut.
@@ -210,7 +210,7 @@ impl Model {
                 place: Some(kept.place(index)),
                 there: Known { may_be: vec![false, true] },
                 progress: Known::sure(None),
-                forgotten: Vec::new(),
+                earlier: Vec::new(),
             };
             self.entries.insert((number, session), entry);
         }
@@ -256,25 +256,26 @@ impl Model {
             if let Some((stored, progress)) = found {
                 // Of QoS 1 it may be forgotten, where an earlier message waits.
                 let may_be_forgotten = progress.is_none() && !Self::is_qos_2(*key);
-                let is_known = known.progress.may_be.contains(progress)
-                    || may_be_forgotten
-                    || known.forgotten.contains(progress) && !Self::is_qos_2(*key);
+                // And where it was forgotten and sent anew, what was known before is still in the log.
+                let is_earlier = progress.is_some_and(|progress| known.earlier.contains(&progress));
+                let is_known = known.progress.may_be.contains(progress) || may_be_forgotten || is_earlier;
                 assert!(is_known, "{key:?}: {progress:?} of {:?}", known.progress);
                 assert_eq!(stored.owed.qos == QoS::ExactlyOnce, Self::is_qos_2(*key));
                 assert!(stored.message.payload[8..].iter().all(|byte| *byte == b'x'));
             }
         }
         assert!(entries.keys().all(|key| self.entries.contains_key(key)), "something was never said");
-        let before = std::mem::take(&mut self.entries);
+        let mut before = std::mem::take(&mut self.entries);
         self.entries = entries
             .into_iter()
             .map(|(key, (stored, progress))| {
-                let mut forgotten = Vec::new();
-                if let Some(known) = before.get(&key).filter(|_| progress.is_none()) {
-                    forgotten.extend(known.forgotten.iter().chain(&known.progress.may_be).copied());
+                let mut earlier = Vec::new();
+                if let Some(known) = before.remove(&key).filter(|_| !Self::is_qos_2(key)) {
+                    earlier = known.earlier;
+                    earlier.extend(known.progress.may_be.into_iter().flatten());
                 }
                 let (there, progress) = (Known::sure(true), Known::sure(progress));
-                (key, Entry { place: Some(stored.place), there, progress, forgotten })
+                (key, Entry { place: Some(stored.place), there, progress, earlier })
             })
             .collect();
         let inbound: Vec<u16> = loaded.inbound.iter().map(|(_, id)| id.get()).collect();
