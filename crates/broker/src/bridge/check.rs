@@ -169,7 +169,7 @@ impl Check<'_> {
             (Some((level, transport)), _) => {
                 self.ok("login", format_args!("at level {level}"))?;
                 let is_plain = !level.version().is_v5() && !level.is_bridge();
-                if is_plain && Rules::new(&self.settings).is_ok_and(|rules| rules.may_loop()) {
+                if is_plain && Rules::new(self.settings).is_ok_and(|rules| rules.may_loop()) {
                     return self.fail("loop", Error::Loop { level });
                 }
                 self.subscribe(level, *transport).await
