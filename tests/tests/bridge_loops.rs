@@ -296,6 +296,10 @@ fn a_remote_that_turns_out_to_send_our_own_messages_back_is_not_joined_before_so
     viaduct.wait_for_metric(CONNECTS, &looped, |times| times >= 3.0);
     viaduct.wait_for_log(&["bridge \"b\"", "level 4", "sends our own messages back", "`allow_loop = true`"]);
     assert_eq!(viaduct.metric(UP, &[("bridge", "b")]), 0.0);
+    let path = viaduct.config_path();
+    let check = run_viaduct(&["bridge", "check", "b", "--config", path.to_str().unwrap()], "");
+    assert!(check.out.contains("loop: FAIL") && check.out.contains("`allow_loop = true`"), "{check:?}");
+    assert_eq!(check.code, Some(1), "{check:?}");
     // Nothing crosses, and nothing is lost.
     let mut posts = [Post::new("near", viaduct.address()), Post::new("far", upstream)];
     posts[0].publish("near/early", false);

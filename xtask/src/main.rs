@@ -23,7 +23,7 @@ const HELP: &str = "cargo xtask <command>
   conformance                      runs all tests and writes docs/conformance.md from those that prove statements
   fuzz [TARGET...] [--seconds N]   runs the fuzz targets; --replay FILE TARGET runs one input
   sim [--seeds N] [--first S]      runs seeds of the simulator; --seed S runs one and prints what happens
-  drill kill|power|full [OPTION...] breaks what is under the binary, and compares; --help tells the options
+  drill kill|power|cut|full|hub|drain [OPTION...] breaks what is under the binary, and compares; --help tells the options
   bench [--set-up] [OPTION...]     compares Viaduct with null relays and other brokers; --help tells the options
   tidy                             checks the rules of the house that a program can see
 ";

@@ -5,6 +5,7 @@
 //! a router on the way is gone. Must never: leave a namespace behind.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A namespace with a link to this one.
@@ -39,6 +40,19 @@ impl Namespace {
         ip(&["-n", name, "link", "set", &inner, "up"])?;
         ip(&["-n", name, "link", "set", "lo", "up"])?;
         Ok(namespace)
+    }
+
+    /// Removes those of drills that were killed and could not do it themselves.
+    pub(crate) fn sweep() {
+        let Ok(output) = Command::new("ip").args(["netns", "list"]).stdin(Stdio::null()).output() else { return };
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        for name in listed.lines().filter_map(|line| line.split(' ').next()) {
+            let process = name.strip_prefix("viaduct-").and_then(|tag| tag.split_once('x')).map(|(process, _)| process);
+            if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+                // Another drill may be at it as well.
+                let _ = ip(&["netns", "del", name]);
+            }
+        }
     }
 
     /// Nothing comes back from there any more, or it does again.

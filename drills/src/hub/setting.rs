@@ -42,6 +42,7 @@ pub(crate) fn set_up(arguments: &Arguments, folder: &Path) -> Result<Hub, String
         Ok::<SocketAddr, String>(address)
     };
     let (mut edges, mut states, mut wires, mut bridges) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+    Namespace::sweep();
     let mut no_networks = None;
     for number in 0..arguments.edges {
         let make = if number % 2 == 1 && program.is_some() { Make::Mosquitto } else { Make::Viaduct };

@@ -10,7 +10,7 @@ use super::certificates::Signer;
 use super::crowd::{PACE, Way};
 use super::edge::{LEVELS, Make};
 use super::wire::Mood;
-use super::{DEADLINE, GAP, Hub};
+use super::{DEADLINE, Hub};
 use crate::judge::{Breach, Promise};
 
 /// As the hub is configured.
@@ -392,6 +392,3 @@ impl Hub {
         (0..self.edges.len()).try_for_each(|edge| self.compare(edge))
     }
 }
-
-/// A gap is longer than what a fresh arrival may take.
-const _: () = assert!(FRESH.as_millis() < GAP.as_millis());

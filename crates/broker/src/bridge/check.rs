@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use viaduct_bridge::{Address, DialError, Settings, TlsFailure};
+use viaduct_bridge::{Address, DialError, Error, Rules, Settings, TlsFailure};
 use viaduct_codec::{
     FilterRef, Frame, Level, Looks, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeEntry, SubscribeOptions,
     UserProperties,
@@ -53,7 +53,7 @@ async fn run(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
             return Ok(false);
         }
     };
-    if let Err(error) = viaduct_bridge::Rules::new(&settings) {
+    if let Err(error) = Rules::new(&settings) {
         writeln!(out, "rules: FAIL: {error}")?;
         return Ok(false);
     }
@@ -240,6 +240,10 @@ impl Check<'_> {
         match (best, login) {
             (Some((level, transport)), _) => {
                 self.ok("login", format_args!("at level {level}"))?;
+                let is_plain = !level.version().is_v5() && !level.is_bridge();
+                if is_plain && Rules::new(self.settings).is_ok_and(|rules| rules.may_loop()) {
+                    return self.fail("loop", Error::Loop { level });
+                }
                 self.subscribe(level, *transport).await
             }
             (None, Some(reason)) => self.fail("login", login_words(reason)),

@@ -190,6 +190,24 @@ fn a_method_that_is_offered_is_named_in_connack_and_in_no_other() {
 }
 
 #[test]
+fn a_bridge_that_asks_is_told_the_name_and_nobody_else_is() {
+    let pair = |value: &str| {
+        let mut encoded = Vec::new();
+        assert!(viaduct_codec::UserProperties::push(&mut encoded, viaduct_session::NODE_PROPERTY, value));
+        encoded
+    };
+    let terms = || Terms { introduction: pair("hub"), ..Terms::default() };
+    let (asks, answer) = (hex(&pair("edge")), hex(&pair("hub")));
+    assert!(Broker::with(terms()).connect(&v5(true, &asks)).ends_with(&answer));
+    assert!(!Broker::with(terms()).connect(&v5(true, "")).contains(&answer));
+    assert!(!Broker::with(terms()).connect(&v5(true, "26 00 01 61 00 01 62")).contains(&answer), "another property");
+    assert!(!Broker::new().connect(&v5(true, &asks)).contains("26 00"), "a broker without a name says none");
+    // MQTT-3.2.2-20: not to a client that may not take it.
+    let small = Broker::with(terms()).connect(&v5(true, &format!("27 00 00 04 00 {asks}")));
+    assert!(small.starts_with("20") && !small.contains(&answer), "{small}");
+}
+
+#[test]
 fn the_last_words_of_a_method_have_to_fit_as_well() {
     let terms = Terms { authentication_methods: vec!["X".into()], ..Terms::default() };
     let bytes = unhex(&v5(true, "15 00 01 58 27 00 00 00 40"));
