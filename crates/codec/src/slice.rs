@@ -5,70 +5,51 @@
 
 use std::fmt;
 
-/// The topics whose hash belongs to one of several equal parts.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Slice {
-    /// Below `of`.
-    index: u8,
-    /// 1 to [`Slice::MOST`].
-    of: u8,
-}
+/// The topics whose hash belongs to one of several equal parts. In one byte, because each subscription has one: the index in
+/// the lower half, the parts less one in the upper.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Slice(u8);
 
 impl Slice {
-    /// Parts at most: as many as a byte keeps, and more than a remote broker likes connections from one peer.
+    /// Parts at most: as many as half a byte counts, and more than a remote broker likes connections from one peer.
     pub const MOST: u8 = 16;
     /// Every topic.
-    pub const ALL: Self = Self { index: 0, of: 1 };
+    pub const ALL: Self = Self(0);
 
     /// Part `index`, from 0, of `of`; `None` when there is no such part.
     #[must_use]
     pub const fn new(index: u8, of: u8) -> Option<Self> {
-        if index < of && of <= Self::MOST { Some(Self { index, of }) } else { None }
+        if index < of && of <= Self::MOST { Some(Self((of - 1) << 4 | index)) } else { None }
     }
 
     /// Every part of `of`, which is taken as 1 to [`Slice::MOST`].
     pub fn parts(of: u8) -> impl Iterator<Item = Self> {
         let of = of.clamp(1, Self::MOST);
-        (0..of).map(move |index| Self { index, of })
+        (0..of).map(move |index| Self((of - 1) << 4 | index))
     }
 
     /// Which part, from 0.
     #[must_use]
     pub const fn index(self) -> u8 {
-        self.index
+        self.0 & 0x0f
     }
 
     /// Of how many.
     #[must_use]
     pub const fn of(self) -> u8 {
-        self.of
+        (self.0 >> 4) + 1
     }
 
     /// Whether this is all of it.
     #[must_use]
     pub const fn is_all(self) -> bool {
-        self.of == 1
+        self.0 == 0
     }
 
     /// Whether the topic, or filter, belongs to this part.
     #[must_use]
     pub fn has(self, text: &str) -> bool {
-        self.is_all() || hash(text) % u64::from(self.of) == u64::from(self.index)
-    }
-
-    /// As one byte; 0 for [`Slice::ALL`].
-    #[must_use]
-    pub const fn to_byte(self) -> u8 {
-        (self.of - 1) << 4 | self.index
-    }
-
-    /// The reverse; a byte that is none is taken for [`Slice::ALL`].
-    #[must_use]
-    pub const fn from_byte(byte: u8) -> Self {
-        match Self::new(byte & 0x0f, (byte >> 4) + 1) {
-            Some(slice) => slice,
-            None => Self::ALL,
-        }
+        self.is_all() || hash(text) % u64::from(self.of()) == u64::from(self.index())
     }
 
     /// The ClientID that this link of the bridge has at its own broker: `$bridge/<name>` for one that carries everything,
@@ -94,16 +75,10 @@ impl Slice {
 /// What the local ClientIDs of bridges begin with.
 const BRIDGES: &str = "$bridge/";
 
-impl Default for Slice {
-    fn default() -> Self {
-        Self::ALL
-    }
-}
-
 /// `<link>.<links>`, from 1.
 impl fmt::Display for Slice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index + 1, self.of)
+        write!(f, "{}.{}", self.index() + 1, self.of())
     }
 }
 
@@ -148,11 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_client_ids_name_the_part() {
-        assert_eq!(Slice::ALL.to_byte(), 0);
+    fn client_ids_name_the_part() {
+        assert_eq!(Slice::new(0, 1), Some(Slice::ALL));
         for of in 1..=Slice::MOST {
             for part in Slice::parts(of) {
-                assert_eq!(Slice::from_byte(part.to_byte()), part);
+                assert_eq!(Slice::new(part.index(), part.of()), Some(part));
                 assert_eq!(Slice::of_local_client_id(&part.local_client_id("hub 1.2")), part);
             }
         }

@@ -35,7 +35,7 @@ pub(crate) struct Crowd<K> {
 pub(crate) struct Held {
     id: u32,
     flags: u8,
-    slice: u8,
+    slice: Slice,
 }
 
 /// Where the options lie in [`Held::flags`]: as on the wire, with `CHECKED` and `DURABLE` in bits that are reserved there.
@@ -196,7 +196,7 @@ impl From<Subscription> for Held {
             | handling
             | flag(checked, flag::CHECKED)
             | flag(durable, flag::DURABLE);
-        Self { id: id.map_or(NO_ID, VarInt::get), flags, slice: slice.to_byte() }
+        Self { id: id.map_or(NO_ID, VarInt::get), flags, slice }
     }
 }
 
@@ -213,7 +213,7 @@ impl From<Held> for Subscription {
                 (false, true) => RetainHandling::DoNotSend,
             },
         };
-        let (checked, durable, slice) = (is(flag::CHECKED), is(flag::DURABLE), Slice::from_byte(slice));
+        let (checked, durable) = (is(flag::CHECKED), is(flag::DURABLE));
         Self { options, id: VarInt::new(id), checked, durable, slice }
     }
 }

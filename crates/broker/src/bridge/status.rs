@@ -44,8 +44,7 @@ pub(crate) struct BridgeStatus {
 struct Links {
     /// Which start of the bridge they belong to.
     run: u64,
-    /// By the byte of their slice.
-    each: BTreeMap<u8, Link>,
+    each: BTreeMap<Slice, Link>,
 }
 
 #[derive(Debug, Default)]
@@ -159,7 +158,7 @@ impl BridgeStatus {
         if part.run != links.run {
             return false;
         }
-        let link = links.each.entry(part.slice.to_byte()).or_default();
+        let link = links.each.entry(part.slice).or_default();
         link.is_wanted = part.is_wanted;
         change(link);
         true
