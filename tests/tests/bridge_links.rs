@@ -9,6 +9,7 @@ use std::time::Duration;
 use viaduct_tests::codec::{QoS, Slice};
 use viaduct_tests::{
     Broker, Client, Heard, Hello, Link, Outgoing, Proxy, Reply, Scripted, Signal, Tally, eventually, publish_numbers,
+    request,
 };
 
 /// Topics that are published to; four links have some of them each.
@@ -314,4 +315,27 @@ fn a_bridge_that_is_removed_takes_all_its_links_along() {
     viaduct.signal(Signal::Hup);
     eventually("no session here", || links_of(&viaduct, "$bridge/").is_empty());
     eventually("no session there", || links_of(&remote, "edge").is_empty());
+}
+
+#[test]
+fn a_bridge_that_is_stopped_keeps_what_comes_for_each_link_and_says_how_much() {
+    const STEP: u32 = 20;
+    let remote = Broker::start("");
+    let viaduct = Broker::start(&config(remote.address(), 3));
+    wait_until_up(&viaduct, 1.0);
+    let mut subscriber = subscriber(&remote);
+    let order = |what: &str| {
+        let answer = request(viaduct.admin(), "POST", &format!("/api/v1/bridges/b/{what}"), &[]).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    order("stop");
+    wait_until_up(&viaduct, 0.0);
+    publish_all(&viaduct, 0..STEP);
+    let queued = [("bridge", "b")];
+    viaduct.wait_for_metric("viaduct_bridge_queued_messages", &queued, |sum| sum == f64::from(TOPICS * STEP));
+    order("start");
+    publish_all(&viaduct, STEP..2 * STEP);
+    let tallies = tallies(&mut subscriber, 2 * STEP);
+    assert_whole(&tallies, 2 * STEP);
+    wait_until_up(&viaduct, 1.0);
 }

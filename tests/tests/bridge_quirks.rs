@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use viaduct_tests::codec::QoS;
-use viaduct_tests::{Broker, Client, Heard, Hello, Outgoing, Reply, Scripted, Signal, connack, eventually};
+use viaduct_tests::{
+    Broker, Client, Heard, Hello, Outgoing, Reply, Scripted, Signal, connack, eventually, run_viaduct,
+};
 
 /// A bridge to `remote` with these settings; `up/#` goes out, `down/#` comes in.
 fn config(remote: &Scripted, more: &str) -> String {
@@ -271,6 +273,10 @@ fn a_remote_without_qos_2_is_asked_for_none_and_gets_none() {
     assert_lowered(&viaduct, "qos", 1.0);
     remote.wait_for("SUBSCRIBE", |heard| *heard == Heard::Subscribe(vec![("down/#".into(), 1)]));
     assert_never_kicked(&viaduct);
+    // Nor does a check of the bridge fail where the bridge does not.
+    let file = viaduct.config_path();
+    let checked = run_viaduct(&["bridge", "check", "b", "--config", file.to_str().unwrap()], "");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
 }
 
 #[test]

@@ -313,9 +313,10 @@ impl Check<'_> {
 
     /// Every `in` rule, as the bridge would subscribe to it.
     async fn subscribe(&mut self, level: Level, mut transport: Transport) -> io::Result<bool> {
+        let highest = self.settings.remote.max_qos;
         let rules = self.settings.topics.iter().filter(|topic| topic.direction.is_in());
         let filters: Vec<(String, QoS)> =
-            rules.map(|topic| (format!("{}{}", topic.remote_prefix, topic.filter), topic.qos)).collect();
+            rules.map(|topic| (format!("{}{}", topic.remote_prefix, topic.filter), topic.qos.min(highest))).collect();
         if filters.is_empty() {
             self.ok("subscribe", "no rule asks for messages of the remote")?;
             goodbye(level, &mut transport);
