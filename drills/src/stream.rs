@@ -20,6 +20,8 @@ pub(crate) struct Stream {
     forfeit: Vec<Range<usize>>,
     /// Arrivals of what had arrived.
     pub(crate) doubled: u64,
+    /// Those of them that came while nothing was wrong with its bridge.
+    pub(crate) doubled_well: u64,
     /// First arrivals behind a higher number.
     pub(crate) misordered: u64,
     /// Numbers that nobody sent.
@@ -41,6 +43,7 @@ impl Stream {
             reached: 0,
             forfeit: Vec::new(),
             doubled: 0,
+            doubled_well: 0,
             misordered: 0,
             strange: 0,
             last_arrival: None,
@@ -72,6 +75,7 @@ impl Stream {
         let way = now.saturating_duration_since(*sent);
         if std::mem::replace(arrived, true) {
             self.doubled += 1;
+            self.doubled_well += u64::from(!self.is_excused);
             return way;
         }
         self.misordered += u64::from(number < self.reached);
@@ -166,6 +170,10 @@ mod tests {
             stream.arrive(now, number);
         }
         assert_eq!((stream.doubled, stream.misordered, stream.strange), (2, 1, 1));
+        assert_eq!(stream.doubled_well, 2);
+        stream.excuse(now, true);
+        stream.arrive(now, 3);
+        assert_eq!((stream.doubled, stream.doubled_well), (3, 2), "a trouble may double");
     }
 
     #[test]

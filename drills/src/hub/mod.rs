@@ -174,8 +174,7 @@ impl Hub {
     /// What is wrong in the end.
     fn judge(&mut self, breaches: &mut Vec<Breach>) {
         let allowed = GAP + self.crowd.longest_turn;
-        let troubled: Vec<bool> = self.states.iter().map(|state| state.troubles > 0).collect();
-        for (index, stream) in self.crowd.streams().iter().enumerate() {
+        for stream in self.crowd.streams() {
             let mut say =
                 |promise, what: String| breaches.push(Breach::new(promise, format!("{}: {what}", stream.topic)));
             for number in stream.lost() {
@@ -187,8 +186,8 @@ impl Hub {
             if stream.strange > 0 {
                 say(Promise::Unasked, format!("{} messages that nobody sent", stream.strange));
             }
-            if stream.doubled > 0 && !troubled.get(index / 2).copied().unwrap_or_default() {
-                say(Promise::Doubled, format!("{} messages twice, and nothing was wrong", stream.doubled));
+            if stream.doubled_well > 0 {
+                say(Promise::Doubled, format!("{} messages twice, and nothing was wrong", stream.doubled_well));
             }
             if stream.largest_gap > allowed {
                 say(Promise::Gap, format!("a gap of {:?} while nothing was wrong with its edge", stream.largest_gap));

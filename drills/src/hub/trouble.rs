@@ -83,7 +83,6 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct State {
     phase: Phase,
-    pub(crate) troubles: u32,
     /// Which wire leads there; none to one with a network of its own.
     pub(crate) wire: Option<usize>,
     /// The bridge speaks whatever the edge takes.
@@ -97,7 +96,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(wire: Option<usize>, is_auto: bool) -> Self {
         let phase = Phase::Well { rests_until: Instant::now() };
-        Self { phase, troubles: 0, wire, is_auto, connects: None, forfeit_from: None }
+        Self { phase, wire, is_auto, connects: None, forfeit_from: None }
     }
 }
 
@@ -171,7 +170,6 @@ impl Hub {
         let (shortest, longest) = self.lasts;
         let lasts = Duration::from_millis(self.rng.between(shortest, longest));
         let (Some(it), Some(state)) = (self.edges.get_mut(edge), self.states.get_mut(edge)) else { return Ok(()) };
-        state.troubles += 1;
         state.phase = Phase::Troubled { kind, until: Instant::now() + lasts };
         match kind {
             Kind::Frozen => it.freeze(true)?,
