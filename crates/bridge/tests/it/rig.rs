@@ -289,6 +289,8 @@ impl Rig {
         self.local.cut(true);
         self.from_local.clear();
         self.bridge.handle_local_closed(self.now, "kicked");
+        // What was on its way has nobody to go to.
+        take(self.bridge.local_output(), usize::MAX);
     }
 
     /// By hand: bytes from the remote.
