@@ -66,10 +66,8 @@ impl World {
             ..SubscribeOptions::default()
         };
         let id = input.option(|input| VarInt::new(1 + u32::from(input.byte() % 4))).flatten();
-        let slice = match parsed.share() {
-            None if input.flag() => Slice::new(input.byte() % 3, 3).unwrap_or_default(),
-            _ => Slice::ALL,
-        };
+        // Two of the eight share the topics, like the links of a bridge.
+        let slice = key.checked_sub(6).and_then(|index| Slice::new(index, 2)).unwrap_or_default();
         let subscription = Subscription { options, id, checked: input.flag(), durable: input.flag(), slice };
         let is_new = self.trie.subscribe(parsed, key, subscription);
         // Who subscribes again stays connected, or not, as it was.
@@ -98,6 +96,7 @@ impl World {
         let Ok(name) = TopicName::new(&topic) else { return };
         let mut matches = Matches::default();
         self.trie.matches(name.by_ref(), &mut matches);
+        matches.keep_slices(name.by_ref());
         let found = matches.freeze();
         for is_self in [false, true] {
             self.routes_are_those_of_the_list(&found, &topic, is_self);
@@ -129,7 +128,8 @@ impl World {
         let mut expected: BTreeMap<u8, (QoS, bool, bool, bool, Vec<u32>)> = BTreeMap::new();
         for ((filter, key), held) in &self.held {
             let Subscription { options, id, checked, durable, slice } = held.subscription;
-            if shared(filter).is_some() || !slice.has(topic) || !fits(filter, topic) || (is_self && options.no_local) {
+            let is_theirs = fits(filter, topic) && slice.has(topic);
+            if shared(filter).is_some() || !is_theirs || (is_self && options.no_local) {
                 continue;
             }
             let route = expected.entry(*key).or_insert((options.qos, false, true, false, Vec::new()));

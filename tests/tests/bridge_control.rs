@@ -226,7 +226,7 @@ fn what_was_said_survives_a_kill_and_passwords_stay_where_they_are() {
         publish(&edge, "changes/1", &number.to_string());
     }
     edge.wait_for_metric("viaduct_bridge_queued_messages", &[("bridge", "changes")], |count| count == 3.0);
-    edge.wait_for_metric("viaduct_bridge_messages_dropped_total", &[("bridge", "changes"), ("reason", "queue")], |n| {
+    edge.wait_for_metric("viaduct_bridge_messages_dropped_total", &[("bridge", "changes"), ("reason", "queue_full")], |n| {
         n == 2.0
     });
     let mut heard = listener(hub.address());

@@ -16,7 +16,7 @@ use crate::due::Timer;
 use crate::key::{ConnectionId, SessionKey};
 use crate::limits::STALE_DEADLINES;
 use crate::reauth::{Reauthenticate, Reauthentication};
-use crate::registry::{Identity, Slot};
+use crate::registry::{Identity, NEVER, Slot};
 use crate::seams::Epoch;
 use crate::stats::Dropped;
 
@@ -233,8 +233,8 @@ impl Engine {
     pub(crate) fn arm(&mut self, index: usize) {
         let Some(slot) = self.sessions.get_mut(index) else { return };
         let Some(deadline) = slot.next_deadline() else { return };
-        if slot.armed.is_none_or(|armed| armed > deadline) {
-            slot.armed = Some(deadline);
+        if slot.armed > deadline {
+            slot.armed = deadline;
             self.due.at(deadline, Timer::Session(slot.key));
         }
         // Deadlines of sessions that ended stay behind: they are cleared away before they outnumber the live ones.
@@ -242,7 +242,7 @@ impl Engine {
             let sessions = &self.sessions;
             self.due.retain(|time, timer| match timer {
                 Timer::Session(key) => {
-                    sessions.find(key).and_then(|index| sessions.get(index)?.armed).is_some_and(|armed| armed == time)
+                    sessions.find(key).and_then(|index| sessions.get(index)).is_some_and(|slot| slot.armed == time)
                 }
                 Timer::Page(key) => sessions.find(key).is_some(),
                 Timer::RetainedExpiry => true,
@@ -253,8 +253,8 @@ impl Engine {
     /// The deadline that was armed for `time` has come.
     pub(crate) fn check_session(&mut self, now: Time, time: Time, key: SessionKey) {
         let Some(index) = self.sessions.find(key) else { return };
-        let Some(slot) = self.sessions.get_mut(index).filter(|slot| slot.armed == Some(time)) else { return };
-        slot.armed = None;
+        let Some(slot) = self.sessions.get_mut(index).filter(|slot| slot.armed == time) else { return };
+        slot.armed = NEVER;
         if slot.session.is_overdue(now) {
             let client_id = slot.client_id.clone();
             let peer = self.peer(index).unwrap_or_default();
