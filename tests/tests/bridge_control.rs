@@ -226,9 +226,11 @@ fn what_was_said_survives_a_kill_and_passwords_stay_where_they_are() {
         publish(&edge, "changes/1", &number.to_string());
     }
     edge.wait_for_metric("viaduct_bridge_queued_messages", &[("bridge", "changes")], |count| count == 3.0);
-    edge.wait_for_metric("viaduct_bridge_messages_dropped_total", &[("bridge", "changes"), ("reason", "queue_full")], |n| {
-        n == 2.0
-    });
+    edge.wait_for_metric(
+        "viaduct_bridge_messages_dropped_total",
+        &[("bridge", "changes"), ("reason", "queue_full")],
+        |n| n == 2.0,
+    );
     let mut heard = listener(hub.address());
     ok(&edge, "POST", "/bridges/rests/start", None);
     until(DEADLINE, "what waited", || (heard.message().topic == "rests/1").then_some(()));
