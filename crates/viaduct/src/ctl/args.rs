@@ -87,13 +87,13 @@ pub(super) enum BridgesCommand {
 pub(super) struct Definition {
     /// The bridge
     pub(super) name: String,
-    /// Keys of [[bridge]], such as url=mqtts://hub tls.ca_file=/etc/hub.pem queue.max_age=1d
+    /// Keys of the bridge's table, such as url=mqtts://hub tls.ca_file=/etc/hub.pem queue.max_age=1d
     #[arg(value_name = "KEY=VALUE")]
     pub(super) settings: Vec<String>,
     /// A rule, `FILTER [in|out|both [QOS [LOCAL_PREFIX [REMOTE_PREFIX]]]]`; may be repeated, and is then all rules there are
     #[arg(long = "topic", value_name = "RULE")]
     pub(super) topics: Vec<String>,
-    /// A file with the [[bridge]] in TOML, "-" for standard input: where a password should come from
+    /// A file with the bridge's table in TOML, "-" for standard input: where a password should come from
     #[arg(long, value_name = "FILE", conflicts_with_all = ["settings", "topics"])]
     pub(super) file: Option<PathBuf>,
 }
