@@ -382,7 +382,7 @@ impl Check<'_> {
         }
     }
 
-    /// As [`Check::read_packet`], byte by byte, so that nothing of the packet behind is lost.
+    /// The next packet, read byte by byte, so that nothing of the one behind is lost.
     async fn read_any(&self, transport: &mut Transport) -> Result<Vec<u8>, Answer> {
         let mut buffer = Vec::new();
         let mut byte = [0];
