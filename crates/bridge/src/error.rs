@@ -65,7 +65,9 @@ pub enum Error {
     #[error("the remote rejects user name or password; check `username` and `password` of this bridge")]
     BadLogin,
     /// The remote does not let us in.
-    #[error("the remote does not authorise this client: {0}; its rules must let this user or ClientID in")]
+    #[error(
+        "the remote does not authorise this client: {0}; check `username` and `password` of this bridge (mosquitto says the same of a wrong password), and that its rules let this user or ClientID in"
+    )]
     NotAuthorised(ReasonCode),
     /// The ClientID is not taken.
     #[error("the remote rejects the ClientID {0:?}; set `client_id` to one that it takes (3.1 takes at most 23 bytes)")]

@@ -23,7 +23,6 @@ pub(crate) fn open(
     refuse_damaged: bool,
 ) -> Result<(Log, Vec<Door>), OpenError> {
     let folder = config.node.data_dir.join(FOLDER);
-    std::fs::create_dir_all(&folder)?;
     let workers = u16::try_from(mailboxes.len()).unwrap_or(u16::MAX);
     let options = Options {
         sync: match config.store.sync {

@@ -328,8 +328,13 @@ impl Engine {
         }
         match change {
             // An empty payload says that there is none any more.
-            Change::Set(version) | Change::Cleared(version) => {
-                self.store.put(self.clock, Record::Retained(Arc::clone(message), version))
+            Change::Made(version, before) => {
+                let taken = self.store.put(self.clock, Record::Retained(Arc::clone(message), version));
+                if taken.is_err() {
+                    // Nobody is to hear now what would be gone after a restart.
+                    self.shared.retained.undo(message, before.as_ref());
+                }
+                taken
             }
             Change::Refused => {
                 self.stats.dropped(Dropped::RetainedLimit, 1);

@@ -13,12 +13,11 @@ use crate::routes::{begins_with_wildcard, segment_of};
 use crate::settings::RetainedSettings;
 
 /// What became of a message that asked to be retained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It is the retained message of its topic now; a later change has a higher number.
-    Set(u64),
-    /// Its payload is empty: the topic has none any more.
-    Cleared(u64),
+    /// It is the retained message of its topic now, or, with an empty payload, the topic has none any more. A later change has a
+    /// higher number. What was retained before comes with it.
+    Made(u64, Option<Arc<Message>>),
     /// A limit forbids it; what was retained before stays.
     Refused,
 }
@@ -80,8 +79,9 @@ impl RetainedMessages {
         if message.payload.is_empty() {
             let mut tree = segment.write();
             let version = self.version.fetch_add(1, Ordering::Relaxed);
-            self.gone(tree.clear(topic));
-            return Change::Cleared(version);
+            let before = tree.clear(topic);
+            self.gone(before.clone());
+            return Change::Made(version, before);
         }
         if limits.max_payload.is_some_and(|max| message.payload.len() > max) {
             return Change::Refused;
@@ -97,8 +97,29 @@ impl RetainedMessages {
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.own.fetch_add(usize::from(is_own(message)), Ordering::Relaxed);
         self.bytes.fetch_add(message.size() as u64, Ordering::Relaxed);
-        self.gone(replaced);
-        Change::Set(version)
+        self.gone(replaced.clone());
+        Change::Made(version, replaced)
+    }
+
+    /// The change that `message` made is no more, and `before` holds again, unless somebody has changed it since.
+    pub(crate) fn undo(&self, message: &Arc<Message>, before: Option<&Arc<Message>>) {
+        let topic = message.topic.by_ref();
+        let Some(segment) = self.segments.get(segment_of(topic.as_str())) else { return };
+        let mut tree = segment.write();
+        let is_ours = match tree.get(topic) {
+            Some(now) => Arc::ptr_eq(now, message),
+            None => message.payload.is_empty(),
+        };
+        if !is_ours {
+            return;
+        }
+        self.gone(tree.clear(topic));
+        if let Some(before) = before {
+            self.messages.fetch_add(1, Ordering::Relaxed);
+            self.own.fetch_add(usize::from(is_own(before)), Ordering::Relaxed);
+            self.bytes.fetch_add(before.size() as u64, Ordering::Relaxed);
+            self.gone(tree.set(Arc::clone(before)));
+        }
     }
 
     /// Removes expired messages, at most `limit` of them from each segment.

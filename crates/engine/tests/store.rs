@@ -105,6 +105,44 @@ fn a_5_0_client_whose_message_can_not_be_kept_is_told_so() {
     }
 }
 
+#[test]
+fn a_retained_change_that_finds_no_room_is_no_change() {
+    let (mut world, script) = world();
+    let mut publisher = hello(&mut world, Version::V5, "publisher");
+    let change = |payload| match publish(QoS::AtLeastOnce) {
+        Packet::Publish(publish) => Packet::Publish(Publish { payload, ..publish }),
+        other => other,
+    };
+    world.send(&mut publisher, &[change(b"kept")]);
+    let kept = |world: &mut World, id| {
+        let mut late = hello(world, Version::V5, id);
+        let subscribe = Subscribe {
+            packet_id: PacketId::new(1).unwrap(),
+            subscription_id: None,
+            user_properties: UserProperties::default(),
+            entries: vec![SubscribeEntry {
+                filter: FilterRef::new("t").unwrap(),
+                options: SubscribeOptions::default(),
+            }],
+        };
+        world.send(&mut late, &[Packet::Subscribe(subscribe)]);
+        world.take(&mut late);
+        late.messages()
+    };
+    script.always(Some(Trouble::Full));
+    for payload in [&b"refused"[..], b""] {
+        publisher.got();
+        world.send(&mut publisher, &[change(payload)]);
+        assert_eq!(publisher.got(), [Got::Ack(4, 7, ReasonCode::QUOTA_EXCEEDED)]);
+        assert_eq!(world.shared.retained().0, 1);
+        assert_eq!(kept(&mut world, "late"), [("t".to_owned(), b"kept".to_vec())]);
+    }
+    script.always(None);
+    publisher.got();
+    world.send(&mut publisher, &[change(b"taken")]);
+    assert_eq!(kept(&mut world, "late"), [("t".to_owned(), b"taken".to_vec())]);
+}
+
 /// Lets the thread of the log and the engine work until `client` has got `count` packets more; they are returned.
 fn wait_for(world: &mut World, client: &mut Client, count: usize) -> Vec<Got> {
     let mut got = Vec::new();

@@ -50,7 +50,7 @@ pub(crate) fn fingerprint(bridge: &viaduct_config::Bridge) -> u64 {
     let proxy = bridge.proxy.as_ref().and_then(|proxy| proxy.password_file.as_ref());
     let files = [&tls.ca_file, &tls.cert_file, &tls.key_file, &bridge.password_file].map(Option::as_ref);
     for path in files.into_iter().chain([proxy]) {
-        path.map(|path| std::fs::read(path).unwrap_or_default()).hash(&mut hasher);
+        path.as_ref().map(|path| crate::files::read(path).unwrap_or_default()).hash(&mut hasher);
     }
     hasher.finish()
 }

@@ -324,8 +324,10 @@ impl Store for Door {
         let bytes = if let Record::Retained(message, _) = &record { message.size() } else { 0 };
         let refusal = self.refusal(bytes);
         match (&record, refusal) {
-            // A session that is there must be able to go on when there is no room for messages.
-            (Record::Session(_) | Record::Subscription(_) | Record::Will(_), Err(StoreError::Full { .. })) => {}
+            // A session that is there must be able to go on when there is no room for messages, and what a client is told of it
+            // waits until the disk writes again: nothing is said on the strength of a record that is nowhere.
+            (Record::Session(_) | Record::Subscription(_) | Record::Will(_), Err(error))
+                if matches!(error, StoreError::Full { .. }) || !self.is_congested() => {}
             (_, refusal) => refusal?,
         }
         let key = key_bytes(&record.key());

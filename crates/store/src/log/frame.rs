@@ -55,6 +55,13 @@ impl SegmentHeader {
         out.try_into().unwrap_or([0; SEGMENT_HEADER])
     }
 
+    /// What may be the salt when the header is damaged: as it stands there, or with one bit of it flipped. Nothing in a segment
+    /// can be read without.
+    pub(super) fn salts(bytes: &[u8]) -> impl Iterator<Item = u64> {
+        let written = bytes.get(16..).and_then(|bytes| In(bytes).u64());
+        written.into_iter().flat_map(|salt| std::iter::once(salt).chain((0..64).map(move |bit| salt ^ 1 << bit)))
+    }
+
     pub(super) fn read(bytes: &[u8]) -> Header {
         Self::fields(bytes).unwrap_or(Header::Bad)
     }

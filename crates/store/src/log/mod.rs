@@ -238,7 +238,10 @@ impl Log {
         let last = last.map(|(number, end)| {
             // Nothing is written behind damaged bytes: a file that has some is done with.
             let is_whole = !recovery.damages.iter().any(|damage| damage.file == frame::name_of(number));
-            (number, end, is_whole && end < limits.segment_bytes)
+            // What an earlier process wrote it need not have synced, and what comes now stands on it.
+            let file = shared.index().segments.get(&number).map(|segment| Arc::clone(&segment.file));
+            let is_safe = limits.sync == SyncMode::Off || file.is_some_and(|file| file.sync().is_ok());
+            (number, end, is_whole && is_safe && end < limits.segment_bytes)
         });
         let start = Start { salt: salt.unwrap_or_else(|| mixed(options.seed)), next_number, last };
         let writer = Writer::new(Arc::clone(&shared), files, limits, &start);

@@ -88,7 +88,7 @@ pub(super) fn read(segments: Segments) -> Recovered {
     let Recovered { index, gathered, recovery, cut, last, .. } = &mut recovered;
     for (number, segment) in all {
         index.add_segment(number, std::sync::Arc::clone(&segment.file), segment.size);
-        let scanned = scan(number, &segment, salt.unwrap_or(0), &mut recovery.damages, |op, at| {
+        let scanned = scan(number, &segment, salt, &mut recovery.damages, |op, at| {
             if index.apply(op, at) {
                 gathered.take(op);
             }

@@ -93,7 +93,11 @@ impl Segments {
                     headers.insert(number, header);
                 }
                 Header::Newer(version) => found.newer = Some((name_of(number), version)),
-                Header::Good(_) | Header::Bad => {}
+                Header::Good(_) | Header::Bad => {
+                    // The first frame knows which is the right one.
+                    let fits = |salt: &u64| Reader::new(number, &*file, size, *salt).is_frame(SEGMENT_HEADER as u64);
+                    found.salt = found.salt.or_else(|| SegmentHeader::salts(&bytes).find(fits));
+                }
             }
             found.all.insert(number, Found { file, sealed: None, size });
         }
@@ -153,17 +157,23 @@ fn has_frames(number: u32, segment: &Found, salt: u64) -> bool {
 pub(super) fn scan(
     number: u32,
     segment: &Found,
-    salt: u64,
+    salt: Option<u64>,
     damages: &mut Vec<Damage>,
     mut take: impl FnMut(&Op<'_>, At),
 ) -> Scanned {
     let end = segment.sealed.unwrap_or(segment.size);
-    let mut reader = Reader::new(number, &*segment.file, end.min(segment.size), salt);
     let mut scanned = Scanned { end: SEGMENT_HEADER as u64, frames: 0, torn: 0 };
     let mut damage = |offset: u64, until: u64, what: &str| {
         let length = until - offset;
         damages.push(Damage { file: name_of(number), offset, length, what: what.into() });
     };
+    let Some(salt) = salt else {
+        // Nobody can say what is whole in it, and so nothing is a torn end.
+        let until = end.min(segment.size).max(scanned.end);
+        damage(scanned.end, until, "without the header of a segment nothing in it can be read");
+        return Scanned { end: until, ..scanned };
+    };
+    let mut reader = Reader::new(number, &*segment.file, end.min(segment.size), salt);
     while scanned.end < reader.end {
         let at = scanned.end;
         if let Some(length) = reader.frame(at, |body, offset| hand_on(number, body, offset, &mut take)) {
@@ -271,6 +281,11 @@ impl<'a> Reader<'a> {
         Some(self.from + self.chunk.len() as u64 - from)
     }
 
+    /// Whether a whole frame begins at `at`.
+    fn is_frame(&mut self, at: u64) -> bool {
+        self.frame(at, |body, _| ops(body).map(|_| ())).is_some()
+    }
+
     /// Where the next whole frame is whose header `wanted` takes.
     fn find_frame(&mut self, mut from: u64, wanted: impl Fn(&FrameHeader) -> bool) -> Option<u64> {
         loop {
@@ -283,7 +298,7 @@ impl<'a> Reader<'a> {
             };
             let at = from + place as u64;
             let is_wanted = self.header(at).is_some_and(|header| wanted(&header));
-            if is_wanted && self.frame(at, |body, _| ops(body).map(|_| ())).is_some() {
+            if is_wanted && self.is_frame(at) {
                 return Some(at);
             }
             from = at + 1;

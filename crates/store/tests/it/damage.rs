@@ -237,3 +237,42 @@ fn an_end_that_the_disk_does_not_give_is_not_cut_and_is_there_when_it_gives_it_a
     assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..301));
     rig.log.close();
 }
+
+#[test]
+fn a_bit_of_the_only_header_loses_nothing() {
+    let (files, _) = folder(5, Options::SEGMENT_BYTES);
+    let bytes = files.bytes(FIRST).unwrap();
+    for place in 0..64 {
+        let damaged = FaultyFiles::default();
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 0x10;
+        damaged.put(FIRST, flipped);
+        let mut rig = Rig::one(damaged.clone());
+        assert_eq!((rig.recovery.damages.len(), rig.recovery.torn_bytes), (1, 0), "{place}");
+        let mut loaded = rig.load();
+        assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..5), "{place}");
+        // And what comes now is found beside it.
+        std::mem::forget(rig.append(message("t", "message 5", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]));
+        rig.log.close();
+        drop((loaded, rig));
+        let mut rig = Rig::one(damaged);
+        let mut loaded = rig.load();
+        assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..6), "{place}");
+        rig.log.close();
+    }
+}
+
+#[test]
+fn a_file_without_a_header_is_set_aside_whole() {
+    let (files, _) = folder(5, Options::SEGMENT_BYTES);
+    let mut bytes = files.bytes(FIRST).unwrap();
+    bytes[..64].fill(0);
+    let damaged = FaultyFiles::default();
+    damaged.put(FIRST, bytes.clone());
+    assert!(Rig::open(damaged.clone(), &Options { refuse_damaged: true, ..options(1) }).is_err());
+    let rig = Rig::one(damaged.clone());
+    assert_eq!((rig.recovery.torn_bytes, rig.recovery.messages), (0, 0));
+    rig.end();
+    let aside = |offset: usize| damaged.bytes(&format!("{FIRST}.damaged-{offset}")).unwrap();
+    assert_eq!([aside(0), aside(64)].concat(), bytes);
+}

@@ -23,12 +23,18 @@ fn fails_and_recovers(faults: Faults) {
     assert!(!rig.commit(0, ticket), "{faults:?}");
     assert!(matches!(rig.door().state(), Health::Failing(_)));
     assert!(matches!(rig.door().append(NOW, &held, owed(), None, 0), Err(StoreError::Unavailable(_))));
-    assert!(matches!(rig.door().put(NOW, Record::Session(session(2, "two"))), Err(StoreError::Unavailable(_))));
+    let retained = crate::rig::retained(message("r", "x", QoS::AtLeastOnce));
+    assert!(matches!(rig.door().put(NOW, retained), Err(StoreError::Unavailable(_))));
+    // A client that is told of its session waits for it.
+    let Ok(Accepted::Pending(session_two)) = rig.door().put(NOW, Record::Session(session(2, "two"))) else {
+        panic!("it is neither refused nor safe")
+    };
     assert!(rig.door().delete(NOW, &Key::Session("nobody".into())).is_ok());
     assert_eq!(rig.door().poll_committed(), None);
     files.set(Faults::default());
     rig.wait_until_healthy();
     assert!(rig.commit(0, ticket), "what was held is written after all");
+    assert!(rig.commit(0, session_two), "and the session");
     let after = rig.append(message("t", "after", QoS::AtLeastOnce), owed());
     rig.log.close();
     drop((before, place, after, rig));
@@ -36,6 +42,7 @@ fn fails_and_recovers(faults: Faults) {
     assert!(rig.recovery.damages.is_empty(), "{:?}", rig.recovery);
     let mut loaded = rig.load();
     assert_eq!(waiting(&mut rig, &mut loaded, 1), ["before", &"held".repeat(100), "after"]);
+    assert_eq!(loaded.sessions.len(), 2);
     rig.log.close();
 }
 

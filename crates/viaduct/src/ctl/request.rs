@@ -11,8 +11,10 @@ use super::args::ApiArgs;
 use super::text::{finding, word};
 use crate::{Failure, say};
 
-/// How long an answer may take. A check dials each address at each level, and each step may take its whole time.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// That of a check, which dials each address at each level, and each step may take its whole time.
+const CHECK_PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Method {
@@ -65,7 +67,7 @@ impl Api {
             path: &format!("/api/v1{path}"),
             token: self.token.as_deref(),
             body: body.as_ref().map(|body| ("application/json", body.as_bytes())),
-            time: PATIENCE,
+            time: if path.ends_with("/check") { CHECK_PATIENCE } else { PATIENCE },
         })
         .map_err(Failure::new)?;
         self.understand(answer)
