@@ -50,7 +50,9 @@ pub(super) fn add(block: &Block, desk: &mut Desk<'_>) {
         bridge.section.set("password", quoted(&directive.value), directive);
     }
     rules(block, &mut bridge, &mut desk.report);
-    desk.output.bridges.push(bridge);
+    if !bridge.topics.is_empty() {
+        desk.output.bridges.push(bridge);
+    }
 }
 
 fn password(block: &Block) -> Option<&Directive> {
@@ -160,6 +162,14 @@ fn link(directive: &Directive, bridge: &mut BridgeOut, report: &mut Report) -> O
         "keepalive_interval" => {
             section.set("keepalive", seconds(number(directive, 5, 65_535, report)?), directive);
         }
+        "bridge_bind_address" => match address::ip(text(directive, report)?) {
+            Some(ip) => section.set("bind_address", quoted(&ip.to_string()), directive),
+            None => report.act(
+                directive,
+                "a bridge dials from an address, and this is a name or a device; the system chooses",
+                "set bridge.bind_address to an IP address of this machine",
+            ),
+        },
         "bridge_session_expiry_interval" => {
             let value = match directive.value.to_ascii_lowercase().as_str() {
                 "0xffffffff" | "4294967295" => quoted("never"),
@@ -194,7 +204,7 @@ fn rules(block: &Block, bridge: &mut BridgeOut, report: &mut Report) {
         .filter_map(|directive| rule(directive, report))
         .collect();
     if rules.is_empty() {
-        report.act(&block.opens, "it has no topics, so it carries nothing", "add [[bridge.topic]] tables");
+        report.act(&block.opens, "it has no topics and carries nothing, so it is left out", "give it topics first");
     }
     let retain = block.last("bridge_outgoing_retain").and_then(|directive| flag(directive, report));
     let carriage = Carriage {

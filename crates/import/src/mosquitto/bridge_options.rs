@@ -11,12 +11,7 @@ pub(super) static BRIDGE: &[Opt] = &[
     becomes("addresses", "bridge.url"),
     becomes("bridge_alpn", "bridge.tls.alpn"),
     idle("bridge_attempt_unsubscribe", "a bridge only unsubscribes from what it is subscribed to"),
-    lost(
-        "bridge_bind_address",
-        &[],
-        "the system chooses the address that a bridge dials from",
-        "set a route for the remote",
-    ),
+    nearly("bridge_bind_address", "bridge.bind_address", "An IP address; a name is not looked up."),
     becomes("bridge_cafile", "bridge.tls.ca_file"),
     nearly("bridge_capath", "bridge.tls.ca_file", "The certificates of the folder become one file."),
     becomes("bridge_certfile", "bridge.tls.cert_file"),

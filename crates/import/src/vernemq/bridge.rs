@@ -62,7 +62,9 @@ pub(super) fn add(parts: &Parts, which: &Which, directive: &Directive, running: 
         desk.report.wrong(&directive.place, "certfile and keyfile need each other");
     }
     rules(directive, &here, &mut bridge, &mut desk.report);
-    desk.output.bridges.push(bridge);
+    if !bridge.topics.is_empty() {
+        desk.output.bridges.push(bridge);
+    }
 }
 
 fn login(username: Option<&Directive>, password: Option<&Directive>, bridge: &mut BridgeOut, report: &mut Report) {
@@ -183,7 +185,7 @@ fn rules(origin: &Directive, here: &[(&str, &Directive)], bridge: &mut BridgeOut
     let rules: Vec<Rule> =
         numbered.into_iter().filter_map(|(_, directive)| rule(directive, mountpoint, report)).collect();
     if rules.is_empty() {
-        report.act(origin, "it has no topics, so it carries nothing", "add [[bridge.topic]] tables");
+        report.act(origin, "it has no topics and carries nothing, so it is left out", "give it topics first");
     }
     let carriage = Carriage {
         retain_out: true,
