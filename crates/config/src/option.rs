@@ -428,7 +428,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt(Table::Bridge, "notifications", Bool, Is("true"), Live,
         "Publishes 1 or 0 as $SYS/broker/connection/<client_id>/state, here and at the remote."),
 
-    opt(Table::BridgeTls, "ca_file", Path, unset("\"/etc/viaduct/ca.pem\"", "the public authorities"), Live,
+    opt(Table::BridgeTls, "ca_file", Path, unset("\"/etc/viaduct/ca.pem\"", "those that the system trusts"), Live,
         "The authorities that the remote is checked against, PEM."),
     opt(Table::BridgeTls, "cert_file", Path, unset("\"/etc/viaduct/bridge.pem\"", "no client certificate"), Live,
         "Our certificate chain, PEM."),

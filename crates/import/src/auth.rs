@@ -11,6 +11,7 @@ use crate::directive::Directive;
 use crate::output::quoted;
 use crate::report::Report;
 use crate::users::Users;
+use crate::value::text;
 
 /// What the directives say about it.
 #[derive(Debug, Default)]
@@ -24,6 +25,10 @@ pub(crate) struct Auth {
 
 /// Sets `[auth]`; the listeners are there already.
 pub(crate) fn finish(auth: &Auth, dialect: Dialect<'_>, desk: &mut Desk<'_>) {
+    for directive in auth.password_files.iter().chain(&auth.acl_files) {
+        // A file without a name is refused there too.
+        let _ = text(directive, &mut desk.report);
+    }
     let users = users(auth, desk);
     let permissions = permissions(auth, dialect, desk);
     desk.files.extend(users.into_iter().chain(permissions));

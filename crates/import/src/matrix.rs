@@ -26,6 +26,7 @@ fn row(prefix: &str, option: &Opt, text: &mut String) {
         Fate::Lost { harmless, why, advice } => {
             let unless = match harmless {
                 [] => String::new(),
+                [""] => " (nothing is lost when it is empty)".to_owned(),
                 values => format!(" (nothing is lost with {})", values.join(", ")),
             };
             ("no".to_owned(), format!("{why}{unless}; {advice}"))

@@ -89,6 +89,7 @@ pub(crate) struct BridgeOut {
     pub(crate) section: Section,
     pub(crate) tls: Section,
     pub(crate) queue: Section,
+    pub(crate) remote: Section,
     pub(crate) topics: Vec<Section>,
 }
 
@@ -167,7 +168,8 @@ impl BridgeOut {
         whole.set("name", quoted(&self.name), &self.origin);
         whole.entries.extend(self.section.entries.iter().cloned());
         whole.render("[[bridge]]", text);
-        for (header, section) in [("[bridge.tls]", &self.tls), ("[bridge.queue]", &self.queue)] {
+        let tables = [("[bridge.tls]", &self.tls), ("[bridge.queue]", &self.queue), ("[bridge.remote]", &self.remote)];
+        for (header, section) in tables {
             if !section.is_empty() {
                 section.render(header, text);
             }

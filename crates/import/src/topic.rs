@@ -26,15 +26,6 @@ pub(crate) struct Rule {
     pub(crate) remote_prefix: String,
 }
 
-/// What holds for all rules of a bridge.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Carriage {
-    /// Whether the retain flag goes out.
-    pub(crate) retain_out: bool,
-    /// Whether nothing at the remote holds back what the bridge published: a fixed 3.x level without the private bit.
-    pub(crate) unprotected: bool,
-}
-
 /// The direction of a rule, as both brokers write it.
 pub(crate) fn direction(word: &str) -> Option<(bool, bool)> {
     match word {
@@ -46,7 +37,7 @@ pub(crate) fn direction(word: &str) -> Option<(bool, bool)> {
 }
 
 /// Adds `rules` to `bridge`.
-pub(crate) fn add(bridge: &mut BridgeOut, rules: Vec<Rule>, carriage: Carriage, report: &mut Report) {
+pub(crate) fn add(bridge: &mut BridgeOut, rules: Vec<Rule>, report: &mut Report) {
     let mut kept: Vec<Rule> = Vec::new();
     let mut taken = Taken::default();
     for rule in rules {
@@ -59,7 +50,10 @@ pub(crate) fn add(bridge: &mut BridgeOut, rules: Vec<Rule>, carriage: Carriage, 
         }
     }
     let same_name = |rule: &&Rule| rule.local_prefix == rule.remote_prefix;
-    let loops = carriage.unprotected
+    // Nothing at the remote holds back what the bridge published: a fixed 3.x level without the private bit.
+    let is_unprotected = bridge.section.get("try_private") == Some("false")
+        && matches!(bridge.section.get("protocol_version"), Some("3" | "4"));
+    let loops = is_unprotected
         && kept.iter().filter(same_name).any(|rule| rule.out)
         && kept.iter().filter(same_name).any(|rule| rule.inward);
     if loops {
@@ -71,21 +65,16 @@ pub(crate) fn add(bridge: &mut BridgeOut, rules: Vec<Rule>, carriage: Carriage, 
     }
     for rule in kept {
         let allow_loop = loops && rule.local_prefix == rule.remote_prefix;
-        if rule.out && rule.inward && !carriage.retain_out {
-            bridge.topics.push(section(&rule, "out", false, allow_loop));
-            bridge.topics.push(section(&rule, "in", true, allow_loop));
-            continue;
-        }
         let direction = match (rule.out, rule.inward) {
             (true, true) => "both",
             (true, false) => "out",
             (false, _) => "in",
         };
-        bridge.topics.push(section(&rule, direction, carriage.retain_out || !rule.out, allow_loop));
+        bridge.topics.push(section(&rule, direction, allow_loop));
     }
 }
 
-fn section(rule: &Rule, direction: &'static str, retain: bool, allow_loop: bool) -> Section {
+fn section(rule: &Rule, direction: &'static str, allow_loop: bool) -> Section {
     let mut section = Section::default();
     section.set("filter", quoted(&rule.filter), &rule.origin);
     section.because("direction", quoted(direction), "");
@@ -95,9 +84,6 @@ fn section(rule: &Rule, direction: &'static str, retain: bool, allow_loop: bool)
     }
     if !rule.remote_prefix.is_empty() {
         section.because("remote_prefix", quoted(&rule.remote_prefix), "");
-    }
-    if !retain {
-        section.because("retain", "false", "");
     }
     if allow_loop {
         section.because("allow_loop", "true", "");

@@ -7,13 +7,17 @@ use crate::finish;
 use crate::output::{BridgeOut, Section, list, quoted, seconds};
 use crate::pem::{self, Kind};
 use crate::report::Report;
-use crate::topic::{self, Carriage, Rule};
+use crate::topic::{self, Rule};
 use crate::value::{flag, number, text, tls_version, words, wrong};
 
 use super::Block;
 
 /// The longest wait that ours can have between two attempts, in seconds.
 const LONGEST_WAIT: i64 = 86_400;
+
+/// The bounds of `bridge.remote.max_packet_size`, in bytes.
+const SMALLEST_PACKET: i64 = 64;
+const LARGEST_PACKET: i64 = 268_435_460;
 
 /// Adds the bridge of `block`.
 pub(super) fn add(block: &Block, desk: &mut Desk<'_>) {
@@ -26,6 +30,7 @@ pub(super) fn add(block: &Block, desk: &mut Desk<'_>) {
         section: Section::default(),
         tls: Section::default(),
         queue: Section::default(),
+        remote: Section::default(),
         topics: Vec::new(),
     };
     let encrypted = tls(block, &mut bridge, desk);
@@ -143,7 +148,7 @@ fn tls(block: &Block, bridge: &mut BridgeOut, desk: &mut Desk<'_>) -> bool {
 
 /// One line that is about the link as a whole.
 fn link(directive: &Directive, bridge: &mut BridgeOut, report: &mut Report) -> Option<()> {
-    let section = &mut bridge.section;
+    let BridgeOut { section, remote, .. } = bridge;
     match directive.name.as_str() {
         "bridge_protocol_version" => {
             let level = match directive.value.as_str() {
@@ -177,6 +182,13 @@ fn link(directive: &Directive, bridge: &mut BridgeOut, report: &mut Report) -> O
             };
             section.set("session_expiry", value, directive);
         }
+        "bridge_max_packet_size" => {
+            if let most @ 1.. = number(directive, 0, LARGEST_PACKET, report)? {
+                remote.set("max_packet_size", most.max(SMALLEST_PACKET).to_string(), directive);
+            }
+        }
+        "bridge_attempt_unsubscribe" => remote.set("unsubscribe", flag(directive, report)?.to_string(), directive),
+        "bridge_outgoing_retain" => remote.set("retain", flag(directive, report)?.to_string(), directive),
         "restart_timeout" => {
             let numbers: Vec<i64> = directive.value.split_whitespace().filter_map(|word| word.parse().ok()).collect();
             let (shortest, longest) = match *numbers.as_slice() {
@@ -206,13 +218,7 @@ fn rules(block: &Block, bridge: &mut BridgeOut, report: &mut Report) {
     if rules.is_empty() {
         report.act(&block.opens, "it has no topics and carries nothing, so it is left out", "give it topics first");
     }
-    let retain = block.last("bridge_outgoing_retain").and_then(|directive| flag(directive, report));
-    let carriage = Carriage {
-        retain_out: retain.unwrap_or(true),
-        unprotected: bridge.section.get("try_private") == Some("false")
-            && matches!(bridge.section.get("protocol_version"), Some("3" | "4")),
-    };
-    topic::add(bridge, rules, carriage, report);
+    topic::add(bridge, rules, report);
 }
 
 /// `pattern [direction [qos [local-prefix [remote-prefix]]]]`; prefixes are strings, and `""` is none.

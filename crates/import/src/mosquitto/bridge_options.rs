@@ -10,7 +10,11 @@ pub(super) static BRIDGE: &[Opt] = &[
     becomes("address", "bridge.url"),
     becomes("addresses", "bridge.url"),
     becomes("bridge_alpn", "bridge.tls.alpn"),
-    idle("bridge_attempt_unsubscribe", "a bridge only unsubscribes from what it is subscribed to"),
+    nearly(
+        "bridge_attempt_unsubscribe",
+        "bridge.remote.unsubscribe",
+        "false: nothing is unsubscribed there. Otherwise only what the bridge has subscribed to.",
+    ),
     nearly("bridge_bind_address", "bridge.bind_address", "An IP address; a name is not looked up."),
     becomes("bridge_cafile", "bridge.tls.ca_file"),
     nearly("bridge_capath", "bridge.tls.ca_file", "The certificates of the folder become one file."),
@@ -25,14 +29,13 @@ pub(super) static BRIDGE: &[Opt] = &[
     ),
     nearly("bridge_insecure", "bridge.tls.verify", "\"ca\": everything but the name is checked."),
     becomes("bridge_keyfile", "bridge.tls.key_file"),
-    lost(
+    nearly(
         "bridge_max_packet_size",
-        &["0"],
-        "what a 5.0 remote announces is obeyed, nothing else",
-        "limit what comes in with limits.max_packet_size",
+        "bridge.remote.max_packet_size",
+        "0 is no limit; at least 64 bytes. The lower one of it and what a 5.0 remote announces holds.",
     ),
     idle("bridge_max_topic_alias", "the bridge settles topic aliases with the remote"),
-    nearly("bridge_outgoing_retain", "bridge.topic.retain", "For the rules that go out."),
+    nearly("bridge_outgoing_retain", "bridge.remote.retain", "The will goes without the flag too."),
     nearly(
         "bridge_protocol_version",
         "bridge.protocol_version",
@@ -57,7 +60,7 @@ pub(super) static BRIDGE: &[Opt] = &[
     nearly(
         "bridge_tls_use_os_certs",
         "bridge.url",
-        "mqtts:// without a ca_file: the public authorities that come with Viaduct, not those of the system.",
+        "mqtts:// without a ca_file: the system's authorities, or where it has none those of browsers.",
     ),
     nearly("bridge_tls_version", "bridge.tls.min_version", "Nothing before 1.2 is spoken."),
     becomes("cleansession", "bridge.clean_session"),

@@ -10,7 +10,7 @@ use crate::finish;
 use crate::output::{BridgeOut, Section, quoted, seconds};
 use crate::pem::{self, Kind};
 use crate::report::Report;
-use crate::topic::{self, Carriage, Rule};
+use crate::topic::{self, Rule};
 use crate::value::{flag, number, text, tls_version, wrong};
 
 use super::{Parts, Which};
@@ -34,6 +34,7 @@ pub(super) fn add(parts: &Parts, which: &Which, directive: &Directive, running: 
         section: Section::default(),
         tls: Section::default(),
         queue: Section::default(),
+        remote: Section::default(),
         topics: Vec::new(),
     };
     bridge.section.set("url", quoted(&url), directive);
@@ -187,12 +188,7 @@ fn rules(origin: &Directive, here: &[(&str, &Directive)], bridge: &mut BridgeOut
     if rules.is_empty() {
         report.act(origin, "it has no topics and carries nothing, so it is left out", "give it topics first");
     }
-    let carriage = Carriage {
-        retain_out: true,
-        unprotected: bridge.section.get("try_private") == Some("false")
-            && matches!(bridge.section.get("protocol_version"), Some("3" | "4")),
-    };
-    topic::add(bridge, rules, carriage, report);
+    topic::add(bridge, rules, report);
 }
 
 /// `pattern [[[in|out|both] qos] local-prefix remote-prefix]`.

@@ -141,6 +141,37 @@ fn a_bridge_with_tls_checks_what_it_checked() {
 }
 
 #[test]
+fn what_the_remote_of_a_bridge_does_not_take_is_said_of_it() {
+    let bridge = |lines: &str| {
+        let moved = moved(&format!("connection hub\naddress a\ntopic x both\n{lines}"));
+        assert!(
+            moved.imported.notes.iter().all(|note| !note.what.starts_with("bridge_")),
+            "{:?}",
+            moved.imported.notes
+        );
+        moved.config.bridges[0].clone()
+    };
+    let bounded =
+        bridge("bridge_max_packet_size 1000\nbridge_attempt_unsubscribe false\nbridge_outgoing_retain false\n");
+    assert_eq!(bounded.remote.max_packet_size, Some(1000));
+    assert_eq!((bounded.remote.unsubscribe, bounded.remote.retain), (false, false));
+    // What comes in keeps its flag, and so does what goes out for all that the rule says.
+    assert_eq!(bounded.topics.iter().map(|topic| topic.retain).collect::<Vec<_>>(), [true]);
+    let free = bridge("bridge_max_packet_size 0\nbridge_attempt_unsubscribe true\nbridge_outgoing_retain true\n");
+    assert_eq!(free.remote, bridge("").remote);
+    assert_eq!(bridge("bridge_max_packet_size 3\n").remote.max_packet_size, Some(64));
+}
+
+#[test]
+fn a_file_without_a_name_is_refused() {
+    for line in ["password_file", "acl_file", "plugin_opt_acl_file"] {
+        let mistakes = import(Origin::Mosquitto, &[("main.conf", &format!("{line} \n"))]).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].what.contains(line), "{mistakes:?}");
+    }
+}
+
+#[test]
 fn a_loop_that_ran_runs_and_is_said() {
     let text = "connection hub\naddress a\ntopic # both 0\ntry_private false\nbridge_protocol_version mqttv311\n";
     let moved = moved(text);

@@ -33,6 +33,16 @@ fn permissions_that_are_nowhere_are_none() {
 }
 
 #[test]
+fn a_file_without_a_name_is_refused() {
+    for line in ["vmq_passwd.password_file", "vmq_acl.acl_file"] {
+        let text = format!("listener.tcp.default = 127.0.0.1:1883\n{line} =\n");
+        let mistakes = import(Origin::Vernemq, &[("main.conf", &text)]).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].what.contains(line) && mistakes[0].place.line == 2, "{mistakes:?}");
+    }
+}
+
+#[test]
 fn an_option_of_a_listener_wins_over_its_protocols_and_that_over_all() {
     let moved = moved(
         "listener.max_connections = 1\nlistener.tcp.max_connections = 2\nlistener.tcp.a = 127.0.0.1:1\n\
