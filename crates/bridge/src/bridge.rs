@@ -391,20 +391,8 @@ impl Bridge {
     }
 
     fn dial_error(&self, error: DialError) -> Error {
-        let seconds = self.settings.connect_timeout.as_secs_f64();
-        match error {
-            DialError::Unresolvable(reason) => {
-                let host = self.link.address().map(|address| address.host.clone()).unwrap_or_default();
-                Error::Unresolvable { host, reason }
-            }
-            DialError::Refused(reason) => Error::Refused { reason },
-            DialError::Network(reason) => Error::Network { reason },
-            DialError::TimedOut(step) => Error::TimedOut { step, seconds },
-            DialError::BindAddress(reason) => Error::BindAddress { reason },
-            DialError::Proxy(failure) => Error::Proxy(failure),
-            DialError::Tls(failure) => Error::Tls(failure),
-            DialError::WebSocket(failure) => Error::WebSocket(failure),
-        }
+        let host = self.link.address().map_or("", |address| &address.host);
+        error.at(host, self.settings.connect_timeout)
     }
 }
 

@@ -3,6 +3,8 @@
 //! In: what the dialler and the remote did. Out: values that print as one line for an operator and that name
 //! themselves for a metric. Never carries a password.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use viaduct_codec::{Level, Looks, ReasonCode};
 
@@ -173,6 +175,23 @@ pub enum DialError {
     Tls(TlsFailure),
     /// The WebSocket was not opened.
     WebSocket(UpgradeFailure),
+}
+
+impl DialError {
+    /// In words for the operator: `host` was dialled, and each step had `step`.
+    #[must_use]
+    pub fn at(self, host: &str, step: Duration) -> Error {
+        match self {
+            Self::Unresolvable(reason) => Error::Unresolvable { host: host.to_owned(), reason },
+            Self::Refused(reason) => Error::Refused { reason },
+            Self::Network(reason) => Error::Network { reason },
+            Self::TimedOut(which) => Error::TimedOut { step: which, seconds: step.as_secs_f64() },
+            Self::BindAddress(reason) => Error::BindAddress { reason },
+            Self::Proxy(failure) => Error::Proxy(failure),
+            Self::Tls(failure) => Error::Tls(failure),
+            Self::WebSocket(failure) => Error::WebSocket(failure),
+        }
+    }
 }
 
 /// A timed step of an attempt.

@@ -1,7 +1,8 @@
-//! CONNECT and what comes of it, without a bridge: for `bridge check`, and for probes of an address that is to be taken again.
+//! CONNECT and what comes of it, without a bridge: for `bridge check`, for probes of an address that is to be taken again, and for
+//! the end of a session that the bridge could not end itself.
 //!
-//! In: an address, the way to it, a level. Out: what the remote makes of it. The session is clean, ends with the connection, and
-//! has a ClientID of its own. Must never: publish, or keep more of an answer than a bounded packet.
+//! In: an address, the way to it, a level. Out: what the remote makes of it. The session is clean and ends with the
+//! connection. Must never: publish, or keep more of an answer than a bounded packet.
 
 use std::io;
 
@@ -51,7 +52,7 @@ pub(super) async fn greet(settings: &Settings, address: &Address, way: &Way, lev
     if let Err(error) = Packet::Connect(Box::new(connect)).encode(level.version(), &mut bytes) {
         return Answer::Other(format!("CONNECT can't be written: {error}"));
     }
-    if let Err(error) = transport.try_write(&bytes) {
+    if let Err(error) = write(&mut transport, &bytes) {
         return Answer::Other(format!("writing failed: {error}"));
     }
     match timeout(way.step, read_packet(&mut transport)).await.unwrap_or(Err(Answer::Silent)) {
@@ -63,27 +64,59 @@ pub(super) async fn greet(settings: &Settings, address: &Address, way: &Way, lev
 /// Whether `address` would take the bridge, as far as one who is not the bridge can find out.
 pub(super) async fn probe(settings: &Settings, address: &Address, way: &Way, levels: &[Level]) -> Probed {
     let client_id = format!("{}.probe", settings.client_id);
-    let mut found = Probed::Failed("there is no level to try".to_owned());
+    match visit(settings, address, way, levels, &client_id).await {
+        Ok(()) => Probed::Healthy,
+        Err(Answer::Refused(reason @ (ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY))) => {
+            Probed::Failed(reason.to_string())
+        }
+        Err(Answer::Refused(reason)) if reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => Probed::Refused(reason),
+        Err(answer) => Probed::Failed(answer.words(address, way)),
+    }
+}
+
+/// Comes as `client_id` at the first of `levels` that `address` takes, and leaves again.
+///
+/// # Errors
+/// The last answer, when none is taken.
+pub(super) async fn visit(
+    settings: &Settings,
+    address: &Address,
+    way: &Way,
+    levels: &[Level],
+    client_id: &str,
+) -> Result<(), Answer> {
+    let mut last = Answer::Other("there is no level to try".to_owned());
     for level in levels {
-        found = match greet(settings, address, way, *level, &client_id).await {
+        last = match greet(settings, address, way, *level, client_id).await {
             Answer::Accepted(mut transport) => {
                 goodbye(*level, &mut transport);
-                return Probed::Healthy;
+                return Ok(());
             }
-            Answer::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION) => Probed::Failed("no level is taken".to_owned()),
-            Answer::Refused(reason @ (ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY)) => {
-                return Probed::Failed(reason.to_string());
+            // Neither the network nor a remote that has understood will be any better at another level.
+            answer @ (Answer::Dial(_) | Answer::Silent) => return Err(answer),
+            Answer::Refused(reason) if reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => {
+                return Err(Answer::Refused(reason));
             }
-            Answer::Refused(reason) => return Probed::Refused(reason),
-            // The network will be no better at another level.
-            Answer::Dial(error) => return Probed::Failed(format!("{error:?}")),
-            Answer::Silent => return Probed::Failed("no CONNACK in time".to_owned()),
-            Answer::NotMqtt(looks) => Probed::Failed(format!("it answers with {looks}")),
-            Answer::Closed => Probed::Failed("it closes the connection".to_owned()),
-            Answer::Other(what) => Probed::Failed(what),
+            answer => answer,
         };
     }
-    found
+    Err(last)
+}
+
+impl Answer {
+    /// For the log: why `address` did not take us.
+    pub(super) fn words(self, address: &Address, way: &Way) -> String {
+        match self {
+            Self::Accepted(_) => "it is taken".to_owned(),
+            Self::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION) => "no level is taken".to_owned(),
+            Self::Refused(reason) => format!("CONNECT is refused: {reason}"),
+            Self::NotMqtt(looks) => format!("it answers with {looks}"),
+            Self::Closed => "it closes the connection".to_owned(),
+            Self::Silent => "no CONNACK in time".to_owned(),
+            Self::Dial(error) => error.at(&address.host, way.step).to_string(),
+            Self::Other(what) => what,
+        }
+    }
 }
 
 /// Ends the clean session.
@@ -98,9 +131,18 @@ pub(super) fn goodbye(level: Level, transport: &mut Transport) {
     let mut bytes = Vec::new();
     if Packet::Disconnect(disconnect).encode(level.version(), &mut bytes).is_ok() {
         // The session was clean: it ends either way.
-        let _ = transport.try_write(&bytes);
+        let _ = write(transport, &bytes);
     }
     transport.shut_down();
+}
+
+/// All of it at once: it is little, and the socket is empty.
+fn write(transport: &mut Transport, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let taken = transport.try_write(bytes)?;
+        bytes = bytes.get(taken..).unwrap_or_default();
+    }
+    transport.try_flush()
 }
 
 /// One whole packet.

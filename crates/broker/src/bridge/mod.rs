@@ -245,7 +245,7 @@ fn replace(worker: &Rc<Worker>, task: Task) {
             worker.with_engine(|engine, now| engine.end_client(now, &client_id));
             let farewell = control.farewell.take().filter(|_| !remote_knows);
             if let Some(plan) = farewell {
-                farewell::say(&worker, &plan).await;
+                farewell::say(&plan).await;
             }
         }
         control.finish();

@@ -53,7 +53,7 @@ impl Offered {
 /// # Errors
 /// A file is missing or can't be used, or certificate and key don't belong together.
 pub(crate) fn client_config(bridge: &str, tls: &BridgeTls) -> Result<ClientTls, TlsFileError> {
-    make(bridge, tls, |verifier| verifier)
+    make(bridge, tls, Offered::default())
 }
 
 /// As [`client_config`], and what remotes show is put into `offered`.
@@ -65,18 +65,15 @@ pub(crate) fn client_config_watched(
     tls: &BridgeTls,
     offered: &Offered,
 ) -> Result<ClientTls, TlsFileError> {
-    make(bridge, tls, |inner| Arc::new(Watched { inner, offered: offered.clone() }))
+    make(bridge, tls, offered.clone())
 }
 
-fn make(
-    bridge: &str,
-    tls: &BridgeTls,
-    wrap: impl FnOnce(Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier>,
-) -> Result<ClientTls, TlsFileError> {
+fn make(bridge: &str, tls: &BridgeTls, offered: Offered) -> Result<ClientTls, TlsFileError> {
     let table = format!("bridge[{bridge}].tls");
     let named = |path, field| Named { path, table: &table, field };
     let provider = super::provider();
-    let verifier = wrap(verifier(&table, tls, &provider)?);
+    let trust = trust(&table, tls, &provider)?;
+    let verifier = Arc::new(Verifier { trust, provider: Arc::clone(&provider), offered });
     let mut own = Vec::new();
     let first = named(tls.ca_file.as_deref().unwrap_or(Path::new("")), "ca_file");
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -107,13 +104,9 @@ pub(crate) fn server_name(tls: &BridgeTls, host: &str) -> Result<ServerName<'sta
     ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is neither a DNS name nor an IP address"))
 }
 
-fn verifier(
-    table: &str,
-    tls: &BridgeTls,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>, TlsFileError> {
+fn trust(table: &str, tls: &BridgeTls, provider: &Arc<CryptoProvider>) -> Result<Trust, TlsFileError> {
     if tls.verify == Verify::None {
-        return Ok(Arc::new(Anybody { provider: Arc::clone(provider) }));
+        return Ok(Trust::Anybody);
     }
     let path = tls.ca_file.as_deref().unwrap_or(Path::new("the public authorities"));
     let ca_file = Named { path, table, field: "ca_file" };
@@ -124,7 +117,7 @@ fn verifier(
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| ca_file.unusable(error.to_string()))?;
-    Ok(Arc::new(Trusted { chain, pinned, check_name: tls.verify == Verify::Full }))
+    Ok(Trust::Signed(Signed { chain, pinned, check_name: tls.verify == Verify::Full }))
 }
 
 /// What this machine trusts, or what browsers trust when it says nothing. A file that the environment names has to be good.
@@ -145,9 +138,26 @@ fn public_roots(table: &str) -> Result<RootCertStore, TlsFileError> {
     Ok(roots)
 }
 
-/// Checks the chain, the dates and, if asked to, the name.
+/// Checks a remote as far as the operator wants, and notes what it showed. Signatures are always checked, so that who answers at
+/// least holds the key of the certificate that it shows.
 #[derive(Debug)]
-struct Trusted {
+struct Verifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+    offered: Offered,
+}
+
+/// Whom it takes.
+#[derive(Debug)]
+enum Trust {
+    /// `verify = "none"`.
+    Anybody,
+    Signed(Signed),
+}
+
+/// Who has a good chain, whose time it is and, if that is asked for, whose name is right.
+#[derive(Debug)]
+struct Signed {
     chain: Arc<WebPkiServerVerifier>,
     /// The certificates of `ca_file`. A remote may show one of them as its own: many small brokers have one self-signed
     /// certificate, and that file is how their clients trust it.
@@ -155,7 +165,7 @@ struct Trusted {
     check_name: bool,
 }
 
-impl ServerCertVerifier for Trusted {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -164,84 +174,19 @@ impl ServerCertVerifier for Trusted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.pinned.iter().any(|pinned| pinned == end_entity) {
-            return self.verify_pinned(end_entity, server_name, now);
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        *self.offered.0.lock() = chain.map(|certificate| certificate.clone().into_owned()).collect();
+        let Trust::Signed(signed) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        if signed.pinned.iter().any(|pinned| pinned == end_entity) {
+            return signed.verify_pinned(end_entity, server_name, now);
         }
-        match self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        match signed.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The name is checked last, so everything else is in order.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.check_name => Ok(ServerCertVerified::assertion()),
+            )) if !signed.check_name => Ok(ServerCertVerified::assertion()),
             result => result,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
-}
-
-impl Trusted {
-    fn verify_pinned(
-        &self,
-        certificate: &CertificateDer<'_>,
-        server_name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let bad = || Error::InvalidCertificate(CertificateError::BadEncoding);
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| bad())?;
-        let seconds = |time: i64| u64::try_from(time).unwrap_or(0);
-        let not_before = seconds(parsed.validity().not_before.timestamp());
-        let not_after = seconds(parsed.validity().not_after.timestamp());
-        let at = |secs| UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs));
-        if now.as_secs() < not_before {
-            return Err(CertificateError::NotValidYetContext { time: now, not_before: at(not_before) }.into());
-        }
-        if now.as_secs() > not_after {
-            return Err(CertificateError::ExpiredContext { time: now, not_after: at(not_after) }.into());
-        }
-        if self.check_name {
-            verify_server_name(&ParsedCertificate::try_from(certificate)?, server_name)?;
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-}
-
-/// Takes anybody: `verify = "none"`. Signatures are still checked, so that who answers at least holds the key of the
-/// certificate that it shows.
-#[derive(Debug)]
-struct Anybody {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -267,46 +212,28 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Another verifier, and a note of what it was shown.
-#[derive(Debug)]
-struct Watched {
-    inner: Arc<dyn ServerCertVerifier>,
-    offered: Offered,
-}
-
-impl ServerCertVerifier for Watched {
-    fn verify_server_cert(
+impl Signed {
+    fn verify_pinned(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        certificate: &CertificateDer<'_>,
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let chain = std::iter::once(end_entity).chain(intermediates);
-        *self.offered.0.lock() = chain.map(|certificate| certificate.clone().into_owned()).collect();
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        let bad = || Error::InvalidCertificate(CertificateError::BadEncoding);
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| bad())?;
+        let seconds = |time: i64| u64::try_from(time).unwrap_or(0);
+        let not_before = seconds(parsed.validity().not_before.timestamp());
+        let not_after = seconds(parsed.validity().not_after.timestamp());
+        let at = |secs| UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs));
+        if now.as_secs() < not_before {
+            return Err(CertificateError::NotValidYetContext { time: now, not_before: at(not_before) }.into());
+        }
+        if now.as_secs() > not_after {
+            return Err(CertificateError::ExpiredContext { time: now, not_after: at(not_after) }.into());
+        }
+        if self.check_name {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
     }
 }
