@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use viaduct_codec::{PacketType, QoS, ReasonCode};
 
 use crate::client::{Client, Hello, Message, Outgoing};
+use crate::wait::{DEADLINE, eventually_within};
 
 /// Unacknowledged messages of one publisher: two of them have no more open than mosquitto takes from a client.
 const WINDOW: usize = 10;
-/// How often a publisher that has to wait looks again.
-const STEP: Duration = Duration::from_millis(1);
 
 /// Publishes the numbers from 0 to `count` to `topic` on a thread of its own, paced by the broker's acknowledgements; at
 /// QoS 0 by a ping after each window.
@@ -26,19 +25,28 @@ const STEP: Duration = Duration::from_millis(1);
 /// The thread does, when a message is refused.
 #[must_use]
 pub fn publish_numbers(address: SocketAddr, topic: &str, qos: QoS, count: u32) -> JoinHandle<()> {
-    publish_below(Arc::new(AtomicUsize::new(usize::MAX)), address, topic, qos, count)
+    let gate = Gate { below: Arc::new(AtomicUsize::new(usize::MAX)), patience: Duration::ZERO };
+    publish_below(gate, address, topic, qos, count)
 }
 
-/// As [`publish_numbers`], none but those below `gate`, which rises.
-fn publish_below(gate: Arc<AtomicUsize>, address: SocketAddr, topic: &str, qos: QoS, count: u32) -> JoinHandle<()> {
+/// What holds a publisher back.
+struct Gate {
+    /// The numbers that may go; it rises.
+    below: Arc<AtomicUsize>,
+    /// How long it may stand where it is.
+    patience: Duration,
+}
+
+/// As [`publish_numbers`], as `gate` lets them.
+fn publish_below(gate: Gate, address: SocketAddr, topic: &str, qos: QoS, count: u32) -> JoinHandle<()> {
     let topic = topic.to_owned();
     std::thread::spawn(move || {
         let mut client = Hello::v5(&format!("numbers to {topic}")).connect(address);
         let numbers: Vec<u32> = (0..count).collect();
         for window in numbers.chunks(WINDOW) {
-            while window[0] as usize >= gate.load(Ordering::Relaxed) {
-                std::thread::sleep(STEP);
-            }
+            eventually_within(gate.patience, "the gate rises", || {
+                (window[0] as usize) < gate.below.load(Ordering::Relaxed)
+            });
             let messages = window.iter().map(|number| Outgoing::new(&topic, number.to_string()).qos(qos));
             let ids: Vec<u16> = messages.filter_map(|message| client.send_publish(&message)).collect();
             finish(&mut client, &ids, qos);
@@ -170,8 +178,12 @@ impl Drill {
     pub fn run(&self, subscriber: &mut Client, mut cut: impl FnMut()) -> Outcome {
         let gates = [(), ()].map(|()| Arc::new(AtomicUsize::new(if self.paced { 1 } else { usize::MAX })));
         let open = || gates.iter().for_each(|gate| gate.store(usize::MAX, Ordering::Relaxed));
-        let publishers = [(QoS::AtLeastOnce, "stream/1", 0), (QoS::ExactlyOnce, "stream/2", 1)]
-            .map(|(qos, topic, gate)| publish_below(Arc::clone(&gates[gate]), self.source, topic, qos, self.count));
+        let publishers =
+            [(QoS::AtLeastOnce, "stream/1", 0), (QoS::ExactlyOnce, "stream/2", 1)].map(|(qos, topic, gate)| {
+                // The drill opens it when it gives up.
+                let gate = Gate { below: Arc::clone(&gates[gate]), patience: self.limit + DEADLINE };
+                publish_below(gate, self.source, topic, qos, self.count)
+            });
         let total = 2 * self.count as usize;
         let began = Instant::now();
         let mut outcome = Outcome::default();
