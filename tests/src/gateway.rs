@@ -5,18 +5,12 @@
 //! send ends the connection.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::port::Port;
-
-/// How often a thread looks whether it is to end, or whether there is something to carry.
-const STEP: Duration = Duration::from_millis(2);
+use crate::doorman::{Doorman, Visitor};
 
 /// A user and a password.
 pub type Login = (&'static str, &'static str);
@@ -39,46 +33,36 @@ pub enum Gate {
 struct Shared {
     gate: Mutex<Gate>,
     asked: Mutex<Vec<String>>,
-    from: Mutex<Vec<SocketAddr>>,
-    held: Mutex<Vec<TcpStream>>,
-    stop: AtomicBool,
 }
 
 /// A listener that does what its [`Gate`] says.
 pub struct Gateway {
-    port: Port,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    door: Doorman,
 }
 
 impl Gateway {
     /// Listens.
     ///
     /// # Panics
-    /// When the port is taken.
+    /// When no port is free.
     #[must_use]
     pub fn start(gate: Gate) -> Self {
-        let port = Port::take();
-        let listener = TcpListener::bind(port.address()).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let shared = Arc::new(Shared {
-            gate: Mutex::new(gate),
-            asked: Mutex::default(),
-            from: Mutex::default(),
-            held: Mutex::default(),
-            stop: AtomicBool::new(false),
-        });
-        let thread = std::thread::spawn({
+        let shared = Arc::new(Shared { gate: Mutex::new(gate), asked: Mutex::default() });
+        let door = Doorman::new({
             let shared = Arc::clone(&shared);
-            move || shared.run(&listener)
+            move |visitor| {
+                // What ends here is the connection; the test looks at what became of it.
+                let _ = shared.serve(visitor);
+            }
         });
-        Self { port, shared, thread: Some(thread) }
+        Self { shared, door }
     }
 
     /// Where to connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.door.address()
     }
 
     /// What connections asked for, in order: where to, or the first line and the headers of a request.
@@ -90,7 +74,7 @@ impl Gateway {
     /// Where connections came from, in order.
     #[must_use]
     pub fn from(&self) -> Vec<SocketAddr> {
-        self.shared.from.lock().unwrap().clone()
+        self.door.from()
     }
 
     /// Does something else with the connections that come from now on.
@@ -100,55 +84,26 @@ impl Gateway {
 
     /// Closes every connection that is open.
     pub fn cut(&self) {
-        for socket in self.shared.held.lock().unwrap().drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.door.cut();
     }
 }
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("port", &self.port).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        self.cut();
+        f.debug_struct("Gateway").field("door", &self.door).finish_non_exhaustive()
     }
 }
 
 impl Shared {
-    fn run(self: &Arc<Self>, listener: &TcpListener) {
-        while !self.stop.load(Ordering::SeqCst) {
-            let Ok((socket, from)) = listener.accept() else {
-                std::thread::sleep(STEP);
-                continue;
-            };
-            self.from.lock().unwrap().push(from);
-            let shared = Arc::clone(self);
-            std::thread::spawn(move || {
-                // What ends here is the connection; the test looks at what became of it.
-                let _ = shared.serve(socket);
-            });
-        }
-    }
-
-    fn serve(&self, mut socket: TcpStream) -> std::io::Result<()> {
-        socket.set_nonblocking(false)?;
-        socket.set_nodelay(true)?;
-        self.held.lock().unwrap().push(socket.try_clone()?);
+    fn serve(&self, mut visitor: Visitor) -> std::io::Result<()> {
         let gate = self.gate.lock().unwrap().clone();
         match gate {
-            Gate::Connect(login) => self.connect(socket, login),
-            Gate::Socks(login) => self.socks(socket, login),
-            Gate::Tls(config, upstream) => self.tls(socket, config, upstream),
-            Gate::WebSocket(upstream) => self.websocket(socket, upstream),
+            Gate::Connect(login) => self.connect(visitor, login),
+            Gate::Socks(login) => self.socks(visitor, login),
+            Gate::Tls(config, upstream) => self.tls(visitor, config, upstream),
+            Gate::WebSocket(upstream) => self.websocket(visitor, upstream),
             Gate::Answers(pieces) => {
+                let socket = &mut visitor.socket;
                 for piece in pieces {
                     let mut asked = [0; 4096];
                     let read = socket.read(&mut asked)?;
@@ -163,9 +118,10 @@ impl Shared {
         }
     }
 
-    fn connect(&self, mut socket: TcpStream, login: Option<Login>) -> std::io::Result<()> {
+    fn connect(&self, mut visitor: Visitor, login: Option<Login>) -> std::io::Result<()> {
         use base64::Engine;
-        let head = read_head(&mut socket)?;
+        let socket = &mut visitor.socket;
+        let head = read_head(socket)?;
         self.asked.lock().unwrap().push(head.clone());
         let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split_once(" HTTP/1.1\r\n"));
         let Some((target, headers)) = target else { return Err(ErrorKind::InvalidData.into()) };
@@ -178,54 +134,57 @@ impl Shared {
                 );
             }
         }
-        let Ok(upstream) = TcpStream::connect(target) else {
-            return socket.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+        let Ok(onward) = visitor.connect_on(target) else {
+            return visitor.socket.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
         };
-        socket.write_all(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")?;
-        self.carry(socket, upstream)
+        visitor.socket.write_all(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")?;
+        visitor.carry(onward);
+        Ok(())
     }
 
-    fn socks(&self, mut socket: TcpStream, login: Option<Login>) -> std::io::Result<()> {
-        let [5, count] = read::<2>(&mut socket)? else { return Err(ErrorKind::InvalidData.into()) };
-        let methods = read_vec(&mut socket, count)?;
+    fn socks(&self, mut visitor: Visitor, login: Option<Login>) -> std::io::Result<()> {
+        let socket = &mut visitor.socket;
+        let [5, count] = read::<2>(socket)? else { return Err(ErrorKind::InvalidData.into()) };
+        let methods = read_vec(socket, count)?;
         let method = if login.is_some() { 2 } else { 0 };
         if !methods.contains(&method) {
             return socket.write_all(&[5, 0xff]);
         }
         socket.write_all(&[5, method])?;
         if let Some((user, password)) = login {
-            let [1, length] = read::<2>(&mut socket)? else { return Err(ErrorKind::InvalidData.into()) };
-            let given_user = read_vec(&mut socket, length)?;
-            let [length] = read::<1>(&mut socket)?;
-            let given_password = read_vec(&mut socket, length)?;
+            let [1, length] = read::<2>(socket)? else { return Err(ErrorKind::InvalidData.into()) };
+            let given_user = read_vec(socket, length)?;
+            let [length] = read::<1>(socket)?;
+            let given_password = read_vec(socket, length)?;
             let good = given_user == user.as_bytes() && given_password == password.as_bytes();
             socket.write_all(&[1, u8::from(!good)])?;
             if !good {
                 return Ok(());
             }
         }
-        let [5, 1, 0, kind] = read::<4>(&mut socket)? else { return Err(ErrorKind::InvalidData.into()) };
+        let [5, 1, 0, kind] = read::<4>(socket)? else { return Err(ErrorKind::InvalidData.into()) };
         let host = match kind {
-            1 => std::net::Ipv4Addr::from(read::<4>(&mut socket)?).to_string(),
+            1 => std::net::Ipv4Addr::from(read::<4>(socket)?).to_string(),
             3 => {
-                let [length] = read::<1>(&mut socket)?;
-                String::from_utf8(read_vec(&mut socket, length)?).map_err(|_| ErrorKind::InvalidData)?
+                let [length] = read::<1>(socket)?;
+                String::from_utf8(read_vec(socket, length)?).map_err(|_| ErrorKind::InvalidData)?
             }
             _ => return Err(ErrorKind::InvalidData.into()),
         };
-        let port = u16::from_be_bytes(read::<2>(&mut socket)?);
+        let port = u16::from_be_bytes(read::<2>(socket)?);
         self.asked.lock().unwrap().push(format!("{host}:{port}"));
-        let Ok(upstream) = TcpStream::connect((host.as_str(), port)) else {
-            return socket.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]);
+        let Ok(onward) = visitor.connect_on((host.as_str(), port)) else {
+            return visitor.socket.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]);
         };
         // A bound address in the longest form, so that reading over it is tried.
-        socket.write_all(&[&[5, 0, 0, 3, 9][..], b"localhost", &[0, 1]].concat())?;
-        self.carry(socket, upstream)
+        visitor.socket.write_all(&[&[5, 0, 0, 3, 9][..], b"localhost", &[0, 1]].concat())?;
+        visitor.carry(onward);
+        Ok(())
     }
 
-    fn websocket(&self, mut socket: TcpStream, upstream: SocketAddr) -> std::io::Result<()> {
+    fn websocket(&self, mut visitor: Visitor, upstream: SocketAddr) -> std::io::Result<()> {
         use base64::Engine;
-        let head = read_head(&mut socket)?;
+        let head = read_head(&mut visitor.socket)?;
         self.asked.lock().unwrap().push(head.clone());
         let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
         let key = key.ok_or(ErrorKind::InvalidData)?;
@@ -236,10 +195,9 @@ impl Shared {
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nconnection: keep-alive, upgrade\r\n\
              sec-websocket-accept: {accept}\r\nsec-websocket-protocol: mqtt\r\n\r\n"
         );
-        socket.write_all(answer.as_bytes())?;
-        let upstream = TcpStream::connect(upstream)?;
-        self.held.lock().unwrap().push(upstream.try_clone()?);
-        let (mut back, mut to_client) = (upstream.try_clone()?, socket.try_clone()?);
+        visitor.socket.write_all(answer.as_bytes())?;
+        let mut onward = visitor.connect_on(upstream)?;
+        let (mut back, mut to_client) = (onward.try_clone()?, visitor.socket.try_clone()?);
         let thread = std::thread::spawn(move || {
             // A ping first: its answer has to come masked and whole.
             let _ = to_client.write_all(&[0x89, 4, b'p', b'i', b'n', b'g']);
@@ -258,22 +216,23 @@ impl Shared {
             // What the client says to that is still read.
             let _ = to_client.shutdown(Shutdown::Write);
         });
-        let result = self.read_frames(&mut socket, upstream);
+        let ended = self.read_frames(&mut visitor.socket, &mut onward);
+        let _ = onward.shutdown(Shutdown::Both);
         let _ = thread.join();
-        result
+        ended
     }
 
     /// Carries what masked binary frames hold until the close.
-    fn read_frames(&self, socket: &mut TcpStream, mut upstream: TcpStream) -> std::io::Result<()> {
-        let ended = loop {
-            let Ok([first, second]) = read::<2>(socket) else { break Ok(()) };
+    fn read_frames(&self, socket: &mut TcpStream, onward: &mut TcpStream) -> std::io::Result<()> {
+        loop {
+            let Ok([first, second]) = read::<2>(socket) else { return Ok(()) };
             if second & 0x80 == 0 {
                 self.asked.lock().unwrap().push("a frame without a mask".to_owned());
-                break Err(ErrorKind::InvalidData.into());
+                return Err(ErrorKind::InvalidData.into());
             }
             let length = match second & 0x7f {
                 126 => usize::from(u16::from_be_bytes(read::<2>(socket)?)),
-                127 => break Err(ErrorKind::InvalidData.into()),
+                127 => return Err(ErrorKind::InvalidData.into()),
                 short => usize::from(short),
             };
             let mask = read::<4>(socket)?;
@@ -281,25 +240,24 @@ impl Shared {
             socket.read_exact(&mut payload)?;
             payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
             match first {
-                0x82 => upstream.write_all(&payload)?,
+                0x82 => onward.write_all(&payload)?,
                 0x8a => self.asked.lock().unwrap().push(format!("pong {}", String::from_utf8_lossy(&payload))),
                 0x88 => {
                     self.asked.lock().unwrap().push("close".to_owned());
-                    break Ok(());
+                    return Ok(());
                 }
-                _ => break Err(ErrorKind::InvalidData.into()),
+                _ => return Err(ErrorKind::InvalidData.into()),
             }
-        };
-        let _ = upstream.shutdown(Shutdown::Both);
-        ended
+        }
     }
 
-    fn tls(&self, mut socket: TcpStream, config: Arc<ServerConfig>, upstream: SocketAddr) -> std::io::Result<()> {
+    fn tls(&self, mut visitor: Visitor, config: Arc<ServerConfig>, upstream: SocketAddr) -> std::io::Result<()> {
+        let socket = &mut visitor.socket;
         let mut tls = ServerConnection::new(config).map_err(std::io::Error::other)?;
         while tls.is_handshaking() {
-            if let Err(error) = tls.complete_io(&mut socket) {
+            if let Err(error) = tls.complete_io(socket) {
                 // The alert says why.
-                let _ = tls.write_tls(&mut socket);
+                let _ = tls.write_tls(socket);
                 return Err(error);
             }
         }
@@ -309,73 +267,63 @@ impl Shared {
             tls.server_name(),
             String::from_utf8_lossy(tls.alpn_protocol().unwrap_or_default())
         ));
-        let mut upstream = TcpStream::connect(upstream)?;
-        upstream.set_nonblocking(true)?;
-        socket.set_nonblocking(true)?;
-        let mut buffer = [0; 16 * 1024];
-        while !self.stop.load(Ordering::SeqCst) {
-            let mut moved = false;
-            // First what came with the end of the handshake.
-            while let Ok(read @ 1..) = tls.reader().read(&mut buffer) {
-                write_blocking(&mut upstream, &buffer[..read])?;
-                moved = true;
-            }
-            match tls.read_tls(&mut socket) {
-                Ok(0) => break,
-                Ok(_) => {
-                    tls.process_new_packets().map_err(std::io::Error::other)?;
-                    moved = true;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            match upstream.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => {
-                    tls.writer().write_all(&buffer[..read])?;
-                    moved = true;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            while tls.wants_write() {
-                match tls.write_tls(&mut socket) {
-                    Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-                    _ => {}
-                }
-            }
-            if !moved {
-                std::thread::sleep(STEP);
-            }
-        }
-        let _ = upstream.shutdown(Shutdown::Both);
-        socket.shutdown(Shutdown::Both)
-    }
-
-    fn carry(&self, client: TcpStream, server: TcpStream) -> std::io::Result<()> {
-        server.set_nodelay(true)?;
-        self.held.lock().unwrap().push(server.try_clone()?);
-        let back = (server.try_clone()?, client.try_clone()?);
-        let thread = std::thread::spawn(move || copy(back.0, back.1));
-        copy(client, server);
-        let _ = thread.join();
-        Ok(())
+        let onward = visitor.connect_on(upstream)?;
+        let (socket, tls) = (&visitor.socket, Mutex::new(tls));
+        std::thread::scope(|scope| {
+            let back = scope.spawn(|| {
+                let ended = seal(&tls, &onward, socket);
+                let _ = socket.shutdown(Shutdown::Both);
+                ended
+            });
+            let ended = open(&tls, socket, &onward);
+            let _ = onward.shutdown(Shutdown::Both);
+            ended.and(back.join().unwrap())
+        })
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream) {
-    let _ = std::io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Both);
-    let _ = from.shutdown(Shutdown::Both);
+/// Carries what the client says, and first what came with the end of the handshake, until it ends.
+fn open(tls: &Mutex<ServerConnection>, mut client: &TcpStream, mut onward: &TcpStream) -> std::io::Result<()> {
+    let mut sealed = vec![0; 16 * 1024];
+    let mut read = 0;
+    loop {
+        let mut plain = Vec::new();
+        {
+            let mut tls = tls.lock().unwrap();
+            let mut rest = &sealed[..read];
+            loop {
+                tls.process_new_packets().map_err(std::io::Error::other)?;
+                // Ends where there is no more for now.
+                let _ = tls.reader().read_to_end(&mut plain);
+                if rest.is_empty() {
+                    break;
+                }
+                tls.read_tls(&mut rest)?;
+            }
+            write_sealed(&mut tls, client)?;
+        }
+        onward.write_all(&plain)?;
+        read = client.read(&mut sealed)?;
+        if read == 0 {
+            return Ok(());
+        }
+    }
 }
 
-fn write_blocking(to: &mut TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match to.write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(STEP),
-            Err(error) => return Err(error),
-        }
+/// Carries what the broker says until it ends.
+fn seal(tls: &Mutex<ServerConnection>, mut onward: &TcpStream, client: &TcpStream) -> std::io::Result<()> {
+    let mut plain = vec![0; 16 * 1024];
+    while let read @ 1.. = onward.read(&mut plain)? {
+        let mut tls = tls.lock().unwrap();
+        tls.writer().write_all(&plain[..read])?;
+        write_sealed(&mut tls, client)?;
+    }
+    Ok(())
+}
+
+fn write_sealed(tls: &mut ServerConnection, mut client: &TcpStream) -> std::io::Result<()> {
+    while tls.wants_write() {
+        tls.write_tls(&mut client)?;
     }
     Ok(())
 }

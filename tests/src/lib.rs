@@ -14,6 +14,7 @@ mod bridge;
 mod broker;
 mod certs;
 mod client;
+mod doorman;
 mod gateway;
 mod hex;
 mod http;

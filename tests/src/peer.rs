@@ -4,13 +4,10 @@
 //! speak MQTT by itself.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crate::port::Port;
+use crate::doorman::{Doorman, Visitor};
 
 /// What happens to one connection once its first bytes are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,47 +27,33 @@ type Script = Box<dyn Fn(u8) -> Verdict + Send>;
 struct Shared {
     script: Mutex<Script>,
     offered: Mutex<Vec<u8>>,
-    held: Mutex<Vec<TcpStream>>,
-    stop: AtomicBool,
 }
 
 /// A listener with a script.
 pub struct Peer {
-    port: Port,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    door: Doorman,
 }
-
-/// How often a thread looks whether it is to end.
-const STEP: Duration = Duration::from_millis(5);
 
 impl Peer {
     /// Listens; `script` gets the level byte of each CONNECT, or 0 for what is none.
     ///
     /// # Panics
-    /// When the port is taken.
+    /// When no port is free.
     #[must_use]
     pub fn new(script: impl Fn(u8) -> Verdict + Send + 'static) -> Self {
-        let port = Port::take();
-        let listener = TcpListener::bind(port.address()).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let shared = Arc::new(Shared {
-            script: Mutex::new(Box::new(script)),
-            offered: Mutex::default(),
-            held: Mutex::default(),
-            stop: AtomicBool::new(false),
-        });
-        let thread = std::thread::spawn({
+        let shared = Arc::new(Shared { script: Mutex::new(Box::new(script)), offered: Mutex::default() });
+        let door = Doorman::new({
             let shared = Arc::clone(&shared);
-            move || shared.run(&listener)
+            move |visitor| shared.serve(visitor)
         });
-        Self { port, shared, thread: Some(thread) }
+        Self { shared, door }
     }
 
     /// Where to connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.door.address()
     }
 
     /// The level bytes that were offered, in order.
@@ -86,44 +69,19 @@ impl Peer {
 
     /// Closes every connection that is open.
     pub fn cut(&self) {
-        for socket in self.shared.held.lock().unwrap().drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.door.cut();
     }
 }
 
 impl std::fmt::Debug for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peer").field("port", &self.port).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        self.cut();
+        f.debug_struct("Peer").field("door", &self.door).finish_non_exhaustive()
     }
 }
 
 impl Shared {
-    fn run(self: &Arc<Self>, listener: &TcpListener) {
-        while !self.stop.load(Ordering::SeqCst) {
-            let Ok((socket, _)) = listener.accept() else {
-                std::thread::sleep(STEP);
-                continue;
-            };
-            let shared = Arc::clone(self);
-            std::thread::spawn(move || shared.serve(socket));
-        }
-    }
-
-    fn serve(&self, mut socket: TcpStream) {
-        socket.set_nonblocking(false).unwrap();
-        let _ = socket.set_nodelay(true);
-        self.held.lock().unwrap().push(socket.try_clone().unwrap());
+    fn serve(&self, mut visitor: Visitor) {
+        let socket = &mut visitor.socket;
         let mut first = vec![0; 4096];
         // A bridge writes its CONNECT in one piece, and loopback keeps it so.
         let Ok(read @ 1..) = socket.read(&mut first) else { return };
@@ -141,28 +99,15 @@ impl Shared {
                 // Until the other end goes, or this one is cut.
                 while matches!(socket.read(&mut first), Ok(1..)) {}
             }
-            Verdict::LeadTo(upstream) => self.lead(&first, socket, upstream),
+            Verdict::LeadTo(upstream) => {
+                if let Ok(mut onward) = visitor.connect_on(upstream)
+                    && onward.write_all(&first).is_ok()
+                {
+                    visitor.carry(onward);
+                }
+            }
         }
     }
-
-    fn lead(&self, first: &[u8], client: TcpStream, upstream: SocketAddr) {
-        let Ok(mut server) = TcpStream::connect(upstream) else { return };
-        let _ = server.set_nodelay(true);
-        self.held.lock().unwrap().push(server.try_clone().unwrap());
-        if server.write_all(first).is_err() {
-            return;
-        }
-        let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
-        let thread = std::thread::spawn(move || carry(back.0, back.1));
-        carry(client, server);
-        let _ = thread.join();
-    }
-}
-
-fn carry(mut from: TcpStream, mut to: TcpStream) {
-    let _ = std::io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Both);
-    let _ = from.shutdown(Shutdown::Both);
 }
 
 /// The level byte of a CONNECT: behind the fixed header and the protocol name.

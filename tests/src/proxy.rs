@@ -1,71 +1,56 @@
 //! A TCP link that can be cut, refused, frozen and restored.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
+use crate::doorman::{Doorman, Visitor};
 use crate::port::Port;
-use crate::wait::{DEADLINE, until};
 
 /// What the link does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Link {
     /// It carries bytes both ways.
-    Up = 0,
+    Up,
     /// Nobody listens: connecting is refused at once.
-    Refused = 1,
+    Refused,
     /// Connections come about, and no byte gets through either way.
-    Frozen = 2,
+    Frozen,
     /// Connections are closed as soon as they come.
-    Closing = 3,
+    Closing,
 }
-
-/// How often a thread looks whether the link has changed.
-const STEP: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 struct Shared {
-    link: AtomicU8,
-    listening: AtomicBool,
-    stop: AtomicBool,
+    link: Mutex<Link>,
+    changed: Condvar,
     accepted: AtomicU64,
     carried: AtomicU64,
     upstream: Mutex<SocketAddr>,
-    open: Mutex<Vec<TcpStream>>,
 }
 
 /// A proxy in front of a broker. Everything it carries is cut when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    port: Port,
+    port: Arc<Port>,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// Nobody while connections are refused.
+    door: Mutex<Option<Doorman>>,
 }
 
 impl Proxy {
     /// A link to `upstream`, up.
     #[must_use]
     pub fn to(upstream: SocketAddr) -> Self {
-        let port = Port::take();
         let shared = Arc::new(Shared {
-            link: AtomicU8::new(Link::Up as u8),
-            listening: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
+            link: Mutex::new(Link::Refused),
+            changed: Condvar::new(),
             accepted: AtomicU64::new(0),
             carried: AtomicU64::new(0),
             upstream: Mutex::new(upstream),
-            open: Mutex::new(Vec::new()),
         });
-        let thread = std::thread::spawn({
-            let shared = Arc::clone(&shared);
-            let number = port.number();
-            move || shared.run(number)
-        });
-        let proxy = Self { port, shared, thread: Some(thread) };
+        let proxy = Self { port: Arc::new(Port::take()), shared, door: Mutex::default() };
         proxy.set(Link::Up);
         proxy
     }
@@ -84,19 +69,24 @@ impl Proxy {
 
     /// Changes what the link does, for connections that are there and for new ones, and returns once that holds.
     pub fn set(&self, link: Link) {
-        self.shared.link.store(link as u8, Ordering::SeqCst);
-        let listening = link != Link::Refused;
-        until(DEADLINE, "the proxy", || (self.shared.listening.load(Ordering::SeqCst) == listening).then_some(()));
-        if matches!(link, Link::Refused | Link::Closing) {
-            self.cut();
+        let mut door = self.door.lock().unwrap();
+        *self.shared.link.lock().unwrap() = link;
+        match link {
+            Link::Refused => *door = None,
+            Link::Closing => door.iter().for_each(Doorman::cut),
+            Link::Up | Link::Frozen => {}
+        }
+        // Only now: what was frozen does not get through a connection that is cut.
+        self.shared.changed.notify_all();
+        if link != Link::Refused && door.is_none() {
+            let shared = Arc::clone(&self.shared);
+            *door = Some(Doorman::at(Arc::clone(&self.port), move |visitor| shared.serve(visitor)));
         }
     }
 
     /// Breaks every connection; new ones are as before.
     pub fn cut(&self) {
-        for socket in self.shared.open.lock().unwrap().drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.door.lock().unwrap().iter().for_each(Doorman::cut);
     }
 
     /// Cuts, and refuses until [`Proxy::restore`].
@@ -129,66 +119,36 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.cut();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        self.cut();
+        self.set(Link::Refused);
     }
 }
 
 impl Shared {
     fn is(&self, link: Link) -> bool {
-        self.link.load(Ordering::SeqCst) == link as u8
+        *self.link.lock().unwrap() == link
     }
 
-    fn run(self: &Arc<Self>, port: u16) {
-        let mut listener: Option<TcpListener> = None;
-        while !self.stop.load(Ordering::SeqCst) {
-            if self.is(Link::Refused) {
-                listener = None;
-            } else if listener.is_none() {
-                listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
-                if let Some(listener) = &listener {
-                    listener.set_nonblocking(true).unwrap();
-                }
-            }
-            self.listening.store(listener.is_some(), Ordering::SeqCst);
-            match listener.as_ref().map(TcpListener::accept) {
-                Some(Ok((socket, _))) => self.take(socket),
-                Some(Err(_)) | None => std::thread::sleep(STEP),
-            }
-        }
-    }
-
-    fn take(self: &Arc<Self>, client: TcpStream) {
+    fn serve(self: &Arc<Self>, visitor: Visitor) {
         self.accepted.fetch_add(1, Ordering::SeqCst);
         if self.is(Link::Closing) || self.is(Link::Refused) {
+            let _ = visitor.socket.shutdown(Shutdown::Both);
             return;
         }
         let upstream = *self.upstream.lock().unwrap();
-        let Ok(server) = TcpStream::connect(upstream) else { return };
-        for socket in [&client, &server] {
-            socket.set_nonblocking(false).unwrap();
-            socket.set_nodelay(true).unwrap();
-        }
-        let mut open = self.open.lock().unwrap();
-        open.push(client.try_clone().unwrap());
-        open.push(server.try_clone().unwrap());
-        drop(open);
-        for (from, to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
-            let shared = Arc::clone(self);
-            std::thread::spawn(move || shared.carry(from, to));
-        }
+        let Ok(server) = visitor.connect_on(upstream) else {
+            let _ = visitor.socket.shutdown(Shutdown::Both);
+            return;
+        };
+        let (back, client) = (server.try_clone().unwrap(), visitor.socket.try_clone().unwrap());
+        let shared = Arc::clone(self);
+        std::thread::spawn(move || shared.carry(back, client));
+        self.carry(visitor.socket, server);
     }
 
     fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read) = from.read(&mut buffer) {
-            while self.is(Link::Frozen) && !self.stop.load(Ordering::SeqCst) {
-                std::thread::sleep(STEP);
-            }
+            drop(self.changed.wait_while(self.link.lock().unwrap(), |link| *link == Link::Frozen).unwrap());
             if read == 0 || to.write_all(&buffer[..read]).is_err() {
                 break;
             }

@@ -4,15 +4,13 @@
 //! taken for a broker: it keeps nothing.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use viaduct_codec::{Frame, Packet, PacketId, QoS, Version};
 
-use crate::port::Port;
+use crate::doorman::{Doorman, Visitor};
 use crate::wait::{DEADLINE, until};
 
 /// A packet that came.
@@ -64,19 +62,14 @@ type Script = Box<dyn Fn(&Heard, usize) -> Reply + Send + Sync>;
 struct Shared {
     script: Script,
     notes: Mutex<Vec<Note>>,
-    connections: Mutex<Vec<TcpStream>>,
-    stop: AtomicBool,
 }
 
 /// A listener with a script.
 pub struct Scripted {
-    port: Port,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    door: Doorman,
 }
 
-/// How often the listener looks whether it is to end.
-const STEP: Duration = Duration::from_millis(5);
 /// CONNACK of 3.x: refused, the level.
 pub const REFUSE_LEVEL: [u8; 4] = [0x20, 2, 0, 1];
 
@@ -84,23 +77,15 @@ impl Scripted {
     /// Listens. The script gets each packet and the number of its connection.
     ///
     /// # Panics
-    /// When the port is taken.
+    /// When no port is free.
     #[must_use]
     pub fn new(script: impl Fn(&Heard, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let port = Port::take();
-        let listener = TcpListener::bind(port.address()).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let shared = Arc::new(Shared {
-            script: Box::new(script),
-            notes: Mutex::default(),
-            connections: Mutex::default(),
-            stop: AtomicBool::new(false),
-        });
-        let thread = std::thread::spawn({
+        let shared = Arc::new(Shared { script: Box::new(script), notes: Mutex::default() });
+        let door = Doorman::new({
             let shared = Arc::clone(&shared);
-            move || shared.run(&listener)
+            move |visitor| shared.serve(visitor)
         });
-        Self { port, shared, thread: Some(thread) }
+        Self { shared, door }
     }
 
     /// One that speaks 3.1.1 only, not to bridges, and takes each packet as `judge` says.
@@ -124,7 +109,7 @@ impl Scripted {
     /// Where to connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.door.address()
     }
 
     /// Everything that came.
@@ -153,30 +138,18 @@ impl Scripted {
     /// # Panics
     /// When there is none.
     pub fn say(&self, bytes: &[u8]) {
-        self.shared.connections.lock().unwrap().last_mut().unwrap().write_all(bytes).unwrap();
+        self.door.latest().unwrap().write_all(bytes).unwrap();
     }
 
     /// Closes every connection.
     pub fn cut(&self) {
-        for connection in self.shared.connections.lock().unwrap().iter() {
-            let _ = connection.shutdown(Shutdown::Both);
-        }
+        self.door.cut();
     }
 }
 
 impl std::fmt::Debug for Scripted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scripted").field("port", &self.port).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Scripted {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        self.cut();
+        f.debug_struct("Scripted").field("door", &self.door).finish_non_exhaustive()
     }
 }
 
@@ -188,25 +161,8 @@ pub fn connack(properties: &[u8]) -> Vec<u8> {
 }
 
 impl Shared {
-    fn run(self: &Arc<Self>, listener: &TcpListener) {
-        while !self.stop.load(Ordering::SeqCst) {
-            let Ok((socket, _)) = listener.accept() else {
-                std::thread::sleep(STEP);
-                continue;
-            };
-            socket.set_nonblocking(false).unwrap();
-            let _ = socket.set_nodelay(true);
-            let number = {
-                let mut connections = self.connections.lock().unwrap();
-                connections.push(socket.try_clone().unwrap());
-                connections.len() - 1
-            };
-            let shared = Arc::clone(self);
-            std::thread::spawn(move || shared.serve(socket, number));
-        }
-    }
-
-    fn serve(&self, mut socket: TcpStream, connection: usize) {
+    fn serve(&self, visitor: Visitor) {
+        let Visitor { mut socket, number: connection, .. } = visitor;
         let (mut bytes, mut piece, mut version) = (Vec::new(), vec![0; 64 * 1024], Version::V5);
         while let Ok(read @ 1..) = socket.read(&mut piece) {
             bytes.extend_from_slice(&piece[..read]);
