@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use viaduct_codec::{
     Ack, Connect, ConnectProperties, Disconnect, FilterRef, Frame, Level, Packet, PacketId, Publish, PublishProperties,
     QoS, ReasonCode, Subscribe, SubscribeEntry, SubscribeOptions, TopicRef, Unsubscribe, UserProperties, Version, Will,
@@ -141,14 +142,6 @@ impl Client {
 
     const fn version(&self) -> Version {
         if self.profile.is_v5 { Version::V5 } else { Version::V311 }
-    }
-
-    pub(crate) const fn stream(&self) -> Option<&TcpStream> {
-        self.stream.as_ref()
-    }
-
-    pub(crate) const fn has_output(&self) -> bool {
-        !self.output.is_empty()
     }
 
     /// Messages that are not at the end of their exchange.
@@ -466,4 +459,24 @@ impl Client {
             self.events.push(Event::Nonsense(format!("a packet of the drill that can't be written: {packet:?}")));
         }
     }
+}
+
+/// Waits up to `timeout` until somebody's socket has something or takes something, and says whose, by their places.
+pub(crate) fn ready<'a>(clients: impl IntoIterator<Item = &'a Client>, timeout: Duration) -> Vec<usize> {
+    let mut watched = Vec::new();
+    let mut places = Vec::new();
+    for (place, client) in clients.into_iter().enumerate() {
+        if let Some(stream) = &client.stream {
+            let flags = if client.output.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+            watched.push(PollFd::new(stream, flags));
+            places.push(place);
+        }
+    }
+    let timeout = Timespec::try_from(timeout).ok();
+    // An interrupted wait is a short one: nobody is ready.
+    if poll(&mut watched, timeout.as_ref()).is_err() {
+        return Vec::new();
+    }
+    let found = watched.iter().zip(places).filter(|(watched, _)| !watched.revents().is_empty());
+    found.map(|(_, place)| place).collect()
 }

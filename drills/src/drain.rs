@@ -6,16 +6,15 @@
 //! each topic in order, and the memory that it takes must not be that of the messages.
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use viaduct_codec::QoS;
 
 use crate::arguments::Arguments;
-use crate::client::{Client, Event, Link, Outgoing, Profile};
+use crate::client::{Client, Event, Link, Outgoing, Profile, ready};
 use crate::judge::{Breach, Promise};
 use crate::report::{Outcome, tell};
-use crate::round::{absolute, folder};
 use crate::server::{Cost, Places, Server, free_ports};
 use crate::solo::Solo;
 use crate::stream::Stream;
@@ -32,45 +31,27 @@ const ROOM: u64 = 64 << 20;
 const EACH: u64 = 64;
 /// Nothing happens for so long: nothing more will.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait for one event.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// Fills, kills, drains, compares.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let (folder, is_ours) = match folder(arguments) {
-        Ok(found) => found,
-        Err(error) => {
-            println!("{error}");
-            return Outcome::Failed;
-        }
-    };
+///
+/// # Errors
+/// The drill can't go on.
+pub(crate) fn run(arguments: &Arguments, folder: &Path) -> Result<Outcome, String> {
     println!(
         "{} messages of {PAYLOAD} bytes, sync = {:?}, in {}",
         arguments.messages,
         arguments.sync,
         folder.display()
     );
-    let mut drain = match Drain::new(arguments, &folder) {
-        Ok(drain) => drain,
-        Err(error) => {
-            println!("{error}");
-            return Outcome::Failed;
-        }
-    };
+    let mut drain = Drain::new(arguments, folder)?;
     let result = drain.run();
     let breaches = drain.judge();
     tell(&breaches);
     println!("{}", drain.figures);
-    if let Err(error) = &result {
-        println!("{error}\n{}", drain.edge.last_words());
-    }
-    if result.is_err() || !breaches.is_empty() {
-        println!("kept: {}", folder.display());
-        return Outcome::Failed;
-    }
-    drop(drain);
-    if is_ours {
-        let _ = std::fs::remove_dir_all(&folder);
-    }
-    Outcome::Passed
+    result.map_err(|error| format!("{error}\n{}", drain.edge.last_words()))?;
+    Ok(Outcome::of(breaches.is_empty()))
 }
 
 struct Drain {
@@ -85,10 +66,10 @@ struct Drain {
 }
 
 impl Drain {
-    fn new(arguments: &Arguments, folder: &std::path::Path) -> Result<Self, String> {
+    fn new(arguments: &Arguments, folder: &Path) -> Result<Self, String> {
         let mut ports = free_ports();
         let places = |name: &str, more: String| Places {
-            binary: absolute(&arguments.binary),
+            binary: arguments.binary.clone(),
             folder: folder.join(name),
             data: folder.join(name).join("data"),
             sync: arguments.sync.clone(),
@@ -186,7 +167,7 @@ impl Drain {
                     client.publish(Outgoing { number: number as u64, topic, payload, qos, retain: false });
                 }
             }
-            wait(&publishers);
+            ready(&publishers, MOMENT);
             if last.elapsed() > PATIENCE {
                 return Err("in vain: acknowledgements for everything".to_owned());
             }
@@ -213,7 +194,7 @@ impl Drain {
                 self.figures.drained = self.edge.cost()?;
                 self.restart()?;
             }
-            wait(std::slice::from_ref(&subscriber.client));
+            subscriber.pause(MOMENT);
             if last.elapsed() > PATIENCE {
                 return Ok(()); // the judge says what is missing
             }
@@ -270,15 +251,6 @@ impl Drain {
         }
         breaches
     }
-}
-
-/// Until one of these has something or takes something, or a moment has passed.
-fn wait(clients: &[Client]) {
-    let flags = |client: &Client| if client.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-    let streams = clients.iter().filter_map(|client| Some(PollFd::new(client.stream()?, flags(client))));
-    let mut watched: Vec<PollFd<'_>> = streams.collect();
-    // An interrupted wait is a short one.
-    let _ = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 }));
 }
 
 /// What was measured. The broker was killed twice, so each of three processes has a peak.

@@ -6,7 +6,7 @@
 //! was killed while the disk was full. What was acknowledged arrives.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use viaduct_codec::QoS;
@@ -17,7 +17,6 @@ use crate::client::{Event, Link, Outgoing};
 use crate::disk::Disk;
 use crate::judge::{Breach, Promise};
 use crate::report::{Outcome, Totals, tell};
-use crate::round::{absolute, folder};
 use crate::server::{Places, Server};
 use crate::solo::Solo;
 
@@ -27,6 +26,8 @@ const BALLAST: usize = 12 << 20;
 const PAYLOAD: usize = 32 << 10;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
+/// The longest wait for one event.
+const MOMENT: Duration = Duration::from_millis(5);
 /// How long it may take until the broker notices that there is room.
 const RECOVERY: Duration = Duration::from_secs(30);
 /// Messages for the absent session.
@@ -35,22 +36,18 @@ const TOPIC: &str = "full/messages";
 const ASIDE: &str = "aside/messages";
 
 /// Fills the disk, makes room, compares.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let (folder, is_ours) = match folder(arguments) {
-        Ok(found) => found,
-        Err(error) => {
-            println!("{error}");
-            return Outcome::Failed;
-        }
-    };
-    let disk = match Disk::new(&folder, arguments.disk_mib << 20) {
+///
+/// # Errors
+/// The drill can't go on.
+pub(crate) fn run(arguments: &Arguments, folder: &Path) -> Result<Outcome, String> {
+    let disk = match Disk::new(folder, arguments.disk_mib << 20) {
         Ok(disk) => disk,
-        Err(why) => return Outcome::Skipped(why.0),
+        Err(why) => return Ok(Outcome::Skipped(why.0)),
     };
     println!("a disk of {} MiB, sync = {:?}, in {}", arguments.disk_mib, arguments.sync, folder.display());
     let places = Places {
-        binary: absolute(&arguments.binary),
-        folder: folder.clone(),
+        binary: arguments.binary.clone(),
+        folder: folder.to_owned(),
         data: disk.path().join("data"),
         sync: arguments.sync.clone(),
         more: String::new(),
@@ -60,18 +57,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let result = Server::new(places).and_then(|server| rounds(arguments, server, ballast, &mut totals));
     tell(&totals.breaches);
     println!("{totals}");
-    if let Err(error) = &result {
-        println!("{error}");
-    }
-    if result.is_err() || !totals.breaches.is_empty() {
-        println!("kept: {}", folder.display());
-        return Outcome::Failed;
-    }
-    if is_ours {
-        drop(disk);
-        let _ = std::fs::remove_dir_all(&folder);
-    }
-    Outcome::Passed
+    result?;
+    Ok(Outcome::of(totals.breaches.is_empty()))
 }
 
 fn rounds(arguments: &Arguments, server: Server, ballast: PathBuf, totals: &mut Totals) -> Result<(), String> {
@@ -194,7 +181,7 @@ impl Full {
                     self.owed.len()
                 ));
             }
-            std::thread::sleep(Duration::from_micros(200));
+            publisher.pause(MOMENT);
         }
         println!("  refused with 0x{:02x} after {} messages", reason.unwrap_or_default(), self.owed.len());
         Ok(())
@@ -335,7 +322,7 @@ impl Full {
                     self.arrived(number(&payload), qos);
                 }
             }
-            std::thread::sleep(Duration::from_micros(200));
+            keeper.pause(MOMENT);
         }
         let missing: Vec<u64> = self.owed.iter().filter(|(_, times)| **times == 0).map(|(number, _)| *number).collect();
         for number in missing {

@@ -19,6 +19,12 @@ pub enum Outcome {
     Skipped(String),
 }
 
+impl Outcome {
+    pub(crate) const fn of(is_good: bool) -> Self {
+        if is_good { Self::Passed } else { Self::Failed }
+    }
+}
+
 /// Numbers over all rounds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {

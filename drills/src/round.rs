@@ -6,14 +6,14 @@
 //! round goes on with the same data.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use viaduct_codec::QoS;
 
 use crate::actor::{Actor, Habit, Weather, number};
 use crate::arguments::{Arguments, Drill};
-use crate::client::{Client, Event, Link, Profile};
+use crate::client::{Client, Event, Link, Profile, ready};
 use crate::disk::Disk;
 use crate::judge::{Breach, Promise};
 use crate::report::{Outcome, Totals, tell};
@@ -28,64 +28,35 @@ const STUMBLES: u64 = 150;
 const AGAIN: u64 = 250;
 /// How long a new subscriber waits for retained messages that are owed.
 const RETAINED: Duration = Duration::from_secs(5);
+/// The longest wait for one event there.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// Runs the rounds.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let (folder, is_ours) = match folder(arguments) {
-        Ok(found) => found,
-        Err(error) => {
-            println!("{error}");
-            return Outcome::Failed;
-        }
-    };
+///
+/// # Errors
+/// The drill can't go on.
+pub(crate) fn run(arguments: &Arguments, folder: &Path) -> Result<Outcome, String> {
     let mut disk = None;
     if arguments.drill == Drill::Power {
-        match Disk::new(&folder, DISK_BYTES) {
+        match Disk::new(folder, DISK_BYTES) {
             Ok(new) => disk = Some(new),
-            Err(why) => return Outcome::Skipped(why.0),
+            Err(why) => return Ok(Outcome::Skipped(why.0)),
         }
     }
     println!("seed {}, sync = {:?}, in {}", arguments.seed, arguments.sync, folder.display());
     let data = disk.as_ref().map_or_else(|| folder.join("data"), |disk| disk.path().join("data"));
     let (sync, more) = (arguments.sync.clone(), String::new());
-    let places = Places { binary: absolute(&arguments.binary), folder: folder.clone(), data, sync, more };
+    let places = Places { binary: arguments.binary.clone(), folder: folder.to_owned(), data, sync, more };
     let mut totals = Totals::default();
     let result = Server::new(places).and_then(|server| rounds(arguments, server, &mut disk, &mut totals));
     println!("{totals}");
-    if let Err(error) = result {
-        println!("{error}");
-        return Outcome::Failed;
-    }
+    result?;
     let is_lost = totals.breaches.iter().any(|breach| breach.promise == Promise::Lost);
     let is_good = if arguments.expects_loss { is_lost } else { totals.breaches.is_empty() };
-    if !is_good {
-        if arguments.expects_loss {
-            println!("nothing acknowledged was lost, which was expected");
-        }
-        println!("kept: {}", folder.display());
-        return Outcome::Failed;
+    if !is_good && arguments.expects_loss {
+        println!("nothing acknowledged was lost, which was expected");
     }
-    if is_ours {
-        drop(disk);
-        // What can't be removed is in the system's temporary folder.
-        let _ = std::fs::remove_dir_all(&folder);
-    }
-    Outcome::Passed
-}
-
-/// Where everything goes, and whether it is the drill's own to remove.
-pub(crate) fn folder(arguments: &Arguments) -> Result<(PathBuf, bool), String> {
-    let name = format!("viaduct-drill-{}-{}", std::process::id(), arguments.seed);
-    let (folder, is_ours) = match &arguments.folder {
-        Some(folder) => (folder.clone(), false),
-        None => (std::env::temp_dir().join(name), true),
-    };
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    Ok((absolute(&folder), is_ours))
-}
-
-pub(crate) fn absolute(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    Ok(Outcome::of(is_good))
 }
 
 fn rounds(
@@ -365,7 +336,7 @@ fn retained(address: std::net::SocketAddr, stage: &mut Stage) -> Result<BTreeMap
         if pongs >= 2 && stage.book.shelf.wrong(&there).is_empty() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        ready([&client], MOMENT);
     }
     client.disconnect();
     let _ = client.turn();

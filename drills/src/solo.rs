@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Event, Profile};
+use crate::client::{Client, Event, Profile, ready};
 
 /// A client, and what came and was not yet asked for.
 #[derive(Debug)]
@@ -49,11 +49,17 @@ impl Solo {
             if let Some(place) = self.line.iter().position(&is_it) {
                 return self.line.remove(place);
             }
-            if Instant::now() >= end {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return None;
             }
-            std::thread::sleep(Duration::from_micros(500));
+            self.pause(left);
         }
+    }
+
+    /// Until there may be something, for `timeout` at most.
+    pub(crate) fn pause(&self, timeout: Duration) {
+        ready([&self.client], timeout);
     }
 
     /// What came.

@@ -5,12 +5,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use crate::actor::{Actor, Churn, Habit, Weather};
 use crate::book::Book;
 use crate::cast;
-use crate::client::Link;
+use crate::client::{Link, ready};
 use crate::judge::{Breach, Promise, judge, outstanding};
 use crate::rng::Rng;
 
@@ -48,33 +46,13 @@ impl Stage {
                 actor.patience_ends = now + Duration::from_millis(self.rng.between(0, 60));
             }
         }
-        for index in self.ready(timeout) {
+        for index in ready(self.actors.iter().map(|actor| &actor.client), timeout) {
             let Some(actor) = self.actors.get_mut(index) else { continue };
             for event in actor.client.turn() {
                 self.last_event = Instant::now();
                 self.breaches.extend(actor.take(event, self.weather, &mut self.book));
             }
         }
-    }
-
-    /// Whose socket has something or takes something.
-    fn ready(&self, timeout: Duration) -> Vec<usize> {
-        let mut watched = Vec::with_capacity(self.actors.len());
-        let mut indices = Vec::with_capacity(self.actors.len());
-        for (index, actor) in self.actors.iter().enumerate() {
-            if let Some(stream) = actor.client.stream() {
-                let flags = if actor.client.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-                watched.push(PollFd::new(stream, flags));
-                indices.push(index);
-            }
-        }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(timeout.subsec_nanos()) };
-        // An interrupted wait is a short one: nobody is ready.
-        if poll(&mut watched, Some(&timeout)).is_err() {
-            return Vec::new();
-        }
-        let found = watched.iter().zip(indices).filter(|(watched, _)| !watched.revents().is_empty());
-        found.map(|(_, index)| index).collect()
     }
 
     pub(crate) fn connect(&mut self, index: usize, clean: bool) {

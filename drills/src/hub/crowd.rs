@@ -7,10 +7,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use viaduct_codec::QoS;
 
-use crate::client::{Client, Event, Link, Outgoing, Profile};
+use crate::client::{Client, Event, Link, Outgoing, Profile, ready};
 use crate::judge::{Breach, Promise};
 use crate::stream::Stream;
 
@@ -154,7 +153,7 @@ impl Crowd {
         if self.is_sending {
             self.send(now);
         }
-        for index in self.ready(timeout) {
+        for index in ready(self.people.iter().map(|person| &person.client), timeout) {
             let Some(person) = self.people.get_mut(index) else { continue };
             for event in person.client.turn() {
                 self.take(index, event);
@@ -187,26 +186,6 @@ impl Crowd {
                 person.client.publish(Outgoing { number: tag(index, number), topic, payload, qos, retain: false });
             }
         }
-    }
-
-    /// Whose socket has something or takes something.
-    fn ready(&self, timeout: Duration) -> Vec<usize> {
-        let mut watched = Vec::with_capacity(self.people.len());
-        let mut indices = Vec::with_capacity(self.people.len());
-        for (index, person) in self.people.iter().enumerate() {
-            if let Some(stream) = person.client.stream() {
-                let flags = if person.client.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-                watched.push(PollFd::new(stream, flags));
-                indices.push(index);
-            }
-        }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(timeout.subsec_nanos()) };
-        // An interrupted wait is a short one: nobody is ready.
-        if poll(&mut watched, Some(&timeout)).is_err() {
-            return Vec::new();
-        }
-        let found = watched.iter().zip(indices).filter(|(watched, _)| !watched.revents().is_empty());
-        found.map(|(_, index)| index).collect()
     }
 
     fn take(&mut self, index: usize, event: Event) {

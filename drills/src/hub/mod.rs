@@ -17,13 +17,13 @@ mod trouble;
 mod wire;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
 use crate::judge::{Breach, Promise};
 use crate::report::{Outcome, tell};
 use crate::rng::Rng;
-use crate::round::folder;
 use crate::server::Server;
 
 use certificates::Certificates;
@@ -61,39 +61,19 @@ pub(crate) struct Hub {
 }
 
 /// Sets everything up, lets there be trouble, compares.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let (folder, is_ours) = match folder(arguments) {
-        Ok(found) => found,
-        Err(error) => {
-            println!("{error}");
-            return Outcome::Failed;
-        }
-    };
-    let mut hub = match setting::set_up(arguments, &folder) {
-        Ok(hub) => hub,
-        Err(error) => {
-            println!("{error}");
-            return Outcome::Failed;
-        }
-    };
+///
+/// # Errors
+/// The drill can't go on.
+pub(crate) fn run(arguments: &Arguments, folder: &Path) -> Result<Outcome, String> {
+    let mut hub = setting::set_up(arguments, folder)?;
     println!("{}", hub.figures.setting);
     let result = hub.run(arguments.length);
     let mut breaches = std::mem::take(&mut hub.crowd.breaches);
     hub.judge(&mut breaches);
     tell(&breaches);
     println!("{}", hub.figures);
-    if let Err(error) = &result {
-        println!("{error}");
-    }
-    if result.is_err() || !breaches.is_empty() {
-        println!("kept: {}", folder.display());
-        return Outcome::Failed;
-    }
-    drop(hub);
-    if is_ours {
-        let _ = std::fs::remove_dir_all(&folder);
-    }
-    Outcome::Passed
+    result?;
+    Ok(Outcome::of(breaches.is_empty()))
 }
 
 impl Hub {

@@ -18,7 +18,6 @@ use super::wire::Wires;
 use super::{Hub, LONG};
 use crate::arguments::Arguments;
 use crate::rng::Rng;
-use crate::round::absolute;
 use crate::server::{Places, Server, free_ports};
 
 /// In a network of its own every edge has the same ports.
@@ -29,7 +28,7 @@ const BRIDGES: u16 = 1884;
 /// No ports, no certificates.
 pub(crate) fn set_up(arguments: &Arguments, folder: &Path) -> Result<Hub, String> {
     let mut certificates = Certificates::new(folder)?;
-    let binary = absolute(&arguments.binary);
+    let binary = arguments.binary.clone();
     let program = mosquitto();
     let said = |error: std::io::Error| error.to_string();
     // They are held until everybody has theirs, so that no two get the same.
