@@ -12,6 +12,7 @@ mod auth;
 mod desk;
 mod directive;
 mod finish;
+mod lines;
 mod matrix;
 mod mosquitto;
 mod option;
