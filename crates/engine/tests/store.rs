@@ -36,18 +36,19 @@ fn hello(world: &mut World, version: Version, id: &str) -> Client {
 
 fn subscriber(world: &mut World) -> Client {
     let mut client = hello(world, Version::V311, "subscriber");
-    let subscribe = Subscribe {
+    world.send(&mut client, &[subscribe(QoS::AtMostOnce)]);
+    assert_eq!(client.got(), [Got::Suback(vec![ReasonCode::GRANTED_QOS_0])]);
+    client
+}
+
+fn subscribe(qos: QoS) -> Packet<'static> {
+    let filter = FilterRef::new("t").unwrap();
+    Packet::Subscribe(Subscribe {
         packet_id: PacketId::new(1).unwrap(),
         subscription_id: None,
         user_properties: UserProperties::default(),
-        entries: vec![SubscribeEntry {
-            filter: FilterRef::new("t").unwrap(),
-            options: SubscribeOptions { qos: QoS::AtMostOnce, ..SubscribeOptions::default() },
-        }],
-    };
-    world.send(&mut client, &[Packet::Subscribe(subscribe)]);
-    assert_eq!(client.got(), [Got::Suback(vec![ReasonCode::GRANTED_QOS_0])]);
-    client
+        entries: vec![SubscribeEntry { filter, options: SubscribeOptions { qos, ..SubscribeOptions::default() } }],
+    })
 }
 
 fn publish(qos: QoS) -> Packet<'static> {
@@ -116,16 +117,7 @@ fn a_retained_change_that_finds_no_room_is_no_change() {
     world.send(&mut publisher, &[change(b"kept")]);
     let kept = |world: &mut World, id| {
         let mut late = hello(world, Version::V5, id);
-        let subscribe = Subscribe {
-            packet_id: PacketId::new(1).unwrap(),
-            subscription_id: None,
-            user_properties: UserProperties::default(),
-            entries: vec![SubscribeEntry {
-                filter: FilterRef::new("t").unwrap(),
-                options: SubscribeOptions::default(),
-            }],
-        };
-        world.send(&mut late, &[Packet::Subscribe(subscribe)]);
+        world.send(&mut late, &[subscribe(QoS::AtMostOnce)]);
         world.take(&mut late);
         late.messages()
     };
@@ -172,17 +164,6 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     let mut keeps = connect(Version::V311, "keeps");
     keeps.clean_start = false;
     let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps.clone())));
-    let subscribe = |qos| {
-        Packet::Subscribe(Subscribe {
-            packet_id: PacketId::new(1).unwrap(),
-            subscription_id: None,
-            user_properties: UserProperties::default(),
-            entries: vec![SubscribeEntry {
-                filter: FilterRef::new("t").unwrap(),
-                options: SubscribeOptions { qos, ..SubscribeOptions::default() },
-            }],
-        })
-    };
     world.send(&mut subscriber, &[subscribe(QoS::AtLeastOnce)]);
     wait_for(&mut world, &mut subscriber, 2);
     world.cut(&mut subscriber);
