@@ -81,7 +81,7 @@ fn an_idle_connection_holds_the_bytes_of_the_whole_broker_that_are_recorded() {
     let source = Source { overrides, hostname: "gate".to_owned(), ..Source::default() };
     let broker = std::thread::spawn(move || {
         let configuration = Configuration::read(source.clone()).unwrap();
-        viaduct_broker::run(configuration, RunOptions::default(), &|| Ok(source.clone()))
+        viaduct_broker::run(configuration, RunOptions::default(), move || Ok(source.clone()))
     });
     eventually("the broker listens", || TcpStream::connect(port.address()).is_ok());
     let mut connections = Vec::with_capacity(2 * FEW as usize);

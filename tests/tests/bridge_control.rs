@@ -528,6 +528,7 @@ fn every_refusal_is_a_problem_that_says_where() {
         ("there", wrong("password", json!("without-a-user")), "password"),
         ("there", wrong("name", json!("other")), "name"),
         ("there", json!({"topic": []}).to_string(), "url"),
+        ("there", wrong("topic", json!([])), "topic"),
         ("a%2Bb", there.to_string(), "name"),
     ];
     for (name, body, path) in invalid {

@@ -22,7 +22,7 @@ pub fn check_files(config: &Config) -> Vec<SetupError> {
         errors.extend(reload::policy(config, listener, users.as_ref(), "").err().map(SetupError::from));
     }
     for bridge in config.bridges.iter().filter(|bridge| bridge.enabled) {
-        let plan = bridge::plan(config, bridge, None, "", BridgeStatus::new(&bridge.name));
+        let plan = bridge::plan(config, bridge, "", BridgeStatus::new(&bridge.name));
         errors.extend(plan.err().map(SetupError::from));
     }
     if let Some(path) = &config.admin.token_file {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -13,10 +14,14 @@ use viaduct_config::{
 };
 
 use crate::bridge::Moves;
-use crate::limits::{BRIDGES, RUN_TIME_BYTES};
+use crate::files::apart;
+use crate::limits::{BRIDGES, FILE_TIME, RUN_TIME_BYTES};
 use crate::reload::{self, SetupError};
 use crate::run_time;
 use crate::state::Broker;
+
+/// Reads the configuration again, on any thread; the error is for the operator.
+pub(crate) type ReadAgain = Arc<dyn Fn() -> Result<Source, String> + Send + Sync>;
 
 /// What runs.
 #[derive(Debug)]
@@ -102,7 +107,7 @@ pub(crate) enum Trouble {
     /// The configuration would be wrong.
     #[error(transparent)]
     Invalid(#[from] Errors),
-    /// A file that it names can't be used.
+    /// A file that it names can't be used, or rules of a bridge don't fit together.
     #[error(transparent)]
     Unusable(#[from] SetupError),
     /// The configuration file can't be read.
@@ -149,30 +154,34 @@ impl Orders {
 }
 
 /// Reads the configuration again and makes it the running one.
-pub(crate) fn reload(broker: &Broker, read_again: &dyn Fn() -> Result<Source, String>) -> Result<Reloaded, Trouble> {
-    let result = try_reload(broker, read_again);
+pub(crate) async fn reload(broker: &Arc<Broker>, read_again: &ReadAgain) -> Result<Reloaded, Trouble> {
+    let result = try_reload(broker, read_again).await;
     if let Err(trouble) = &result {
         tracing::error!("the configuration was not reloaded, nothing has changed:\n{trouble}");
     }
     result
 }
 
-fn try_reload(broker: &Broker, read_again: &dyn Fn() -> Result<Source, String>) -> Result<Reloaded, Trouble> {
+async fn try_reload(broker: &Arc<Broker>, read_again: &ReadAgain) -> Result<Reloaded, Trouble> {
     let running = broker.running.load_full();
-    let mut source = read_again().map_err(Trouble::Unreadable)?;
+    let read = Arc::clone(read_again);
+    let source = apart(FILE_TIME, move || read()).await.map_err(|error| Trouble::Unreadable(error.to_string()))?;
+    let mut source = source.map_err(Trouble::Unreadable)?;
     source.run_time = running.source.run_time.clone();
     let loaded = load(source.clone())?;
     for warning in &loaded.warnings {
         tracing::warn!("configuration: {warning}");
     }
-    let changes = reload::apply(broker, &running, &loaded.config)?;
+    let (for_whom, config, before) = (Arc::clone(broker), loaded.config.clone(), Arc::clone(&running));
+    let prepared = apart(FILE_TIME, move || reload::prepare(&for_whom, &before, &config)).await;
+    let changes = prepared.map_err(SetupError::Files)??.carry_out(broker);
     let warnings = loaded.warnings.clone();
-    broker.running.store(std::sync::Arc::new(Running { source, loaded, origin: running.origin.clone() }));
+    broker.running.store(Arc::new(Running { source, loaded, origin: running.origin.clone() }));
     Ok(Reloaded { changes, warnings })
 }
 
 /// Does what is wanted of a bridge.
-pub(crate) async fn change(broker: &Broker, name: &str, wish: Wish) -> Result<Done, Trouble> {
+pub(crate) async fn change(broker: &Arc<Broker>, name: &str, wish: Wish) -> Result<Done, Trouble> {
     let running = broker.running.load_full();
     let mut source = running.source.clone();
     let is_new = running.bridge(name).is_none();
@@ -183,29 +192,36 @@ pub(crate) async fn change(broker: &Broker, name: &str, wish: Wish) -> Result<Do
     if is_new && loaded.config.bridges.len() > BRIDGES {
         return Err(Trouble::TooMany);
     }
-    let moves = Moves::between(broker, &running.origin, running.config(), &loaded.config, Some(name))
-        .map_err(SetupError::from)?;
-    if source.run_time != running.source.run_time {
-        // The folder is that of the running broker: another one waits for a restart.
-        let path = run_time::path(running.config());
-        let text = source.run_time.to_toml();
-        if text.len() > RUN_TIME_BYTES {
-            return Err(Trouble::TooMany);
-        }
-        let file = path.clone();
-        let saved = tokio::task::spawn_blocking(move || run_time::save(&file, &text)).await;
-        saved
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(|source| Trouble::NotKept { path, source })?;
+    let (for_whom, config, before) = (Arc::clone(broker), loaded.config.clone(), Arc::clone(&running));
+    let only = name.to_owned();
+    let prepare = move || Moves::between(&for_whom, &before.origin, before.config(), &config, Some(&only));
+    let moves = apart(FILE_TIME, prepare).await.map_err(SetupError::Files)?.map_err(SetupError::from)?;
+    let said = (source.run_time != running.source.run_time).then(|| source.run_time.to_toml());
+    if said.as_ref().is_some_and(|text| text.len() > RUN_TIME_BYTES) {
+        return Err(Trouble::TooMany);
     }
+    // The folder is that of the running broker: another one waits for a restart.
+    let path = run_time::path(running.config());
+    let moves = keep(broker, path.clone(), said, moves).await.map_err(|source| Trouble::NotKept { path, source })?;
     let index = loaded.config.bridges.iter().position(|bridge| bridge.name == name);
     let within = index.map(|index| format!("bridge[{index}]"));
     let about = |warning: &&ConfigError| within.as_ref().is_some_and(|within| warning.key.starts_with(within));
     let warnings = loaded.warnings.iter().filter(about).filter(|w| !matches!(w.place, Place::File { .. })).cloned();
     let done = Done { is_new, warnings: warnings.collect() };
-    broker.running.store(std::sync::Arc::new(Running { source, loaded, origin: running.origin.clone() }));
+    broker.running.store(Arc::new(Running { source, loaded, origin: running.origin.clone() }));
     moves.carry_out(broker);
     Ok(done)
+}
+
+/// Puts on disk what was said, and what bridges ask their remotes for, before anything of it is done.
+async fn keep(broker: &Arc<Broker>, path: PathBuf, said: Option<String>, mut moves: Moves) -> io::Result<Moves> {
+    let broker = Arc::clone(broker);
+    let kept = tokio::task::spawn_blocking(move || {
+        said.map_or(Ok(()), |text| run_time::save(&path, &text))?;
+        moves.remember(&broker.remembered);
+        Ok(moves)
+    });
+    kept.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Adds the wish to what was said at run time; `false` when it is so already.

@@ -47,6 +47,10 @@ pub(crate) const PASSWORD_CHECKS: usize = 4;
 /// Bytes that a password, ACL, certificate, key, CRL or token file may have: far beyond any real one, and it keeps a
 /// path to a device or a log from eating the memory.
 pub(crate) const FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// How long the files of a configuration that comes while the broker runs may take to be read, all together.
+pub(crate) const FILE_TIME: Duration = Duration::from_secs(10);
+/// Threads that read such files at a time: one is enough unless a file system hangs, which keeps them.
+pub(crate) const FILE_READERS: usize = 4;
 /// Peers that the refusal log remembers at a time.
 pub(crate) const REFUSAL_PEERS: usize = 10_000;
 /// A peer's refusals are logged once in this time.
@@ -74,6 +78,9 @@ pub(crate) const LINK_QUIET: Duration = Duration::from_secs(5);
 
 /// How often a bridge's numbers are put where metrics find them; a change of its state does so at once.
 pub(crate) const BRIDGE_STATUS: Duration = Duration::from_secs(1);
+
+/// How long the API waits for bridges to put their numbers there when it is asked for them.
+pub(crate) const BRIDGE_REFRESH: Duration = Duration::from_millis(500);
 
 /// Bytes that a connection reads before everybody else has a turn and what came of them is written. A message that comes
 /// alone needs no other turn: its socket has nothing more.

@@ -41,6 +41,8 @@ pub(crate) enum Letter {
     OtherLinks(OtherLinks),
     /// There are no bridges but these: end the sessions of all others.
     Bridges(Arc<BTreeSet<String>>),
+    /// Bridges are to put their numbers where the API finds them, or only that of this name; the end is dropped when they have.
+    BridgeNumbers(Option<String>, mpsc::Sender<()>),
     /// Something that the engine gave to the store is safe now, or the store has recovered or fails.
     Committed,
     /// Who is here?

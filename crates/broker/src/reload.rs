@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use viaduct_config::{Changes, Config, changes};
+use viaduct_engine::Authorizer;
 
 use crate::auth::{AuthFileError, PasswordFile, SCRAM, load_authorizer, load_users};
 use crate::bridge::{Moves, PlanError};
 use crate::control::Running;
 use crate::listener::BindError;
 use crate::mailbox::Letter;
-use crate::state::{Broker, Policy};
+use crate::state::{Broker, ListenerState, Policy};
 use crate::terms::{engine_settings, listener_terms};
 use crate::tls::{self, TlsFileError};
 
@@ -40,6 +41,9 @@ pub enum SetupError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Files are not read in time.
+    #[error("{0}")]
+    Files(std::io::Error),
     /// The store.
     #[error("{0} (node.data_dir)")]
     Store(#[from] viaduct_store::log::OpenError),
@@ -76,11 +80,21 @@ pub(crate) fn policy(
     }))
 }
 
-/// Makes `new` the running configuration as far as that is possible without a restart.
+/// Another configuration, with everything that it names read.
+pub(crate) struct Prepared {
+    changes: Changes,
+    users: Option<PasswordFile>,
+    authorizer: Box<dyn Authorizer>,
+    policies: Vec<(Arc<ListenerState>, Arc<Policy>)>,
+    settings: Arc<viaduct_engine::Settings>,
+    bridges: Moves,
+}
+
+/// Reads what `new` names, for [`Prepared::carry_out`].
 ///
 /// # Errors
-/// A file can't be used; then nothing was changed.
-pub(crate) fn apply(broker: &Broker, running: &Running, new: &Config) -> Result<Changes, SetupError> {
+/// A file can't be used.
+pub(crate) fn prepare(broker: &Broker, running: &Running, new: &Config) -> Result<Prepared, SetupError> {
     let changes = changes(running.config(), new);
     let users = load_users(new.auth.password_file.as_deref())?;
     let authorizer = load_authorizer(new.auth.acl_file.as_deref())?;
@@ -94,19 +108,25 @@ pub(crate) fn apply(broker: &Broker, running: &Running, new: &Config) -> Result<
             policies.push((Arc::clone(state), policy(new, listener, users.as_ref(), &running.origin)?));
         }
     }
-    let bridges = Moves::between(broker, &running.origin, running.config(), new, None)?;
+    let mut bridges = Moves::between(broker, &running.origin, running.config(), new, None)?;
+    bridges.remember(&broker.remembered);
+    Ok(Prepared { changes, users, authorizer, policies, settings: engine_settings(new), bridges })
+}
 
-    broker.users.set(users);
-    broker.engines.set_authorizer(authorizer);
-    for (state, policy) in policies {
-        state.policy.store(policy);
+impl Prepared {
+    /// Makes it the running configuration as far as that is possible without a restart.
+    pub(crate) fn carry_out(self, broker: &Broker) -> Changes {
+        broker.users.set(self.users);
+        broker.engines.set_authorizer(self.authorizer);
+        for (state, policy) in self.policies {
+            state.policy.store(policy);
+        }
+        broker.send_all(|| Letter::Users);
+        broker.send_all(|| Letter::Settings(Arc::clone(&self.settings)));
+        self.bridges.carry_out(broker);
+        report(&self.changes);
+        self.changes
     }
-    let settings = engine_settings(new);
-    broker.send_all(|| Letter::Users);
-    broker.send_all(|| Letter::Settings(Arc::clone(&settings)));
-    bridges.carry_out(broker);
-    report(&changes);
-    Ok(changes)
 }
 
 fn report(changes: &Changes) {

@@ -18,9 +18,9 @@ use viaduct_engine::WorkerId;
 use viaduct_store::log::Door;
 
 use crate::auth::{Users, load_authorizer, load_users};
-use crate::bridge::Moves;
+use crate::bridge::{self, Moves, Remembered};
 use crate::clock::Clock;
-use crate::control::{self, Order, Orders, Running};
+use crate::control::{self, Order, Orders, ReadAgain, Running};
 use crate::counters::{ApiCalls, Logins, ProtocolErrors, WorkerNumbers};
 use crate::limits::{DRAIN, WORKER_STOP, WORKERS};
 use crate::mailbox::{Letter, mailbox};
@@ -50,7 +50,7 @@ pub struct RunOptions {
 pub fn run(
     configuration: Configuration,
     options: RunOptions,
-    read_again: &dyn Fn() -> Result<Source, String>,
+    read_again: impl Fn() -> Result<Source, String> + Send + Sync + 'static,
 ) -> Result<(), SetupError> {
     let log = logging::start(&configuration.loaded.config.log);
     for warning in &configuration.loaded.warnings {
@@ -61,7 +61,7 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(system("the main runtime can't be made"))?;
-    let result = runtime.block_on(serve(configuration, options, read_again, log));
+    let result = runtime.block_on(serve(configuration, options, Arc::new(read_again), log));
     runtime.shutdown_background();
     result
 }
@@ -79,7 +79,7 @@ struct Prepared {
 async fn serve(
     configuration: Configuration,
     options: RunOptions,
-    read_again: &dyn Fn() -> Result<Source, String>,
+    read_again: ReadAgain,
     log: Option<logging::FilterHandle>,
 ) -> Result<(), SetupError> {
     let system = |what| move |source| SetupError::System { what, source };
@@ -107,11 +107,18 @@ async fn serve(
     drop(config);
     tasks.push(tokio::spawn(tls::watch(Arc::clone(&broker))));
     let signal = loop {
+        let order = tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            // Nobody waits for the answer.
+            _ = hang_up.recv() => Order::Reload(tokio::sync::oneshot::channel().0),
+            Some(order) = waiting.recv() => order,
+        };
+        // It may have to wait for files; the end of the broker does not wait for it.
         let reloaded = tokio::select! {
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
-            _ = hang_up.recv() => control::reload(&broker, read_again).is_ok(),
-            Some(order) = waiting.recv() => carry_out(&broker, read_again, order).await,
+            reloaded = carry_out(&broker, &read_again, order) => reloaded,
         };
         if reloaded {
             let config = broker.running.load_full();
@@ -133,6 +140,7 @@ async fn serve(
     for task in accepting.into_iter().chain(sys_task) {
         task.abort();
     }
+    bridge::forget_former_rules(&broker);
     drain(&broker).await;
     stop_workers(&broker, workers);
     for task in tasks {
@@ -143,11 +151,11 @@ async fn serve(
 }
 
 /// Does what the API asks for; whether the whole configuration was read again.
-async fn carry_out(broker: &Broker, read_again: &dyn Fn() -> Result<Source, String>, order: Order) -> bool {
+async fn carry_out(broker: &Arc<Broker>, read_again: &ReadAgain, order: Order) -> bool {
     // Nobody waits any more when an answer can't be sent; what was asked for is done all the same.
     match order {
         Order::Reload(answer) => {
-            let result = control::reload(broker, read_again);
+            let result = control::reload(broker, read_again).await;
             let reloaded = result.is_ok();
             let _ = answer.send(result);
             reloaded
@@ -172,7 +180,7 @@ fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared
     }
     // Different in every process, so that no two brokers of a ring take each other's messages for their own.
     let origin = format!("{}-{:08x}", config.node.id, tls::seed() & 0xffff_ffff);
-    let bridges = Moves::all(config, &origin)?;
+    let mut bridges = Moves::all(config, &origin)?;
     let mut listeners = Vec::new();
     let mut sockets = Vec::new();
     for (index, settings) in config.listeners.iter().enumerate() {
@@ -200,6 +208,9 @@ fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared
     let full_mailboxes: Arc<AtomicUsize> = Arc::default();
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox(&full_mailboxes)).unzip();
     let (store, doors) = storage::open(config, &mailboxes, options.refuse_damaged)?;
+    // The folder is ours now that the store is open.
+    let remembered = Remembered::read(&config.node.data_dir);
+    bridges.remember(&remembered);
     let broker = Arc::new(Broker {
         store,
         clock: Clock::start(),
@@ -214,6 +225,7 @@ fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared
         api_calls: ApiCalls::default(),
         refusals: RefusalLog::default(),
         bridges: Mutex::default(),
+        remembered,
         running: ArcSwap::from_pointee(Running { source, loaded, origin }),
         ready: AtomicBool::new(false),
         stopping: tokio::sync::watch::Sender::new(false),

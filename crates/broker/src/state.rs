@@ -16,7 +16,7 @@ use viaduct_engine::{Mail, WorkerId, worker_of};
 use viaduct_session::server::Terms;
 
 use crate::auth::Users;
-use crate::bridge::BridgeStatus;
+use crate::bridge::{BridgeStatus, Remembered};
 use crate::clock::Clock;
 use crate::control::Running;
 use crate::counters::{ApiCalls, Connects, Logins, ProtocolErrors, WorkerNumbers};
@@ -43,6 +43,8 @@ pub(crate) struct Broker {
     pub(crate) refusals: RefusalLog,
     /// By name, those that rest included.
     pub(crate) bridges: Mutex<BTreeMap<String, Arc<BridgeStatus>>>,
+    /// Rules that bridges had, for remotes that have not heard of their end.
+    pub(crate) remembered: Remembered,
     /// The configuration; written by the main thread alone.
     pub(crate) running: ArcSwap<Running>,
     /// Everything is bound and runs, and the end has not begun.

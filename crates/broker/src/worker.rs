@@ -216,6 +216,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
         Letter::OtherLinks(others) => bridge::see_other_links(worker, others),
         Letter::StopBridge(name, farewell) => bridge::stop(worker, &name, farewell.as_deref()),
         Letter::Bridges(known) => bridge::forget_others(worker, &known),
+        Letter::BridgeNumbers(name, done) => bridge::ask_for_numbers(worker, name.as_deref(), &done),
         Letter::Committed => worker.with_engine(Engine::handle_committed),
         Letter::Clients(answer) => {
             // Nobody waits any more when this fails.

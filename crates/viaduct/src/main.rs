@@ -79,11 +79,12 @@ impl Failure {
 }
 
 fn run(args: &RunArgs) -> Result<(), Failure> {
-    let again = || source(args.config.config.as_deref(), &args.config.overrides);
+    let (file, overrides) = (args.config.config.clone(), args.config.overrides.clone());
+    let again = move || source(file.as_deref(), &overrides);
     let configuration = read(again().map_err(Failure::configuration)?)?;
     files_are_good(&configuration.loaded)?;
     let options = RunOptions { refuse_damaged: args.refuse_damaged };
-    viaduct_broker::run(configuration, options, &again).map_err(|error| {
+    viaduct_broker::run(configuration, options, again).map_err(|error| {
         let text = format!("viaduct: {error}");
         match error {
             SetupError::Store(OpenError::Locked { .. } | OpenError::NewerFormat { .. } | OpenError::Damaged(_)) => {

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use viaduct_config::Written;
 
@@ -20,7 +21,9 @@ use super::problem::{Problem, finding};
 use super::{Desk, Peer, view};
 use crate::bridge::{BridgeStatus, CheckTarget};
 use crate::control::{Done, Wish};
-use crate::limits::ADMIN_BODY_TIME;
+use crate::limits::{ADMIN_BODY_TIME, BRIDGE_REFRESH};
+use crate::mailbox::Letter;
+use crate::state::Broker;
 
 pub(super) fn router() -> Router<Desk> {
     Router::new()
@@ -84,7 +87,17 @@ impl<S: Sync + Send> FromRequest<S> for Body {
     }
 }
 
+/// Waits until the bridges, or the one of that name, have put their numbers there: as they are now, after all that was done.
+async fn refresh(broker: &Broker, name: Option<&str>) {
+    let (done, mut all_done) = mpsc::channel(1);
+    broker.send_all(|| Letter::BridgeNumbers(name.map(str::to_owned), done.clone()));
+    drop(done);
+    // Nothing is ever sent. One that can't answer in time is shown as it last was.
+    let _ = timeout(BRIDGE_REFRESH, all_done.recv()).await;
+}
+
 async fn list(State(Desk { broker, .. }): State<Desk>) -> Json<Value> {
+    refresh(&broker, None).await;
     let running = broker.running.load_full();
     let now = broker.clock.now();
     let all = running.config().bridges.iter().zip(&running.loaded.bridges).map(|(bridge, written)| {
@@ -97,7 +110,8 @@ async fn list(State(Desk { broker, .. }): State<Desk>) -> Json<Value> {
 }
 
 /// The bridge as it is now, with whatever is worth a word.
-fn shown(desk: &Desk, name: &str, warnings: Option<&Done>) -> Result<Json<Value>, Problem> {
+async fn shown(desk: &Desk, name: &str, warnings: Option<&Done>) -> Result<Json<Value>, Problem> {
+    refresh(&desk.broker, Some(name)).await;
     let running = desk.broker.running.load_full();
     let (bridge, written) =
         running.bridge(name).ok_or_else(|| Problem::not_found(format!("there is no bridge {name:?}")))?;
@@ -111,7 +125,7 @@ fn shown(desk: &Desk, name: &str, warnings: Option<&Done>) -> Result<Json<Value>
 }
 
 async fn show(State(desk): State<Desk>, Name(name): Name) -> Result<Json<Value>, Problem> {
-    shown(&desk, &name, None)
+    shown(&desk, &name, None).await
 }
 
 /// Has it done, and says so in the log.
@@ -129,8 +143,8 @@ async fn order(desk: &Desk, peer: Peer, name: &str, what: &str, wish: Wish) -> R
 }
 
 /// The answer to what made a bridge, or changed it.
-fn made(desk: &Desk, name: &str, done: &Done) -> Result<Response, Problem> {
-    let view = shown(desk, name, Some(done))?;
+async fn made(desk: &Desk, name: &str, done: &Done) -> Result<Response, Problem> {
+    let view = shown(desk, name, Some(done)).await?;
     if !done.is_new {
         return Ok(view.into_response());
     }
@@ -153,7 +167,7 @@ async fn add(
         return Err(Problem::missing("name"));
     };
     let done = order(&desk, peer, &name, "added", Wish::Add(written)).await?;
-    made(&desk, &name, &done)
+    made(&desk, &name, &done).await
 }
 
 async fn put(
@@ -163,7 +177,7 @@ async fn put(
     Body(written): Body,
 ) -> Result<Response, Problem> {
     let done = order(&desk, peer, &name, "put", Wish::Put(written)).await?;
-    made(&desk, &name, &done)
+    made(&desk, &name, &done).await
 }
 
 async fn change(
@@ -173,7 +187,7 @@ async fn change(
     Body(patch): Body,
 ) -> Result<Response, Problem> {
     let done = order(&desk, peer, &name, "changed", Wish::Change(patch)).await?;
-    made(&desk, &name, &done)
+    made(&desk, &name, &done).await
 }
 
 async fn remove(
@@ -191,7 +205,7 @@ async fn start(
     Name(name): Name,
 ) -> Result<Json<Value>, Problem> {
     let done = order(&desk, peer, &name, "started", Wish::Switch(true)).await?;
-    shown(&desk, &name, Some(&done))
+    shown(&desk, &name, Some(&done)).await
 }
 
 async fn stop(
@@ -200,7 +214,7 @@ async fn stop(
     Name(name): Name,
 ) -> Result<Json<Value>, Problem> {
     let done = order(&desk, peer, &name, "stopped", Wish::Switch(false)).await?;
-    shown(&desk, &name, Some(&done))
+    shown(&desk, &name, Some(&done)).await
 }
 
 async fn revert(
@@ -209,7 +223,7 @@ async fn revert(
     Name(name): Name,
 ) -> Result<Json<Value>, Problem> {
     let done = order(&desk, peer, &name, "reverted", Wish::Revert).await?;
-    shown(&desk, &name, Some(&done))
+    shown(&desk, &name, Some(&done)).await
 }
 
 /// The steps of `viaduct bridge check`, in this process.

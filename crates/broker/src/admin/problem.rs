@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use viaduct_config::{ConfigError, Errors, Place};
 
+use crate::bridge::PlanError;
 use crate::control::Trouble;
 use crate::reload::SetupError;
 
@@ -83,7 +84,10 @@ impl Problem {
             Trouble::Invalid(errors) => Self::invalid(errors, bridge),
             Trouble::Unusable(error) => {
                 let (status, title) = (StatusCode::UNPROCESSABLE_ENTITY, "A file that is named can't be used");
-                let mut problem = Self::new(status, "unusable-file", title, words);
+                let mut problem = match error {
+                    SetupError::Bridge(PlanError::Rules { .. }) => Self::wrong(words),
+                    _ => Self::new(status, "unusable-file", title, words),
+                };
                 if let SetupError::Bridge(error) = error {
                     let key = error.key();
                     let path = bridge.and_then(|name| key.strip_prefix(&format!("bridge[{name}].")).map(str::to_owned));

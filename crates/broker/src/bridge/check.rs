@@ -77,7 +77,7 @@ async fn run(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
 /// Everything that is in files.
 fn files(target: CheckTarget<'_>, offered: &Offered) -> Result<(Settings, Option<ClientTls>, Way), String> {
     let bridge = target.bridge;
-    let settings = plan::settings(target.config, bridge, None, "").map_err(|error| error.to_string())?;
+    let settings = plan::settings(target.config, bridge, "").map_err(|error| error.to_string())?;
     let speaks_tls = plan::speaks_tls(bridge);
     let tls = speaks_tls.then(|| tls::client_config_watched(&bridge.name, &bridge.tls, offered)).transpose();
     let tls = tls.map_err(|error| error.to_string())?;

@@ -11,6 +11,7 @@ mod handover;
 mod moves;
 mod plan;
 mod proxy;
+mod remembered;
 mod rest;
 mod status;
 mod task;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
+use tokio::sync::mpsc;
 use viaduct_bridge::Duty;
 use viaduct_codec::Slice;
 
@@ -32,9 +34,10 @@ use handover::{Age, Handover, every_link};
 use status::Part;
 
 pub use check::{CheckTarget, check};
-pub(crate) use moves::Moves;
+pub(crate) use moves::{Moves, forget_former_rules};
 pub use plan::PlanError;
 pub(crate) use plan::{BridgePlan, plan};
+pub(crate) use remembered::Remembered;
 pub(crate) use rest::RestPlan;
 pub(crate) use status::BridgeStatus;
 
@@ -69,6 +72,8 @@ pub(crate) struct Control {
     farewell: RefCell<Option<BridgePlan>>,
     done: Cell<bool>,
     waker: RefCell<Vec<Waker>>,
+    /// Who waits for its numbers; told by their end being dropped.
+    asked: RefCell<Vec<mpsc::Sender<()>>>,
 }
 
 /// Why a bridge ends.
@@ -123,6 +128,24 @@ impl Control {
         for waker in self.waker.borrow_mut().drain(..) {
             waker.wake();
         }
+    }
+
+    /// Its numbers are wanted now.
+    fn ask_for_numbers(&self, done: mpsc::Sender<()>) {
+        let mut asked = self.asked.borrow_mut();
+        asked.retain(|done| !done.is_closed());
+        asked.push(done);
+        drop(asked);
+        self.wake();
+    }
+
+    fn is_asked(&self) -> bool {
+        !self.asked.borrow().is_empty()
+    }
+
+    /// Who waits for the numbers that are about to be given, to be dropped after that.
+    fn take_asked(&self) -> Vec<mpsc::Sender<()>> {
+        self.asked.take()
     }
 
     fn remember(&self, cx: &Context<'_>) {
@@ -271,6 +294,8 @@ async fn wait_for_turn(plan: &BridgePlan, control: &Control) {
     });
     std::future::poll_fn(|cx| {
         control.remember(cx);
+        // It has no numbers yet.
+        drop(control.take_asked());
         if control.stop.get().is_some() { std::task::Poll::Ready(()) } else { turn.as_mut().poll(cx) }
     })
     .await;
@@ -292,6 +317,21 @@ pub(crate) fn stop(worker: &Worker, name: &str, farewell: Option<&BridgePlan>) {
     }
 }
 
+/// Has the links of the bridge `name`, or all, put their numbers where the API finds them; `done` is dropped when they have.
+pub(crate) fn ask_for_numbers(worker: &Worker, name: Option<&str>, done: &mpsc::Sender<()>) {
+    for (client_id, control) in &worker.bridges.borrow().running {
+        let is_meant = name.is_none_or(|name| bridge_of(client_id) == Some(name));
+        if is_meant && control.stop.get().is_none() {
+            control.ask_for_numbers(done.clone());
+        }
+    }
+}
+
+/// The bridge that a local ClientID belongs to.
+fn bridge_of(client_id: &str) -> Option<&str> {
+    client_id.strip_prefix(LOCAL_CLIENT_PREFIX)?.split('/').next()
+}
+
 /// Ends all of them because the broker does.
 pub(crate) fn stop_all(worker: &Worker) {
     for control in worker.bridges.borrow().running.values() {
@@ -301,8 +341,7 @@ pub(crate) fn stop_all(worker: &Worker) {
 
 /// Ends the sessions of bridges that are none of `known`: they were removed while the broker could not do so.
 pub(crate) fn forget_others(worker: &Worker, known: &BTreeSet<String>) {
-    let bridge = |id: &str| id.strip_prefix(LOCAL_CLIENT_PREFIX)?.split('/').next().map(str::to_owned);
-    let is_orphan = |id: &str| bridge(id).is_some_and(|name| !known.contains(&name));
+    let is_orphan = |id: &str| bridge_of(id).is_some_and(|name| !known.contains(name));
     let clients = |engine: &viaduct_engine::Engine| -> Vec<String> {
         engine.clients().map(|view| view.client_id.as_str().to_owned()).filter(|id| is_orphan(id)).collect()
     };

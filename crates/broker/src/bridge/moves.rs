@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use viaduct_bridge::{Duty, Phase};
+use viaduct_bridge::{Duty, Phase, Probe, Settings, Topic};
 use viaduct_codec::Slice;
 use viaduct_config::{Bridge, Config, changes};
 
+use super::plan::topic;
 use super::rest::RestPlan;
-use super::{BridgePlan, BridgeStatus, OtherLinks, PlanError, fingerprint, plan};
-use crate::limits::FORMER_RULES;
+use super::{BridgePlan, BridgeStatus, OtherLinks, PlanError, Remembered, fingerprint, plan};
 use crate::mailbox::Letter;
 use crate::state::Broker;
 
@@ -32,7 +32,7 @@ impl Moves {
     pub(crate) fn all(config: &Config, origin: &str) -> Result<Self, PlanError> {
         let mut moves = Self::default();
         for bridge in &config.bridges {
-            moves.prepare(config, bridge, None, origin, BridgeStatus::new(&bridge.name))?;
+            moves.prepare(config, bridge, origin, BridgeStatus::new(&bridge.name))?;
         }
         Ok(moves)
     }
@@ -63,9 +63,8 @@ impl Moves {
                     && status.as_ref().is_some_and(|s| s.files.load(Ordering::Relaxed) != fingerprint(bridge))
             };
             if changed.any(|name| *name == bridge.name) || renewed() {
-                let before = old.bridges.iter().find(|before| before.name == bridge.name);
                 let status = status.unwrap_or_else(|| BridgeStatus::new(&bridge.name));
-                moves.prepare(new, bridge, before, origin, status)?;
+                moves.prepare(new, bridge, origin, status)?;
             }
         }
         Ok(moves)
@@ -75,28 +74,28 @@ impl Moves {
         &mut self,
         config: &Config,
         bridge: &Bridge,
-        before: Option<&Bridge>,
         origin: &str,
         status: Arc<BridgeStatus>,
     ) -> Result<(), PlanError> {
         if bridge.enabled {
-            let mut plan = plan(config, bridge, before, origin, status)?;
-            let settings = &mut plan.settings;
-            let mut former = plan.status.former.lock();
-            settings.previous.retain(|topic| !former.contains(topic));
-            former.append(&mut settings.previous);
-            settings.previous.clone_from(&former);
-            let new: Vec<_> = settings.topics.iter().filter(|topic| !former.contains(topic)).cloned().collect();
-            former.extend(new);
-            let spare = former.len().saturating_sub(FORMER_RULES);
-            former.drain(..spare);
-            drop(former);
-            self.run.push(plan);
+            self.run.push(plan(config, bridge, origin, status)?);
         } else {
             let queue = Arc::clone(&crate::terms::bridge_terms(config, bridge).queue);
             self.rest.push(RestPlan { link: Slice::ALL, links: bridge.links, run: 0, queue, status });
         }
         Ok(())
+    }
+
+    /// Writes down what the bridges are going to ask for, before they do, and tells them what they asked for earlier.
+    pub(crate) fn remember(&mut self, remembered: &Remembered) {
+        for (name, _) in &self.gone {
+            remembered.forget(name);
+        }
+        for plan in &mut self.run {
+            let Settings { name, topics, previous, .. } = &mut plan.settings;
+            *previous = remembered.add(name, topics);
+        }
+        remembered.save();
     }
 
     /// Hands each link to the worker of its local session.
@@ -129,6 +128,24 @@ impl Moves {
     }
 }
 
+/// Forgets the rules that bridges had before, where the remote is certain to have heard of it: it was told on the only link
+/// so far, and has answered something later on that. The broker is about to stop.
+pub(crate) fn forget_former_rules(broker: &Broker) {
+    let running = broker.running.load();
+    for bridge in running.config().bridges.iter().filter(|bridge| bridge.links == 1 && bridge.remote.unsubscribe) {
+        let Some(status) = broker.bridges.lock().get(&bridge.name).cloned() else { continue };
+        let stats = status.stats.lock();
+        let only_link = stats.up && stats.connects.get("connected") == Some(&1);
+        let answered = |since| stats.round_trip.as_ref().is_some_and(|t| t.at > since && t.by != Probe::Connect);
+        if only_link && answered(stats.since) {
+            let topics: Vec<Topic> = bridge.topics.iter().map(topic).collect();
+            broker.remembered.forget(&bridge.name);
+            broker.remembered.add(&bridge.name, &topics);
+        }
+    }
+    broker.remembered.save();
+}
+
 /// What the remote of the bridge `name` is dialled with to end its session; `None` when there is none to end, or the files for
 /// it are gone.
 fn farewell(old: &Config, name: &str, origin: &str) -> Option<BridgePlan> {
@@ -136,5 +153,5 @@ fn farewell(old: &Config, name: &str, origin: &str) -> Option<BridgePlan> {
     if bridge.clean_session && bridge.session_expiry == 0 {
         return None;
     }
-    plan(old, bridge, None, origin, BridgeStatus::new(name)).ok()
+    plan(old, bridge, origin, BridgeStatus::new(name)).ok()
 }

@@ -115,20 +115,18 @@ impl PlanError {
     }
 }
 
-/// Makes the plan of `bridge`. `origin` is what this process calls itself in the hop lists of messages; `previous` is
-/// what the bridge carried before a reload.
+/// Makes the plan of `bridge`. `origin` is what this process calls itself in the hop lists of messages.
 ///
 /// # Errors
 /// A file can't be used, or the rules don't fit together.
 pub(crate) fn plan(
     config: &Config,
     bridge: &Bridge,
-    previous: Option<&Bridge>,
     origin: &str,
     status: Arc<BridgeStatus>,
 ) -> Result<BridgePlan, PlanError> {
     let tls = speaks_tls(bridge).then(|| tls::client_config(&bridge.name, &bridge.tls)).transpose()?;
-    let settings = settings(config, bridge, previous, origin)?;
+    let settings = settings(config, bridge, origin)?;
     let first = Settings { slice: Slice::new(0, bridge.links).unwrap_or_default(), ..settings.clone() };
     viaduct_bridge::Rules::new(&first).map_err(|source| PlanError::Rules { bridge: bridge.name.clone(), source })?;
     Ok(BridgePlan {
@@ -168,12 +166,7 @@ pub(super) fn way(bridge: &Bridge, tls: Option<Arc<ClientConfig>>) -> Result<Way
 }
 
 /// The settings of the machine, with the password read.
-pub(super) fn settings(
-    config: &Config,
-    bridge: &Bridge,
-    previous: Option<&Bridge>,
-    origin: &str,
-) -> Result<Settings, PlanError> {
+pub(super) fn settings(config: &Config, bridge: &Bridge, origin: &str) -> Result<Settings, PlanError> {
     Ok(Settings {
         name: bridge.name.clone(),
         node: origin.to_owned(),
@@ -213,7 +206,8 @@ pub(super) fn settings(
         slice: Slice::ALL,
         duty: Duty::Serve,
         topics: bridge.topics.iter().map(topic).collect(),
-        previous: previous.map(|bridge| bridge.topics.iter().map(topic).collect()).unwrap_or_default(),
+        // What is remembered comes when the plan is carried out.
+        previous: Vec::new(),
         notifications: bridge.notifications.then(|| state_topic(&bridge.client_id)),
     })
 }
@@ -231,7 +225,7 @@ fn remote(remote: &BridgeRemote) -> RemoteLimits {
     }
 }
 
-fn topic(topic: &BridgeTopic) -> Topic {
+pub(super) fn topic(topic: &BridgeTopic) -> Topic {
     Topic {
         filter: topic.filter.clone(),
         direction: match topic.direction {

@@ -46,12 +46,15 @@ pub(super) async fn run(worker: &Rc<Worker>, plan: &RestPlan, control: &Control)
         (stats.up, stats.phase, stats.level) = (false, Phase::Stopped, None);
     }
     loop {
+        let asked = control.take_asked();
         status.note_queue(part, worker.engine.borrow().client(&client_id).as_ref());
+        drop(asked);
         let mut pause = Box::pin(sleep(BRIDGE_STATUS));
         let stop = std::future::poll_fn(|cx| {
             control.remember(cx);
             match control.stop.get() {
                 Some(stop) => Poll::Ready(Some(stop)),
+                None if control.is_asked() => Poll::Ready(None),
                 None => pause.as_mut().poll(cx).map(|()| None),
             }
         });

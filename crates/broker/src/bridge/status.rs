@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use viaduct_bridge::{Phase, Rates, Stats, Topic, Totals};
+use viaduct_bridge::{Phase, Rates, Stats, Totals};
 use viaduct_codec::{Slice, Time};
 use viaduct_engine::{ClientView, Dropped};
 
@@ -29,8 +29,6 @@ pub(crate) struct BridgeStatus {
     pub(crate) queued_bytes: AtomicU64,
     /// Messages that its queue gave up, by reason, in the order of [`Dropped::ALL`].
     pub(crate) queue_dropped: [AtomicU64; Dropped::ALL.len()],
-    /// Rules that it had since the broker began, so that both sides can be told to forget those that it has no more.
-    pub(super) former: Mutex<Vec<Topic>>,
     /// What its files held when they were last read, as [`super::fingerprint`] says.
     pub(crate) files: AtomicU64,
     /// When our own certificate ends, seconds since 1970; 0 for none.
@@ -77,7 +75,6 @@ impl BridgeStatus {
             queued: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
             queue_dropped: Default::default(),
-            former: Mutex::default(),
             files: AtomicU64::new(0),
             certificate_expires: AtomicI64::new(0),
             panics: AtomicU64::new(0),
@@ -90,6 +87,10 @@ impl BridgeStatus {
     pub(super) fn begin(&self, now: Time, phase: Phase) -> u64 {
         {
             let mut stats = self.stats.lock();
+            if phase != Phase::Stopped {
+                *stats = Stats::default();
+                *self.tls.lock() = None;
+            }
             (stats.phase, stats.up, stats.level, stats.since) = (phase, false, None, now);
         }
         let mut links = self.links.lock();

@@ -61,6 +61,8 @@ enum Event {
     Timeout,
     /// Another link has come further.
     Turn,
+    /// Somebody asks for the numbers.
+    Asked,
 }
 
 struct Pump {
@@ -120,7 +122,9 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         while pump.take_turn() {
             pump.settle();
         }
-        pump.report(false);
+        let asked = control.take_asked();
+        pump.report(!asked.is_empty());
+        drop(asked);
         if pump.stopping && pump.local.id.is_none() && !pump.local.opening {
             break;
         }
@@ -161,7 +165,7 @@ impl Pump {
         let now = self.now();
         match event {
             // Moving bytes is what `settle` does.
-            Event::Local | Event::RemoteRead | Event::Stop(_) | Event::Turn => {}
+            Event::Local | Event::RemoteRead | Event::Stop(_) | Event::Turn | Event::Asked => {}
             Event::RemoteWritable => {
                 if let Remote::Open { blocked, .. } = &mut self.remote {
                     *blocked = false;
@@ -486,6 +490,9 @@ impl Pump {
         {
             return Poll::Ready(Event::Stop(stop));
         }
+        if control.is_asked() {
+            return Poll::Ready(Event::Asked);
+        }
         if self.local.link.take_dirty(cx) {
             return Poll::Ready(Event::Local);
         }
@@ -540,10 +547,10 @@ impl Pump {
         }
     }
 
-    /// Puts the numbers where metrics find them, at most so often.
-    fn report(&mut self, last: bool) {
+    /// Puts the numbers where metrics find them, at most so often unless it is `wanted` now.
+    fn report(&mut self, wanted: bool) {
         let now = self.now();
-        if now < self.report && !last {
+        if now < self.report && !wanted {
             return;
         }
         self.report = now.after(BRIDGE_STATUS);
