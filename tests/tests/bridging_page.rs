@@ -121,6 +121,7 @@ fn the_page_tells_what_check_prints_of_tls() {
     assert_on_page(&told(&format!("mqtts://{}", at("expired")), &ca, "FAIL"));
     assert_on_page(&told(&format!("mqtts://{}", at("wants")), &ca, "FAIL"));
     assert_on_page(&told(&format!("mqtts://{}", remote.admin()), "", "FAIL"));
+    assert_on_page(&told(&format!("mqtts://{}", Broker::start("").address()), "", "FAIL"));
     let nowhere = "tls = { ca_file = \"/etc/viaduct/no-such-file.pem\" }";
     assert_on_page(&told("mqtts://localhost", nowhere, "FAIL"));
 }

@@ -68,13 +68,16 @@ impl Written {
             let (path, text) = setting
                 .split_once('=')
                 .ok_or_else(|| format!("{setting:?} is not KEY=VALUE, such as url=mqtt://hub"))?;
+            let unknown = || format!("a bridge has no key {path:?}");
             let (table, key) = match path.split_once('.') {
                 None => (Table::Bridge, path),
-                Some(("tls", key)) => (Table::BridgeTls, key),
-                Some(("queue", key)) => (Table::BridgeQueue, key),
-                Some(_) => return Err(format!("a bridge has no key {path:?}")),
+                Some((outer, key)) => {
+                    let mut inner = Table::Bridge.inner().iter().filter(|(_, table)| !table.is_list());
+                    let (_, table) = inner.find(|(name, _)| *name == outer).ok_or_else(unknown)?;
+                    (*table, key)
+                }
             };
-            let option = option::find(table, key).ok_or_else(|| format!("a bridge has no key {path:?}"))?;
+            let option = option::find(table, key).ok_or_else(unknown)?;
             let value: Value =
                 if text.is_empty() { ValueKind::Nil.into() } else { value::loosen(option.kind, text).into() };
             match path.split_once('.') {
@@ -281,17 +284,24 @@ mod tests {
     fn what_is_written_in_json_toml_and_settings_is_the_same() {
         let json = json!({
             "url": ["mqtt://a", "mqtt://b:1884"], "max_inflight": 5, "notifications": false, "keepalive": "30s",
-            "tls": {"alpn": ["x"]}, "topic": [{"filter": "a/#", "direction": "both", "qos": 2}],
+            "tls": {"alpn": ["x"]}, "remote": {"max_qos": 1, "retain": false}, "topic": [{"filter": "a/#", "direction": "both", "qos": 2}],
         });
         let written = Written::from_json(&json).unwrap();
         assert_eq!(written.to_json(), json);
         let toml = "[[bridge]]\nurl = [\"mqtt://a\", \"mqtt://b:1884\"]\nmax_inflight = 5\nnotifications = false\n\
-                    keepalive = \"30s\"\ntls = { alpn = [\"x\"] }\n[[bridge.topic]]\nfilter = \"a/#\"\n\
+                    keepalive = \"30s\"\ntls = { alpn = [\"x\"] }\nremote = { max_qos = 1, retain = false }\n[[bridge.topic]]\nfilter = \"a/#\"\n\
                     direction = \"both\"\nqos = 2\n";
         assert_eq!(Written::from_toml(toml).unwrap().to_json(), json);
         assert_eq!(Written::from_toml(&written.to_toml().to_string()).unwrap().to_json(), json);
-        let settings =
-            ["url=mqtt://a,mqtt://b:1884", "max_inflight=5", "notifications=false", "keepalive=30s", "tls.alpn=x"];
+        let settings = [
+            "url=mqtt://a,mqtt://b:1884",
+            "max_inflight=5",
+            "notifications=false",
+            "keepalive=30s",
+            "tls.alpn=x",
+            "remote.max_qos=1",
+            "remote.retain=false",
+        ];
         let mut set = Written::from_settings(&settings).unwrap();
         set.add_rule("a/# both 2").unwrap();
         assert_eq!(set.to_json(), json);

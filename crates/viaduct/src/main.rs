@@ -199,7 +199,11 @@ fn read(source: Source) -> Result<Configuration, Failure> {
 }
 
 fn say(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}").map_err(Failure::new)
+    match writeln!(std::io::stdout(), "{text}") {
+        // Who reads no further has what they wanted.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Failure::new),
+    }
 }
 
 #[cfg(test)]

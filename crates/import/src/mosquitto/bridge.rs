@@ -218,6 +218,16 @@ fn rules(block: &Block, bridge: &mut BridgeOut, report: &mut Report) {
     if rules.is_empty() {
         report.act(&block.opens, "it has no topics and carries nothing, so it is left out", "give it topics first");
     }
+    if let Some(directive) = block.last("notifications_local_only")
+        && flag(directive, report) == Some(true)
+    {
+        if rules.iter().any(|rule| format!("{}{}", rule.remote_prefix, rule.filter).starts_with('$')) {
+            let why = "its rules use topics below $ at the remote, so the state is published there as well";
+            report.act(directive, why, "set notifications = false if the remote must not see it");
+        } else {
+            bridge.remote.set("dollar_topics", "false", directive);
+        }
+    }
     topic::add(bridge, rules, report);
 }
 

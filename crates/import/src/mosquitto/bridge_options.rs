@@ -83,11 +83,10 @@ pub(super) static BRIDGE: &[Opt] = &[
         "look at its rules: they are what it may carry",
     ),
     becomes("notifications", "bridge.notifications"),
-    lost(
+    nearly(
         "notifications_local_only",
-        &["false"],
-        "the state is published on both sides",
-        "set notifications = false where the remote must not see it",
+        "bridge.remote.dollar_topics",
+        "false: nothing below `$` goes there. Not when a rule needs that; the state is published on both sides then.",
     ),
     lost(
         "notification_topic",
