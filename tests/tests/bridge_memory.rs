@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use viaduct_tests::codec::QoS;
 use viaduct_tests::{
-    Broker, DEADLINE, Heard, Hello, Mosquitto, Port, Reply, Scripted, Signal, check_tool, eventually, send, until,
+    Broker, DEADLINE, Heard, Hello, Mosquitto, Port, Reply, Scripted, Signal, check_tool, eventually, run_viaduct,
+    send, until,
 };
 
 fn call(broker: &Broker, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
@@ -201,8 +202,13 @@ fn a_file_that_can_not_be_read_in_time_is_named_and_holds_nobody_up() {
     let wish = json!({
         "url": format!("mqtt://{}", hub.address()), "username": "u", "password_file": path, "topic": [{"filter": "x"}],
     });
+    let more = format!("username = \"u\"\npassword_file = \"{}\"", path.display());
+    let with_password = config(hub.address(), &more, &["#"]);
+    let other = edge.folder().join("other.toml");
+    std::fs::write(&other, &with_password).unwrap();
     let begun = Instant::now();
     std::thread::scope(|scope| {
+        let check = scope.spawn(|| run_viaduct(&["bridge", "check", "b", "--config", other.to_str().unwrap()], ""));
         let change = scope.spawn(|| call(&edge, "PUT", "/bridges/c", Some(&wish)));
         // Everybody else goes on meanwhile.
         while !change.is_finished() {
@@ -216,12 +222,14 @@ fn a_file_that_can_not_be_read_in_time_is_named_and_holds_nobody_up() {
         let (status, problem) = change.join().unwrap();
         assert_eq!((status, &problem["type"]), (422, &json!("urn:viaduct:problem:unusable-file")), "{problem}");
         assert!(problem["detail"].as_str().unwrap().contains("hub.password"), "{problem}");
+        let checked = check.join().unwrap();
+        assert!(checked.out.starts_with("files: FAIL: ") && checked.out.contains("hub.password"), "{checked:?}");
+        assert_eq!(checked.code, Some(1));
     });
     assert!(begun.elapsed() >= Duration::from_secs(9), "it was not held: {:?}", begun.elapsed());
     assert_eq!(call(&edge, "GET", "/bridges/c", None).0, 404);
     // A reload is no other, and the end of the broker does not wait for it.
-    let more = format!("username = \"u\"\npassword_file = \"{}\"", path.display());
-    edge.write_config(&config(hub.address(), &more, &["#"]));
+    edge.write_config(&with_password);
     edge.signal(Signal::Hup);
     edge.wait_for_log(&["the configuration was not reloaded"]);
     edge.signal(Signal::Hup);

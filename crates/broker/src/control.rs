@@ -174,7 +174,9 @@ async fn try_reload(broker: &Arc<Broker>, read_again: &ReadAgain) -> Result<Relo
     }
     let (for_whom, config, before) = (Arc::clone(broker), loaded.config.clone(), Arc::clone(&running));
     let prepared = apart(FILE_TIME, move || reload::prepare(&for_whom, &before, &config)).await;
-    let changes = prepared.map_err(SetupError::Files)??.carry_out(broker);
+    let mut prepared = prepared.map_err(SetupError::Files)??;
+    prepared.bridges = keep(broker, None, prepared.bridges).await.map_err(SetupError::Files)?;
+    let changes = prepared.carry_out(broker);
     let warnings = loaded.warnings.clone();
     broker.running.store(Arc::new(Running { source, loaded, origin: running.origin.clone() }));
     Ok(Reloaded { changes, warnings })
@@ -202,7 +204,8 @@ pub(crate) async fn change(broker: &Arc<Broker>, name: &str, wish: Wish) -> Resu
     }
     // The folder is that of the running broker: another one waits for a restart.
     let path = run_time::path(running.config());
-    let moves = keep(broker, path.clone(), said, moves).await.map_err(|source| Trouble::NotKept { path, source })?;
+    let said = said.map(|text| (path.clone(), text));
+    let moves = keep(broker, said, moves).await.map_err(|source| Trouble::NotKept { path, source })?;
     let index = loaded.config.bridges.iter().position(|bridge| bridge.name == name);
     let within = index.map(|index| format!("bridge[{index}]"));
     let about = |warning: &&ConfigError| within.as_ref().is_some_and(|within| warning.key.starts_with(within));
@@ -213,11 +216,11 @@ pub(crate) async fn change(broker: &Arc<Broker>, name: &str, wish: Wish) -> Resu
     Ok(done)
 }
 
-/// Puts on disk what was said, and what bridges ask their remotes for, before anything of it is done.
-async fn keep(broker: &Arc<Broker>, path: PathBuf, said: Option<String>, mut moves: Moves) -> io::Result<Moves> {
+/// Puts on disk what was said, if anything was, and what bridges ask their remotes for, before anything of it is done.
+async fn keep(broker: &Arc<Broker>, said: Option<(PathBuf, String)>, mut moves: Moves) -> io::Result<Moves> {
     let broker = Arc::clone(broker);
     let kept = tokio::task::spawn_blocking(move || {
-        said.map_or(Ok(()), |text| run_time::save(&path, &text))?;
+        said.map_or(Ok(()), |(path, text)| run_time::save(&path, &text))?;
         moves.remember(&broker.remembered);
         Ok(moves)
     });

@@ -87,7 +87,8 @@ pub(crate) struct Prepared {
     authorizer: Box<dyn Authorizer>,
     policies: Vec<(Arc<ListenerState>, Arc<Policy>)>,
     settings: Arc<viaduct_engine::Settings>,
-    bridges: Moves,
+    /// Not remembered yet.
+    pub(crate) bridges: Moves,
 }
 
 /// Reads what `new` names, for [`Prepared::carry_out`].
@@ -108,8 +109,7 @@ pub(crate) fn prepare(broker: &Broker, running: &Running, new: &Config) -> Resul
             policies.push((Arc::clone(state), policy(new, listener, users.as_ref(), &running.origin)?));
         }
     }
-    let mut bridges = Moves::between(broker, &running.origin, running.config(), new, None)?;
-    bridges.remember(&broker.remembered);
+    let bridges = Moves::between(broker, &running.origin, running.config(), new, None)?;
     Ok(Prepared { changes, users, authorizer, policies, settings: engine_settings(new), bridges })
 }
 

@@ -19,6 +19,7 @@ use viaduct_config::{Bridge, BridgeTls, Config, TlsVersion, Verify};
 use super::dial::{self, Way};
 use super::greet::{ANSWER, Answer, goodbye, greet};
 use super::plan;
+use crate::limits::FILE_TIME;
 use crate::stream::Stream;
 use crate::tls::{self, ClientTls, Offered};
 use crate::transport::Transport;
@@ -46,7 +47,10 @@ pub fn check(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
 async fn run(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
     let bridge = target.bridge;
     let offered = Offered::default();
-    let (settings, own, way) = match files(target, &offered) {
+    let (config, named, watched) = (target.config.clone(), bridge.clone(), offered.clone());
+    let read = move || files(CheckTarget { config: &config, bridge: &named }, &watched);
+    let read = crate::files::apart(FILE_TIME, read).await.map_err(|error| error.to_string()).flatten();
+    let (settings, own, way) = match read {
         Ok(files) => files,
         Err(error) => {
             writeln!(out, "files: FAIL: {error}")?;
