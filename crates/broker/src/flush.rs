@@ -32,6 +32,8 @@ pub(crate) async fn run(worker: Rc<Worker>) {
         .await;
         if timed_out {
             alarm.armed = None;
+        }
+        if timed_out || is_due(&worker) {
             worker.engine.borrow_mut().handle_timeout(worker.now());
         }
         if flush(&worker) {
@@ -39,6 +41,12 @@ pub(crate) async fn run(worker: Rc<Worker>) {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Whether a deadline has come that no timer needs to wait for: what is to be stored at the end of the turn.
+fn is_due(worker: &Worker) -> bool {
+    let next = worker.engine.borrow().next_timeout();
+    next.is_some_and(|next| next <= worker.now())
 }
 
 /// The timer of the engine's next deadline; set anew only when that changed.

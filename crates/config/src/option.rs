@@ -359,7 +359,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt(Table::Store, "sync", Choice(&["always", "interval", "off"]), Is("\"always\""), Restart,
         "When a write is forced to disk: before the acknowledgement, once a second after it, or never by us. Only the first is safe against a power cut."),
     opt(Table::Store, "commit_delay", Duration { min: 0, max: SECOND, seconds: false }, Is("\"2ms\""), Restart,
-        "How long writes gather before one sync carries them all. QoS 1 that everybody acknowledges within it is never written."),
+        "How long a QoS 1 message waits for acknowledgements: when all who are owed it send theirs, it is never written. What they can't save is written at once."),
     opt(Table::Store, "max_bytes", Size { min: MIB, max: BYTES_MAX }, unset("\"10GiB\"", "what the disk has"), Restart,
         "What the store may take on disk; then QoS 1 and 2 to persistent sessions is refused until there is room."),
 

@@ -19,6 +19,7 @@ use crate::key::SessionKey;
 use crate::limits::READ_PAUSE;
 use crate::registry::Slot;
 use crate::seams::Epoch;
+use crate::shared::Durable;
 use crate::stats::Dropped;
 
 /// How the subscriber of `route` is owed `message`; `None` when it is not, or does not outlive its connection.
@@ -59,12 +60,14 @@ impl Engine {
         // Those of this worker are found without the lock that all share.
         let own = if session.worker == self.worker.0 { self.sessions.find(session) } else { None };
         let own = own.and_then(|index| self.sessions.get(index)).filter(|slot| slot.is_durable());
+        let Durable { id, away } = own.map_or_else(|| self.shared.durable(session), Slot::durable);
         Owed {
-            session: own.map_or_else(|| self.shared.durable(session), |slot| slot.id),
+            session: id,
             qos: delivery.qos,
             retain: delivery.retain,
             ids: SubscriptionIds::from_slice(&delivery.ids),
             group: delivery.group.clone(),
+            away,
         }
     }
 
@@ -92,7 +95,7 @@ impl Engine {
         for note in notes {
             let (packet_id, step, accepted) = match &note {
                 Note::Sent(packet_id, place, qos, hold) => {
-                    let accepted = self.store.sent(now, place, *packet_id);
+                    let accepted = self.store.sent(now, place, *packet_id, *qos);
                     if *qos < QoS::ExactlyOnce && !matches!(accepted, Err(StoreError::Fenced { .. })) {
                         continue; // Nothing waits for it: after a crash it would be sent again under any identifier.
                     }

@@ -14,6 +14,7 @@ use crate::held::Holdings;
 use crate::key::SessionKey;
 use crate::replay::Replay;
 use crate::seams::Epoch;
+use crate::shared::Durable;
 
 /// Who is behind a connection, known once it is authenticated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +110,11 @@ impl Slot {
     /// Whether the store keeps it: it outlives its connection.
     pub(crate) fn is_durable(&self) -> bool {
         self.id != SessionId::NONE
+    }
+
+    /// As others see it who publish to it.
+    pub(crate) fn durable(&self) -> Durable {
+        Durable { id: self.id, away: self.connection.is_none() }
     }
 
     /// Messages for it that were given up, by reason.

@@ -96,7 +96,7 @@ impl Engine {
             let interrupted = will.map(|will| (ended.after_secs(will.delay.min(expiry)), will.message));
             slot.delayed_will =
                 delayed_will.or(interrupted).map(|(time, message)| Box::new((time, Arc::unwrap_or_clone(message))));
-            self.shared.set_durable(slot.key, id);
+            self.shared.set_durable(slot.key, slot.durable());
         }
         let has_deadline = self
             .sessions
@@ -145,12 +145,13 @@ impl Engine {
     pub(crate) fn make_durable(&mut self, index: usize) {
         let Some(slot) = self.sessions.get_mut(index).filter(|slot| !slot.is_durable()) else { return };
         slot.id = self.shared.new_session_id();
-        self.shared.set_durable(slot.key, slot.id);
+        self.shared.set_durable(slot.key, slot.durable());
     }
 
     /// Writes the record of the session at `index`. What it is told next waits until that is safe.
     pub(crate) fn keep_session(&mut self, index: usize, expiry: u32, disconnected: Option<Time>) {
         let Some(slot) = self.sessions.get(index) else { return };
+        self.shared.set_durable(slot.key, slot.durable());
         let record = SessionRecord {
             id: slot.id,
             client_id: slot.client_id.clone(),

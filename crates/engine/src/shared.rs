@@ -13,6 +13,15 @@ use crate::key::SessionKey;
 use crate::retained::RetainedMessages;
 use crate::routes::Routes;
 
+/// A session that outlives its connection, as everybody who publishes to it sees it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Durable {
+    /// Its number in the store.
+    pub(crate) id: SessionId,
+    /// It has no connection.
+    pub(crate) away: bool,
+}
+
 /// Made once and handed to every engine.
 pub struct Shared {
     pub(crate) workers: u16,
@@ -24,7 +33,7 @@ pub struct Shared {
     /// Bytes in the queues of all sessions. Signed, because workers add and take away without waiting for each other.
     queued_bytes: AtomicI64,
     /// The numbers in the store of sessions that outlive their connections.
-    durable: RwLock<HashMap<SessionKey, SessionId>>,
+    durable: RwLock<HashMap<SessionKey, Durable>>,
     next_session_id: AtomicU64,
     /// Engines that have restored what the store kept.
     restored: AtomicUsize,
@@ -100,16 +109,16 @@ impl Shared {
         SessionId(self.next_session_id.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn set_durable(&self, key: SessionKey, id: SessionId) {
-        self.durable.write().insert(key, id);
+    pub(crate) fn set_durable(&self, key: SessionKey, durable: Durable) {
+        self.durable.write().insert(key, durable);
     }
 
     pub(crate) fn forget_durable(&self, key: SessionKey) {
         self.durable.write().remove(&key);
     }
 
-    /// The number of a session in the store; none when it has ended meanwhile.
-    pub(crate) fn durable(&self, key: SessionKey) -> SessionId {
+    /// What the store knows of a session; no number when it has ended meanwhile.
+    pub(crate) fn durable(&self, key: SessionKey) -> Durable {
         self.durable.read().get(&key).copied().unwrap_or_default()
     }
 

@@ -213,3 +213,55 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     assert_eq!(payloads, (1..=MANY).collect::<Vec<_>>());
     opened.log.close();
 }
+
+#[test]
+fn only_a_message_whose_hearers_are_all_connected_waits_before_it_is_written() {
+    const DELAY: Duration = Duration::from_secs(1);
+    for publisher in ["publisher", "elsewhere-2", "elsewhere-3", "elsewhere-4"] {
+        let mut world = World::new(2);
+        let mut options = Options::new(2, Arc::new(|_| 0), 7);
+        options.commit_delay = DELAY;
+        let opened = Log::open(&options, Arc::new(FaultyFiles::default()), Arc::new(|_| {})).unwrap();
+        let (shared, now) = (Arc::clone(&world.shared), world.now());
+        let _writes: Log = opened.log;
+        for (number, door) in opened.doors.into_iter().enumerate() {
+            let settings = Arc::new(Settings::default());
+            let worker = WorkerId(u16::try_from(number).unwrap());
+            *world.engine(number) = Engine::new(worker, Arc::clone(&shared), settings, Box::new(door), now);
+        }
+        let mut keeps = connect(Version::V311, "keeps");
+        keeps.clean_start = false;
+        let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
+        let subscribe = Subscribe {
+            packet_id: PacketId::new(1).unwrap(),
+            subscription_id: None,
+            user_properties: UserProperties::default(),
+            entries: vec![SubscribeEntry {
+                filter: FilterRef::new("t").unwrap(),
+                options: SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() },
+            }],
+        };
+        world.send(&mut subscriber, &[Packet::Subscribe(subscribe)]);
+        wait_for(&mut world, &mut subscriber, 2);
+        let mut publisher = hello(&mut world, Version::V311, publisher);
+        let message = |payload| {
+            Packet::Publish(Publish {
+                dup: false,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                topic: Some(TopicRef::new("t").unwrap()),
+                packet_id: PacketId::new(7),
+                properties: PublishProperties::default(),
+                payload,
+            })
+        };
+        world.send(&mut publisher, &[message(b"waits")]);
+        assert_eq!(world.next_timeout(), Some(world.now().after(DELAY)));
+        world.pass(DELAY);
+        wait_for(&mut world, &mut publisher, 1);
+        world.cut(&mut subscriber);
+        world.pass(DELAY);
+        world.send(&mut publisher, &[message(b"does not")]);
+        assert_eq!(world.next_timeout(), Some(world.now()));
+    }
+}

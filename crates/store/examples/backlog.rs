@@ -67,7 +67,7 @@ fn message() -> Arc<Message> {
 
 fn owed() -> Vec<Owed> {
     let ids = SubscriptionIds::new();
-    vec![Owed { session: SessionId(1), qos: QoS::AtLeastOnce, retain: false, ids, group: None }]
+    vec![Owed { session: SessionId(1), qos: QoS::AtLeastOnce, retain: false, ids, group: None, away: true }]
 }
 
 /// Queues the messages and returns how long it took.

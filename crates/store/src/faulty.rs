@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use viaduct_codec::{Backlog, Message, PacketId, Place, SessionId, Stub, Time};
+use viaduct_codec::{Backlog, Message, PacketId, Place, QoS, SessionId, Stub, Time};
 
 use crate::{Accepted, Appended, Health, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket};
 
@@ -177,8 +177,8 @@ impl Store for FaultyStore {
         Ok(Appended { kept, accepted })
     }
 
-    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId) -> Result<Accepted, StoreError> {
-        self.asked(|store| store.sent(now, place, packet_id))
+    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId, qos: QoS) -> Result<Accepted, StoreError> {
+        self.asked(|store| store.sent(now, place, packet_id, qos))
     }
 
     fn received(&mut self, now: Time, place: &Place) -> Result<Accepted, StoreError> {

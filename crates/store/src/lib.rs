@@ -50,6 +50,8 @@ pub struct Owed {
     pub ids: SubscriptionIds,
     /// The `$share/<name>/<filter>` that it came by, if it did.
     pub group: Option<Arc<str>>,
+    /// Nobody is there to take it now, so it will not settle soon. Not kept: `false` in what is read back.
+    pub away: bool,
 }
 
 /// What became of an append.
@@ -118,11 +120,11 @@ pub trait Store {
         publisher: u64,
     ) -> Result<Appended, StoreError>;
 
-    /// An owed entry goes out under this packet identifier. QoS 2 waits until that is safe, QoS 1 need not.
+    /// An owed entry goes out with `qos` under this packet identifier. QoS 2 waits until that is safe, QoS 1 need not.
     ///
     /// # Errors
     /// As [`Store::append`].
-    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId) -> Result<Accepted, StoreError>;
+    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId, qos: QoS) -> Result<Accepted, StoreError>;
 
     /// The PUBREC of an entry that was sent with QoS 2 has come; PUBREL waits until that is safe.
     ///
@@ -162,7 +164,8 @@ pub trait Store {
     /// An empty backlog, for a session of this worker.
     fn backlog(&self) -> Backlog;
 
-    /// Closes the open group when its time has come.
+    /// Closes the open group when its time has come. To be called at the end of a turn when [`Store::next_timeout`] has come: what
+    /// came in that turn goes together.
     fn handle_timeout(&mut self, now: Time);
 
     /// When [`Store::handle_timeout`] is to be called next.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use viaduct_codec::{Backlog, Message, PacketId, Place, SessionId, Stub, Time};
+use viaduct_codec::{Backlog, Message, PacketId, Place, QoS, SessionId, Stub, Time};
 
 use crate::{Accepted, Appended, Health, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket};
 
@@ -28,7 +28,7 @@ impl Store for MemoryStore {
         Ok(Appended { kept: None, accepted: Accepted::Safe })
     }
 
-    fn sent(&mut self, _now: Time, _place: &Place, _packet_id: PacketId) -> Result<Accepted, StoreError> {
+    fn sent(&mut self, _now: Time, _place: &Place, _packet_id: PacketId, _qos: QoS) -> Result<Accepted, StoreError> {
         Ok(Accepted::Safe)
     }
 

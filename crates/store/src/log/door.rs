@@ -21,6 +21,9 @@ use crate::{Accepted, Appended, Health, InFlight, Key, Loaded, Owed, Record, Sto
 const GROUP_OPS: usize = 4096;
 /// Bytes after which it is.
 const GROUP_BYTES: usize = 512 << 10;
+/// Bytes after which it is when nothing is gained by waiting: so many that its own cost is small beside theirs, and so few that
+/// the disk need not wait for the end of a long turn.
+const URGENT_BYTES: usize = 64 << 10;
 /// Bytes that may be handed over and not be safe before publishers are not read any more.
 const CONGESTED: u64 = 16 << 20;
 /// Bytes of the disk that new messages leave alone, so that what was promised can be finished.
@@ -36,6 +39,8 @@ pub struct Door {
     open: VecDeque<Open>,
     /// Bytes of all that is open.
     bytes: usize,
+    /// How many of it nothing is gained by waiting for.
+    urgent: usize,
     /// The ticket of what came last, or comes next when nothing is open.
     ticket: u64,
     /// Up to this ticket nothing is open any more.
@@ -59,6 +64,8 @@ struct Open {
     since: Time,
     ticket: u64,
     bytes: usize,
+    /// Somebody waits for it, and it will not settle in the meantime.
+    is_urgent: bool,
     waiting: Waiting,
 }
 
@@ -89,6 +96,7 @@ impl Door {
             limits,
             open: VecDeque::new(),
             bytes: 0,
+            urgent: 0,
             ticket: 1,
             closed: 0,
             handed: 0,
@@ -98,15 +106,17 @@ impl Door {
     }
 
     /// Adds to what is open and says under which ticket.
-    fn add(&mut self, now: Time, waiting: Waiting, bytes: usize) -> Accepted {
+    fn add(&mut self, now: Time, waiting: Waiting, bytes: usize, is_urgent: bool) -> Accepted {
         self.let_go();
         if self.open.back().is_some_and(|last| last.since != now) {
             self.ticket += 1;
         }
         let ticket = self.ticket;
-        self.open.push_back(Open { since: now, ticket, bytes, waiting });
+        self.open.push_back(Open { since: now, ticket, bytes, is_urgent, waiting });
         self.bytes += bytes;
-        if self.limits.commit_delay == Duration::ZERO {
+        self.urgent += usize::from(is_urgent);
+        let is_ready = self.bytes >= URGENT_BYTES && self.is_urgent();
+        if is_ready || self.limits.commit_delay == Duration::ZERO {
             self.close(self.open.len());
         } else if self.is_full(1) {
             self.sweep();
@@ -123,6 +133,7 @@ impl Door {
     fn let_go(&mut self) {
         while let Some(first) = self.open.front().filter(|first| first.waiting.is_over()) {
             self.bytes -= first.bytes;
+            self.urgent -= usize::from(first.is_urgent);
             self.open.pop_front();
         }
     }
@@ -135,27 +146,38 @@ impl Door {
     /// Lets go of what has settled; how much that was.
     fn sweep(&mut self) -> usize {
         let before = self.open.len();
-        let bytes = &mut self.bytes;
+        let (bytes, urgent) = (&mut self.bytes, &mut self.urgent);
         self.open.retain(|open| {
             let is_over = open.waiting.is_over();
             if is_over {
                 *bytes -= open.bytes;
+                *urgent -= usize::from(open.is_urgent);
             }
             !is_over
         });
         before - self.open.len()
     }
 
-    fn add_encoded(&mut self, now: Time, encode: impl FnOnce(&mut Vec<u8>)) -> Accepted {
+    /// Whether nothing is gained by waiting: at least half of what is open will not settle by that. It need not be all of it, and
+    /// it must be that much: a dense stream to subscribers that are there is not written for one message to somebody else.
+    fn is_urgent(&self) -> bool {
+        self.urgent > 0 && self.urgent * 2 >= self.open.len()
+    }
+
+    fn add_encoded(&mut self, now: Time, is_urgent: bool, encode: impl FnOnce(&mut Vec<u8>)) -> Accepted {
         let mut op = Vec::with_capacity(32);
         encode(&mut op);
         let bytes = op.len();
-        self.add(now, Waiting::Encoded(op), bytes)
+        self.add(now, Waiting::Encoded(op), bytes, is_urgent)
     }
 
-    /// What has waited for long enough is written, and what came after it as well. Only where most settles by waiting, the younger
+    /// Everything is written when nothing is gained by waiting: it joins what came while the disk was busy, and goes with the next
+    /// sync. Otherwise what has waited for long enough is written, and what came after it as well. Only where most settles by waiting, the younger
     /// half of the delay is left open: otherwise a dense stream would have whatever is under way written each time.
     fn close_due(&mut self, now: Time) {
+        if self.is_urgent() {
+            return self.close(self.open.len());
+        }
         let open = self.open.len();
         let pays = self.sweep() > open / 2;
         let half = self.limits.commit_delay / 2;
@@ -172,8 +194,9 @@ impl Door {
     fn close(&mut self, count: usize) {
         let mut body = Vec::with_capacity(self.open.iter().take(count).map(|open| open.bytes + 32).sum());
         let (mut last_id, mut last_ticket) = (0, self.closed);
-        for Open { ticket, bytes, waiting, .. } in self.open.drain(..count) {
+        for Open { ticket, bytes, is_urgent, waiting, .. } in self.open.drain(..count) {
             self.bytes -= bytes;
+            self.urgent -= usize::from(is_urgent);
             last_ticket = ticket;
             match waiting {
                 Waiting::Message { message, owed, kept, from } => {
@@ -297,27 +320,29 @@ impl Store for Door {
         let bytes = message.size() + owed.len() * size_of::<Owed>();
         self.refusal(bytes)?;
         let id = self.shared.next_id.fetch_add(1, Ordering::AcqRel);
+        let is_urgent = from.is_some() || owed.iter().any(|owed| owed.away || owed.qos == QoS::ExactlyOnce);
         let lasting = owed.iter().map(|owed| owed.qos == QoS::ExactlyOnce);
         let kept = Kept::new(id, lasting, from.is_some(), publisher, Arc::clone(&self.settler));
         let waiting = Waiting::Message { message: Arc::clone(message), owed, kept: Arc::clone(&kept), from };
-        let accepted = self.add(now, waiting, bytes);
+        let accepted = self.add(now, waiting, bytes, is_urgent);
         Ok(Appended { kept: Some(kept), accepted })
     }
 
-    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId) -> Result<Accepted, StoreError> {
+    fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId, qos: QoS) -> Result<Accepted, StoreError> {
         if place.note_sent(packet_id) {
             return Ok(Accepted::Safe);
         }
+        let is_urgent = qos == QoS::ExactlyOnce;
         let waiting = Waiting::Sent { kept: Arc::clone(place.kept()), index: place.index(), packet_id };
-        Ok(self.add(now, waiting, 16))
+        Ok(self.add(now, waiting, 16, is_urgent))
     }
 
     fn received(&mut self, now: Time, place: &Place) -> Result<Accepted, StoreError> {
-        Ok(self.add_encoded(now, |op| put_received(op, place.id(), place.index())))
+        Ok(self.add_encoded(now, true, |op| put_received(op, place.id(), place.index())))
     }
 
     fn released(&mut self, now: Time, session: SessionId, packet_id: PacketId) -> Result<Accepted, StoreError> {
-        Ok(self.add_encoded(now, |op| put_released(op, session, packet_id)))
+        Ok(self.add_encoded(now, true, |op| put_released(op, session, packet_id)))
     }
 
     fn put(&mut self, now: Time, record: Record) -> Result<Accepted, StoreError> {
@@ -331,12 +356,14 @@ impl Store for Door {
             (_, refusal) => refusal?,
         }
         let key = key_bytes(&record.key());
-        Ok(self.add_encoded(now, |op| put_put(op, &key, |out| put_record(out, &record))))
+        // Nobody waits for what was published with QoS 0.
+        let is_urgent = !matches!(&record, Record::Retained(message, _) if message.qos == QoS::AtMostOnce);
+        Ok(self.add_encoded(now, is_urgent, |op| put_put(op, &key, |out| put_record(out, &record))))
     }
 
     fn delete(&mut self, now: Time, key: &Key) -> Result<Accepted, StoreError> {
         let key = key_bytes(key);
-        Ok(self.add_encoded(now, |op| put_delete(op, &key)))
+        Ok(self.add_encoded(now, true, |op| put_delete(op, &key)))
     }
 
     fn load(&mut self) -> Result<Loaded, StoreError> {
@@ -371,7 +398,8 @@ impl Store for Door {
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        Some(self.open.front()?.since.after(self.limits.commit_delay))
+        let since = self.open.front()?.since;
+        Some(if self.is_urgent() { since } else { since.after(self.limits.commit_delay) })
     }
 
     fn poll_committed(&mut self) -> Option<Ticket> {

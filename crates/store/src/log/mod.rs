@@ -67,7 +67,7 @@ pub type DoorOf = Arc<dyn Fn(&ClientId) -> usize + Send + Sync>;
 pub struct Options {
     /// When something counts as safe.
     pub sync: SyncMode,
-    /// How long a group gathers; zero for not at all.
+    /// How long a message waits for the acknowledgements of those who are there, which save its write; zero for not at all.
     pub commit_delay: Duration,
     /// Bytes that the log may have before messages are refused.
     pub max_bytes: u64,

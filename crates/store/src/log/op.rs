@@ -180,6 +180,7 @@ impl<'a> OwedOp<'a> {
             retain: self.bits & bit::RETAIN != 0,
             ids,
             group: self.group.map(Into::into),
+            away: false,
         })
     }
 

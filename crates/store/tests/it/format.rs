@@ -86,7 +86,7 @@ fn one_of_everything() -> FaultyFiles {
         rig.safe(accepted.accepted);
         places.extend((0..2).map(|index| accepted.kept.as_ref().unwrap().place(index)));
     }
-    let accepted = rig.door().sent(NOW, &places[1], packet_id(9)).unwrap();
+    let accepted = rig.door().sent(NOW, &places[1], packet_id(9), QoS::AtLeastOnce).unwrap();
     rig.safe(accepted);
     let accepted = rig.door().received(NOW, &places[1]).unwrap();
     rig.safe(accepted);

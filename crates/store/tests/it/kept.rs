@@ -1,6 +1,7 @@
 //! What was kept is there again, exactly, and what needs no write gets none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use viaduct_codec::{
     ClientId, MessageProperties, QoS, RetainHandling, SessionId, SubscribeOptions, Time, TopicFilter, TopicName,
@@ -11,7 +12,7 @@ use viaduct_store::{
     Accepted, Appended, Key, Owed, Record, SessionRecord, Store, StoredWill, SubscriptionRecord, WillRecord,
 };
 
-use crate::rig::{NOW, Rig, message, options, owed, packet_id, session, waiting};
+use crate::rig::{NOW, Rig, message, options, owed, packet_id, retained, session, waiting};
 
 fn rich() -> viaduct_codec::Message {
     let mut user_properties = Vec::new();
@@ -100,6 +101,7 @@ fn what_is_owed_comes_back_in_order_and_what_settled_does_not() {
         retain: true,
         ids: [1, 300].into_iter().filter_map(VarInt::new).collect(),
         group: Some("$share/g/a".into()),
+        away: false,
     };
     let mut places = Vec::new();
     for number in 0..20 {
@@ -141,7 +143,11 @@ fn a_qos_1_message_that_is_acknowledged_in_time_costs_no_write() {
         let Appended { kept, accepted } = rig.door().append(NOW, &message, owed, None, 77).unwrap();
         let kept = kept.unwrap();
         let place = kept.place(0);
-        assert_eq!(rig.door().sent(NOW, &place, packet_id(1)), Ok(Accepted::Safe), "it goes with the message");
+        assert_eq!(
+            rig.door().sent(NOW, &place, packet_id(1), QoS::AtLeastOnce),
+            Ok(Accepted::Safe),
+            "it goes with the message"
+        );
         drop((place, kept.place(1)));
         last = Some(accepted);
     }
@@ -166,6 +172,61 @@ fn a_qos_1_message_that_is_acknowledged_in_time_costs_no_write() {
     assert!(loaded.queued.is_empty() && loaded.inflight.is_empty());
 }
 
+/// When the group of what was just appended is closed, after `NOW`.
+fn closes_after(rig: &mut Rig) -> Option<u64> {
+    rig.door().next_timeout().map(|due| due.as_millis() - NOW.as_millis())
+}
+
+#[test]
+fn only_what_may_settle_in_time_waits() {
+    let delay = 1;
+    let at_least_once = owed(1, QoS::AtLeastOnce);
+    let away = Owed { away: true, ..at_least_once.clone() };
+    for (entries, expected) in [
+        (vec![at_least_once.clone()], delay),
+        (vec![away.clone()], 0),
+        (vec![at_least_once.clone(), away.clone()], 0),
+        (vec![owed(1, QoS::ExactlyOnce)], 0),
+    ] {
+        let mut rig = Rig::one(FaultyFiles::default());
+        let message = Arc::new(message("t", "", QoS::ExactlyOnce));
+        let appended = rig.door().append(NOW, &message, entries.clone(), None, 0).unwrap();
+        assert_eq!(closes_after(&mut rig), Some(expected), "{entries:?}");
+        rig.door().handle_timeout(NOW);
+        assert_eq!(closes_after(&mut rig), (expected == delay).then_some(delay), "all that is open goes together");
+        rig.safe(appended.accepted);
+    }
+}
+
+#[test]
+fn a_stream_that_settles_in_time_is_not_written_for_one_message_that_does_not() {
+    let mut rig = Rig::one(FaultyFiles::default());
+    let message = Arc::new(message("t", "", QoS::AtLeastOnce));
+    let append = |rig: &mut Rig, away| {
+        let entries = vec![Owed { away, ..owed(1, QoS::AtLeastOnce) }];
+        let Appended { kept, accepted } = rig.door().append(NOW, &message, entries, None, 0).unwrap();
+        (kept.unwrap().place(0), accepted)
+    };
+    let mut stream: Vec<_> = (0..9).map(|_| append(&mut rig, false)).collect();
+    let (_last, accepted) = append(&mut rig, true);
+    assert_eq!(closes_after(&mut rig), Some(1));
+    // When the stream has settled, only that one is left.
+    stream.truncate(1);
+    rig.door().handle_timeout(NOW.after(Duration::from_millis(1)));
+    rig.safe(accepted);
+    assert_eq!(rig.log.numbers().messages, 2);
+}
+
+#[test]
+fn nobody_waits_for_a_retained_message_of_qos_0() {
+    let mut rig = Rig::one(FaultyFiles::default());
+    for (qos, expected) in [(QoS::AtMostOnce, 1), (QoS::AtLeastOnce, 0)] {
+        let accepted = rig.door().put(NOW, retained(message("t", "", qos))).unwrap();
+        assert_eq!(closes_after(&mut rig), Some(expected));
+        rig.safe(accepted);
+    }
+}
+
 #[test]
 fn nothing_owed_is_safe_at_once() {
     let files = FaultyFiles::default();
@@ -185,7 +246,7 @@ fn what_was_in_flight_is_in_flight_again() {
     let places: Vec<_> =
         (0..4).flat_map(|number| rig.append(message("t", &number.to_string(), QoS::ExactlyOnce), two())).collect();
     for (place, id) in places.iter().zip([10, 11, 12]) {
-        let accepted = rig.door().sent(NOW, place, packet_id(id)).unwrap();
+        let accepted = rig.door().sent(NOW, place, packet_id(id), QoS::AtLeastOnce).unwrap();
         rig.safe(accepted);
     }
     let accepted = rig.door().received(NOW, &places[1]).unwrap();
@@ -195,7 +256,7 @@ fn what_was_in_flight_is_in_flight_again() {
     let Appended { kept, accepted } =
         rig.door().append(NOW, &Arc::new(message("t", "4", QoS::AtLeastOnce)), owed, None, 0).unwrap();
     let early = kept.unwrap().place(0);
-    assert_eq!(rig.door().sent(NOW, &early, packet_id(13)), Ok(Accepted::Safe));
+    assert_eq!(rig.door().sent(NOW, &early, packet_id(13), QoS::AtLeastOnce), Ok(Accepted::Safe));
     rig.safe(accepted);
     rig.log.close();
     drop((places, early));
@@ -222,7 +283,7 @@ fn an_identifier_that_two_entries_claim_stays_with_who_used_it_last() {
     rig.put(Record::Session(session(1, "one")));
     for number in 0..2 {
         let places = rig.append(message("t", &number.to_string(), QoS::ExactlyOnce), vec![owed(1, QoS::ExactlyOnce)]);
-        let accepted = rig.door().sent(NOW, &places[0], packet_id(5)).unwrap();
+        let accepted = rig.door().sent(NOW, &places[0], packet_id(5), QoS::AtLeastOnce).unwrap();
         rig.safe(accepted);
         std::mem::forget(places);
     }
@@ -240,7 +301,7 @@ fn an_identifier_that_a_start_gave_back_belongs_to_whom_it_is_given_then() {
     rig.put(Record::Session(session(1, "one")));
     let first = rig.append(message("t", "first", QoS::ExactlyOnce), vec![owed(1, QoS::ExactlyOnce)]);
     let second = rig.append(message("t", "second", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]);
-    let accepted = rig.door().sent(NOW, &second[0], packet_id(5)).unwrap();
+    let accepted = rig.door().sent(NOW, &second[0], packet_id(5), QoS::AtLeastOnce).unwrap();
     rig.safe(accepted);
     std::mem::forget((first, second));
     rig.end();
@@ -252,7 +313,7 @@ fn an_identifier_that_a_start_gave_back_belongs_to_whom_it_is_given_then() {
     let mut backlog = loaded.queued.remove(0).1;
     let first = rig.door().read(&backlog.pop_front(1)).remove(0).unwrap();
     assert_eq!(first.message.payload, "first");
-    let accepted = rig.door().sent(NOW, &first.place, packet_id(5)).unwrap();
+    let accepted = rig.door().sent(NOW, &first.place, packet_id(5), QoS::AtLeastOnce).unwrap();
     rig.safe(accepted);
     std::mem::forget((first, backlog));
     rig.end();
@@ -351,7 +412,7 @@ fn marks_of_one_worker_may_stand_before_the_message_of_another() {
     let message = Arc::new(message("t", "x", QoS::ExactlyOnce));
     let Appended { kept, accepted } = rig.doors[0].append(NOW, &message, owed, None, 0).unwrap();
     let place = kept.unwrap().place(0);
-    let sent = rig.doors[1].sent(NOW, &place, packet_id(4)).unwrap();
+    let sent = rig.doors[1].sent(NOW, &place, packet_id(4), QoS::AtLeastOnce).unwrap();
     rig.safe_at(1, sent);
     rig.safe_at(0, accepted);
     rig.log.close();
@@ -365,7 +426,7 @@ fn marks_of_one_worker_may_stand_before_the_message_of_another() {
 #[test]
 fn groups_close_by_themselves_when_they_are_large() {
     let files = FaultyFiles::default();
-    let options = Options { commit_delay: std::time::Duration::from_secs(3600), ..options(1) };
+    let options = Options { commit_delay: Duration::from_secs(3600), ..options(1) };
     let mut rig = Rig::open(files, &options).unwrap();
     let large = Arc::new(message("t", &"x".repeat(600 << 10), QoS::AtLeastOnce));
     rig.door().append(NOW, &large, vec![owed(1, QoS::AtLeastOnce)], None, 0).unwrap();

@@ -157,7 +157,7 @@ impl Model {
                 self.next_packet_id += 1;
                 let entry = self.entries.get_mut(&key)?;
                 entry.progress.may_be.push(Some((self.next_packet_id, false)));
-                rig.door().sent(NOW, entry.place.as_ref()?, packet_id(self.next_packet_id)).ok()?
+                rig.door().sent(NOW, entry.place.as_ref()?, packet_id(self.next_packet_id), QoS::AtLeastOnce).ok()?
             }
             Act::Receive(index) => {
                 let key = self.pick(index, |entry| entry.progress.may_be.last().is_some_and(Option::is_some))?;

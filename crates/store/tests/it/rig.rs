@@ -141,7 +141,7 @@ pub(crate) fn message(topic: &str, payload: &str, qos: QoS) -> Message {
 }
 
 pub(crate) fn owed(session: u64, qos: QoS) -> Owed {
-    Owed { session: SessionId(session), qos, retain: false, ids: SubscriptionIds::new(), group: None }
+    Owed { session: SessionId(session), qos, retain: false, ids: SubscriptionIds::new(), group: None, away: false }
 }
 
 /// The next change of a retained message.

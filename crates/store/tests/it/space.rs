@@ -21,7 +21,7 @@ fn dead_segments_go_and_live_entries_move_with_their_state() {
         rig.put(Record::Session(session(2, "two")));
         let both = || vec![owed(1, QoS::ExactlyOnce), owed(2, QoS::ExactlyOnce)];
         let mut stays = rig.append(message("t", "stays", QoS::ExactlyOnce), both());
-        let accepted = rig.door().sent(NOW, &stays[1], packet_id(9)).unwrap();
+        let accepted = rig.door().sent(NOW, &stays[1], packet_id(9), QoS::AtLeastOnce).unwrap();
         rig.safe(accepted);
         let accepted = rig.door().received(NOW, &stays[1]).unwrap();
         rig.safe(accepted);
