@@ -5,10 +5,9 @@
 use std::time::Duration;
 
 use viaduct_codec::{
-    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscribeEntry,
-    SubscribeOptions, TopicRef, UserProperties, VarInt, Version,
+    Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, TopicRef, VarInt, Version,
 };
-use viaduct_testkit::{Client, Got, World, connect};
+use viaduct_testkit::{Client, Got, World, connect, subscribe};
 
 fn hello(world: &mut World, version: Version, id: &str) -> Client {
     let mut client = world.connect(&Packet::Connect(Box::new(connect(version, id))));
@@ -17,16 +16,12 @@ fn hello(world: &mut World, version: Version, id: &str) -> Client {
     client
 }
 
-fn subscribe<'a>(filter: &'a str, qos: QoS, id: Option<u32>) -> Packet<'a> {
-    Packet::Subscribe(Subscribe {
-        packet_id: PacketId::new(1).unwrap(),
-        subscription_id: id.and_then(VarInt::new),
-        user_properties: UserProperties::default(),
-        entries: vec![SubscribeEntry {
-            filter: FilterRef::new(filter).unwrap(),
-            options: SubscribeOptions { qos, ..SubscribeOptions::default() },
-        }],
-    })
+/// With this Subscription Identifier.
+fn numbered(filter: &str, qos: QoS, id: u32) -> Packet<'_> {
+    match subscribe(filter, qos) {
+        Packet::Subscribe(subscribe) => Packet::Subscribe(Subscribe { subscription_id: VarInt::new(id), ..subscribe }),
+        other => other,
+    }
 }
 
 fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS, retain: bool, id: u16) -> Packet<'a> {
@@ -49,7 +44,7 @@ fn a_message_reaches_subscribers_of_every_worker_once() {
             let mut subscribers: Vec<_> =
                 (0..12).map(|n| hello(&mut world, Version::V311, &format!("subscriber-{n}"))).collect();
             for client in &mut subscribers {
-                world.send(client, &[subscribe("a/+", QoS::AtMostOnce, None)]);
+                world.send(client, &[subscribe("a/+", QoS::AtMostOnce)]);
                 assert_eq!(client.got(), [Got::Suback(vec![ReasonCode::GRANTED_QOS_0])]);
             }
             let mut publisher = hello(&mut world, Version::V5, "publisher");
@@ -74,7 +69,7 @@ fn a_subscription_counts_from_its_suback_although_the_topic_was_cached() {
         assert_eq!(publisher.got(), [Got::Ack(4, 1, ReasonCode::NO_MATCHING_SUBSCRIBERS)]);
         for filter in ["a/b", "+/b", "#"] {
             let mut subscriber = hello(&mut world, Version::V5, filter);
-            world.send(&mut subscriber, &[subscribe(filter, QoS::AtMostOnce, None)]);
+            world.send(&mut subscriber, &[subscribe(filter, QoS::AtMostOnce)]);
             world.send(&mut publisher, &[publish("a/b", b"2", QoS::AtMostOnce, false, 0)]);
             world.take(&mut subscriber);
             assert_eq!(subscriber.messages().len(), 1, "{filter}");
@@ -87,8 +82,8 @@ fn overlapping_subscriptions_bring_one_copy_with_the_highest_qos_and_all_identif
     viaduct_testkit::on_every_ground(|| {
         let mut world = World::new(1);
         let mut subscriber = hello(&mut world, Version::V5, "subscriber");
-        world.send(&mut subscriber, &[subscribe("a/#", QoS::AtMostOnce, Some(1))]);
-        world.send(&mut subscriber, &[subscribe("a/+", QoS::ExactlyOnce, Some(2))]);
+        world.send(&mut subscriber, &[numbered("a/#", QoS::AtMostOnce, 1)]);
+        world.send(&mut subscriber, &[numbered("a/+", QoS::ExactlyOnce, 2)]);
         subscriber.got();
         let mut publisher = hello(&mut world, Version::V5, "publisher");
         world.send(&mut publisher, &[publish("a/b", b"x", QoS::AtLeastOnce, false, 9)]);
@@ -123,11 +118,11 @@ fn retained_messages_come_on_subscribing_and_wildcards_do_not_hear_sys() {
         };
         world.engine(0).publish(now, sys);
         let mut subscriber = hello(&mut world, Version::V311, "subscriber");
-        world.send(&mut subscriber, &[subscribe("#", QoS::AtMostOnce, None)]);
+        world.send(&mut subscriber, &[subscribe("#", QoS::AtMostOnce)]);
         world.take(&mut subscriber);
         let messages = subscriber.got();
         assert_eq!(messages.iter().filter(|got| matches!(got, Got::Publish { retain: true, .. })).count(), 300);
-        world.send(&mut subscriber, &[subscribe("$SYS/#", QoS::AtMostOnce, None)]);
+        world.send(&mut subscriber, &[subscribe("$SYS/#", QoS::AtMostOnce)]);
         assert_eq!(subscriber.messages(), [("$SYS/broker/version".to_owned(), b"v".to_vec())]);
         world.send(&mut publisher, &[publish("r/1", b"", QoS::AtMostOnce, true, 0)]);
         assert_eq!(world.shared.retained().0, 300, "299 and the one of $SYS");
@@ -140,7 +135,7 @@ fn each_message_of_a_share_group_goes_to_one_member() {
         let mut world = World::new(3);
         let mut members: Vec<_> = (0..3).map(|n| hello(&mut world, Version::V5, &format!("member-{n}"))).collect();
         for member in &mut members {
-            world.send(member, &[subscribe("$share/g/t", QoS::AtMostOnce, None)]);
+            world.send(member, &[subscribe("$share/g/t", QoS::AtMostOnce)]);
             member.got();
         }
         let mut publisher = hello(&mut world, Version::V5, "publisher");
@@ -162,7 +157,7 @@ fn what_a_share_group_member_did_not_acknowledge_goes_to_another_when_its_sessio
     viaduct_testkit::on_every_ground(|| {
         let mut world = World::new(2);
         let mut first = hello(&mut world, Version::V5, "first");
-        world.send(&mut first, &[subscribe("$share/g/t", QoS::AtLeastOnce, None)]);
+        world.send(&mut first, &[subscribe("$share/g/t", QoS::AtLeastOnce)]);
         let mut publisher = hello(&mut world, Version::V5, "publisher");
         for n in 0..5_u8 {
             world.send(&mut publisher, &[publish("t", &[n], QoS::AtLeastOnce, false, u16::from(n) + 1)]);
@@ -170,7 +165,7 @@ fn what_a_share_group_member_did_not_acknowledge_goes_to_another_when_its_sessio
         world.take(&mut first);
         assert_eq!(first.messages().len(), 5);
         let mut second = hello(&mut world, Version::V5, "second");
-        world.send(&mut second, &[subscribe("$share/g/t", QoS::AtLeastOnce, None)]);
+        world.send(&mut second, &[subscribe("$share/g/t", QoS::AtLeastOnce)]);
         second.got();
         world.cut(&mut first);
         world.take(&mut second);
@@ -186,7 +181,7 @@ fn message_expiry_counts_down_while_the_message_waits() {
         let mut hello5 = connect(Version::V5, "subscriber");
         hello5.properties.session_expiry = Some(3_600);
         let mut subscriber = world.connect(&Packet::Connect(Box::new(hello5.clone())));
-        world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce, None)]);
+        world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
         world.cut(&mut subscriber);
         let mut publisher = hello(&mut world, Version::V5, "publisher");
         for (payload, expiry) in [(b"long", 100), (b"soon", 10)] {
@@ -213,7 +208,7 @@ fn share_groups_whose_messages_alternate_give_every_member_its_turn() {
         let mut world = World::new(1);
         let mut members: Vec<_> = (0..4).map(|n| hello(&mut world, Version::V5, &format!("member-{n}"))).collect();
         for (n, member) in members.iter_mut().enumerate() {
-            world.send(member, &[subscribe(if n < 2 { "$share/g/a" } else { "$share/g/b" }, QoS::AtMostOnce, None)]);
+            world.send(member, &[subscribe(if n < 2 { "$share/g/a" } else { "$share/g/b" }, QoS::AtMostOnce)]);
             member.got();
         }
         let mut publisher = hello(&mut world, Version::V5, "publisher");
@@ -235,7 +230,7 @@ fn what_is_queued_behind_an_empty_output_goes_out_when_the_socket_has_taken_it()
     viaduct_testkit::on_every_ground(|| {
         let mut world = World::new(1);
         let mut subscriber = hello(&mut world, Version::V311, "subscriber");
-        world.send(&mut subscriber, &[subscribe("a/+", QoS::AtMostOnce, None)]);
+        world.send(&mut subscriber, &[subscribe("a/+", QoS::AtMostOnce)]);
         subscriber.got();
         let mut publisher = hello(&mut world, Version::V5, "publisher");
         let payload = [b'x'; 60_000];

@@ -5,26 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use viaduct_codec::{
-    Disconnect, FilterRef, Message, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeEntry, SubscribeOptions,
-    TopicName, TopicRef, UserProperties, Version, Will, WillProperties,
-};
+use viaduct_codec::{Disconnect, Message, Packet, QoS, ReasonCode, TopicName, TopicRef, Version, Will, WillProperties};
 use viaduct_engine::{AllowAll, OnDuplicate, Settings};
 use viaduct_session::QueueLimits;
-use viaduct_testkit::{Client, Got, World, connect};
+use viaduct_testkit::{Client, Got, World, connect, subscribe};
 
 fn watcher(world: &mut World) -> Client {
     let mut client = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "watcher"))));
-    let subscribe = Packet::Subscribe(Subscribe {
-        packet_id: PacketId::new(1).unwrap(),
-        subscription_id: None,
-        user_properties: UserProperties::default(),
-        entries: vec![SubscribeEntry {
-            filter: FilterRef::new("will/#").unwrap(),
-            options: SubscribeOptions::default(),
-        }],
-    });
-    world.send(&mut client, &[subscribe]);
+    world.send(&mut client, &[subscribe("will/#", QoS::AtMostOnce)]);
     client.got();
     client
 }
@@ -205,16 +193,7 @@ fn sessions_expire_and_nothing_of_them_stays() {
         let mut hello = connect(Version::V5, "a");
         hello.properties.session_expiry = Some(5);
         let mut client = world.connect(&Packet::Connect(Box::new(hello.clone())));
-        let subscribe = Packet::Subscribe(Subscribe {
-            packet_id: PacketId::new(1).unwrap(),
-            subscription_id: None,
-            user_properties: UserProperties::default(),
-            entries: vec![SubscribeEntry {
-                filter: FilterRef::new("t").unwrap(),
-                options: SubscribeOptions::default(),
-            }],
-        });
-        world.send(&mut client, &[subscribe]);
+        world.send(&mut client, &[subscribe("t", QoS::AtMostOnce)]);
         assert_eq!(world.shared.subscriptions(), 1);
         world.cut(&mut client);
         world.pass(Duration::from_secs(4));
@@ -316,14 +295,7 @@ fn what_waits_for_an_absent_session_is_held_to_the_limits_that_it_is_given() {
     let mut hello = connect(Version::V5, "away");
     hello.properties.session_expiry = Some(u32::MAX);
     let mut away = world.connect(&Packet::Connect(Box::new(hello)));
-    let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
-    let subscribe = Packet::Subscribe(Subscribe {
-        packet_id: PacketId::new(1).unwrap(),
-        subscription_id: None,
-        user_properties: UserProperties::default(),
-        entries: vec![SubscribeEntry { filter: FilterRef::new("t").unwrap(), options }],
-    });
-    world.send(&mut away, &[subscribe]);
+    world.send(&mut away, &[subscribe("t", QoS::AtLeastOnce)]);
     world.cut(&mut away);
     let limits = QueueLimits { max_messages: 3, ..QueueLimits::default() };
     world.engine(0).limit_queue("away", Arc::new(limits.clone()));

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use viaduct_codec::{
-    Auth, Connect, FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscribeEntry,
-    SubscribeOptions, TopicRef, UserProperties, Version, Will, WillProperties,
+    Auth, Connect, Packet, Publish, PublishProperties, QoS, ReasonCode, TopicRef, UserProperties, Version, Will,
+    WillProperties,
 };
 use viaduct_engine::{AuthStep, Reauthenticate};
 use viaduct_session::server::Terms;
-use viaduct_testkit::{Client, Got, World, connect};
+use viaduct_testkit::{Client, Got, World, connect, subscribe};
 
 /// A method that asks once: the exchange is `first`, then `right`.
 #[derive(Debug, Default)]
@@ -92,15 +92,6 @@ fn publish(topic: &str) -> Packet<'_> {
     })
 }
 
-fn subscribe(filter: &str) -> Packet<'_> {
-    Packet::Subscribe(Subscribe {
-        packet_id: PacketId::new(1).unwrap(),
-        subscription_id: None,
-        user_properties: UserProperties::default(),
-        entries: vec![SubscribeEntry { filter: FilterRef::new(filter).unwrap(), options: SubscribeOptions::default() }],
-    })
-}
-
 #[test]
 fn an_exchange_goes_through_as_often_as_the_client_begins_one() {
     viaduct_testkit::on_every_ground(|| {
@@ -119,7 +110,7 @@ fn an_exchange_goes_through_as_often_as_the_client_begins_one() {
 fn messages_keep_flowing_while_an_exchange_is_under_way() {
     viaduct_testkit::on_every_ground(|| {
         let (mut world, mut client) = world();
-        world.send(&mut client, &[subscribe("t"), auth(0x19, "M", "first"), publish("t")]);
+        world.send(&mut client, &[subscribe("t", QoS::AtMostOnce), auth(0x19, "M", "first"), publish("t")]);
         assert_eq!(client.messages().len(), 1);
         world.send(&mut client, &[Packet::Pingreq, auth(0x18, "M", "right"), publish("t")]);
         let came = client.got();
@@ -133,7 +124,7 @@ fn a_failed_exchange_ends_the_connection_and_publishes_the_will() {
         // MQTT-4.12.1-2
         let (mut world, mut client) = world();
         let mut watcher = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "watcher"))));
-        world.send(&mut watcher, &[subscribe("will")]);
+        world.send(&mut watcher, &[subscribe("will", QoS::AtMostOnce)]);
         watcher.got();
         world.send(&mut client, &[auth(0x19, "M", "first"), auth(0x18, "M", "wrong"), publish("will")]);
         assert_eq!(client.got(), [got(0x18, "challenge 1"), Got::Disconnect(ReasonCode::NOT_AUTHORIZED)]);

@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use viaduct_codec::{
-    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, Subscribe, SubscribeEntry, SubscribeOptions,
-    TopicRef, Unsubscribe, UserProperties, Version,
+    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, TopicRef, Unsubscribe, UserProperties, Version,
 };
 use viaduct_engine::{AllowAll, ConnectionId, Settings};
 use viaduct_session::server::Terms;
-use viaduct_testkit::{Client, Got, World, connect};
+use viaduct_testkit::{Client, Got, World, connect, subscribe};
 
 /// More than a window, a queue and a chunk hold together.
 const RETAINED: usize = 400;
@@ -42,17 +41,6 @@ fn subscriber(world: &mut World) -> Client {
     client
 }
 
-fn subscribe(world: &mut World, client: &mut Client) {
-    let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
-    let subscribe = Subscribe {
-        packet_id: PacketId::new(1).unwrap(),
-        subscription_id: None,
-        user_properties: UserProperties::default(),
-        entries: vec![SubscribeEntry { filter: FilterRef::new("a/+").unwrap(), options }],
-    };
-    world.send(client, &[Packet::Subscribe(subscribe)]);
-}
-
 /// Acknowledges whatever comes until nothing does; the topics.
 fn take_all(world: &mut World, client: &mut Client) -> BTreeSet<String> {
     let mut topics = BTreeSet::new();
@@ -76,7 +64,7 @@ fn what_a_connection_did_not_take_comes_on_the_next() {
     viaduct_testkit::on_every_ground(|| {
         let mut world = world_of_retained();
         let mut client = subscriber(&mut world);
-        subscribe(&mut world, &mut client);
+        world.send(&mut client, &[subscribe("a/+", QoS::AtLeastOnce)]);
         world.cut(&mut client);
         let mut client = subscriber(&mut world);
         assert_eq!(take_all(&mut world, &mut client).len(), RETAINED);
@@ -88,7 +76,7 @@ fn nothing_more_is_looked_for_once_the_subscription_is_gone() {
     viaduct_testkit::on_every_ground(|| {
         let mut world = world_of_retained();
         let mut client = subscriber(&mut world);
-        subscribe(&mut world, &mut client);
+        world.send(&mut client, &[subscribe("a/+", QoS::AtLeastOnce)]);
         let user_properties = UserProperties::default();
         let filters = vec![FilterRef::new("a/+").unwrap()];
         let unsubscribe = Unsubscribe { packet_id: PacketId::new(2).unwrap(), user_properties, filters };
@@ -107,7 +95,7 @@ fn a_short_queue_loses_none_of_them() {
         Arc::make_mut(&mut terms.queue).max_messages = 5;
         world.terms = Arc::new(terms);
         let mut client = subscriber(&mut world);
-        subscribe(&mut world, &mut client);
+        world.send(&mut client, &[subscribe("a/+", QoS::AtLeastOnce)]);
         assert_eq!(take_all(&mut world, &mut client).len(), RETAINED);
     });
 }

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use viaduct_codec::{
-    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscribeEntry,
-    SubscribeOptions, TopicRef, UserProperties, Version, Will, WillProperties,
+    Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, TopicRef, Version, Will, WillProperties,
 };
 use viaduct_engine::{AllowAll, Seams, Settings, SharedRoutes, worker_of};
 use viaduct_store::{FaultyStore, Script, Trouble};
 use viaduct_testkit::{
     Client, FaultyHearers, FaultyOwners, Got, Ground, HearerScript, HearerTrouble, OwnerScript, OwnerTrouble, World,
-    connect, on, on_every_ground,
+    connect, on, on_every_ground, subscribe,
 };
 
 /// What a test holds of the doors of its broker.
@@ -51,15 +50,8 @@ fn hello(world: &mut World, version: Version, id: &str) -> Client {
     client
 }
 
-fn subscribe(world: &mut World, client: &mut Client, filter: &str) {
-    let options = SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() };
-    let subscribe = Subscribe {
-        packet_id: PacketId::new(1).unwrap(),
-        subscription_id: None,
-        user_properties: UserProperties::default(),
-        entries: vec![SubscribeEntry { filter: FilterRef::new(filter).unwrap(), options }],
-    };
-    world.send(client, &[Packet::Subscribe(subscribe)]);
+fn subscribes(world: &mut World, client: &mut Client, filter: &str) {
+    world.send(client, &[subscribe(filter, QoS::ExactlyOnce)]);
     client.got();
 }
 
@@ -85,9 +77,9 @@ fn a_session_that_another_owner_has_is_let_go_at_once() {
         for version in [Version::V311, Version::V5] {
             let (mut world, scripts) = world(1);
             let mut owner = hello(&mut world, version, "owner");
-            subscribe(&mut world, &mut owner, "t");
+            subscribes(&mut world, &mut owner, "t");
             let mut watcher = hello(&mut world, Version::V5, "watcher");
-            subscribe(&mut world, &mut watcher, "will");
+            subscribes(&mut world, &mut watcher, "will");
             scripts.owners.lose("owner", 1_000);
             // In the same turn somebody publishes: it is not for this node to deliver any more.
             world.send(&mut watcher, &[publish(QoS::AtLeastOnce, 1, b"late")]);
@@ -114,7 +106,7 @@ fn what_a_session_is_owed_stays_owed_when_another_owner_has_it() {
         on(ground, || {
             let (mut world, scripts) = world(1);
             let mut owner = hello(&mut world, Version::V5, "owner");
-            subscribe(&mut world, &mut owner, "t");
+            subscribes(&mut world, &mut owner, "t");
             let mut publisher = hello(&mut world, Version::V5, "publisher");
             // One is in flight and not acknowledged, and one waits.
             world.send(&mut publisher, &[publish(QoS::AtLeastOnce, 1, b"1")]);
@@ -137,8 +129,8 @@ fn a_store_that_refuses_the_epoch_of_a_session_ends_it_here() {
         for (version, qos) in [(Version::V311, QoS::AtLeastOnce), (Version::V5, QoS::ExactlyOnce)] {
             let (mut world, scripts) = world(1);
             let mut subscriber = hello(&mut world, Version::V5, "subscriber");
-            subscribe(&mut world, &mut subscriber, "t");
-            subscribe(&mut world, &mut subscriber, "will");
+            subscribes(&mut world, &mut subscriber, "t");
+            subscribes(&mut world, &mut subscriber, "will");
             let mut publisher = hello(&mut world, version, "publisher");
             publisher.got();
             scripts.store.next(Some(Trouble::Fenced));
@@ -184,7 +176,7 @@ fn news_that_come_late_come_in_order_and_once() {
         let (mut world, scripts) = world(2);
         let [here, there] = names();
         let mut subscriber = hello(&mut world, Version::V5, &there);
-        subscribe(&mut world, &mut subscriber, "t");
+        subscribes(&mut world, &mut subscriber, "t");
         let mut publisher = hello(&mut world, Version::V5, &here);
         scripts.hearers.iter().for_each(|script| script.set(HearerTrouble::Slow));
         for id in 1..=3_u8 {
@@ -206,7 +198,7 @@ fn what_was_acknowledged_and_never_told_is_still_owed() {
         let (mut world, scripts) = world(2);
         let [here, there] = names();
         let mut subscriber = hello(&mut world, Version::V5, &there);
-        subscribe(&mut world, &mut subscriber, "t");
+        subscribes(&mut world, &mut subscriber, "t");
         let mut publisher = hello(&mut world, Version::V5, &here);
         scripts.hearers.iter().for_each(|script| script.set(HearerTrouble::Unavailable));
         world.send(&mut publisher, &[publish(QoS::AtLeastOnce, 1, b"x")]);
@@ -227,7 +219,7 @@ fn a_message_of_which_a_part_was_taken_is_neither_acknowledged_nor_delivered_unt
             let (mut world, scripts) = world(1);
             let mut subscribers = ["a", "b"].map(|name| {
                 let mut client = hello(&mut world, Version::V5, name);
-                subscribe(&mut world, &mut client, "t");
+                subscribes(&mut world, &mut client, "t");
                 client
             });
             let mut publisher = hello(&mut world, Version::V5, "publisher");
@@ -256,7 +248,7 @@ fn the_part_that_was_taken_loses_nothing_in_a_restart() {
         let (mut world, scripts) = world(1);
         for name in ["a", "b"] {
             let mut client = hello(&mut world, Version::V311, name);
-            subscribe(&mut world, &mut client, "t");
+            subscribes(&mut world, &mut client, "t");
             world.cut(&mut client);
         }
         let mut publisher = hello(&mut world, Version::V5, "publisher");

@@ -5,14 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use viaduct_codec::{
-    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscribeEntry,
-    SubscribeOptions, TopicRef, UserProperties, Version,
-};
+use viaduct_codec::{Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, TopicRef, Version};
 use viaduct_engine::{Engine, Settings, WorkerId};
 use viaduct_store::log::{FaultyFiles, Log, Options};
 use viaduct_store::{FaultyStore, MemoryStore, Script, Store, Trouble};
-use viaduct_testkit::{Client, Got, World, connect};
+use viaduct_testkit::{Client, Got, World, connect, subscribe};
 
 /// One worker over a store that does what the script says.
 fn world() -> (World, Script) {
@@ -36,19 +33,9 @@ fn hello(world: &mut World, version: Version, id: &str) -> Client {
 
 fn subscriber(world: &mut World) -> Client {
     let mut client = hello(world, Version::V311, "subscriber");
-    world.send(&mut client, &[subscribe(QoS::AtMostOnce)]);
+    world.send(&mut client, &[subscribe("t", QoS::AtMostOnce)]);
     assert_eq!(client.got(), [Got::Suback(vec![ReasonCode::GRANTED_QOS_0])]);
     client
-}
-
-fn subscribe(qos: QoS) -> Packet<'static> {
-    let filter = FilterRef::new("t").unwrap();
-    Packet::Subscribe(Subscribe {
-        packet_id: PacketId::new(1).unwrap(),
-        subscription_id: None,
-        user_properties: UserProperties::default(),
-        entries: vec![SubscribeEntry { filter, options: SubscribeOptions { qos, ..SubscribeOptions::default() } }],
-    })
 }
 
 fn publish(qos: QoS) -> Packet<'static> {
@@ -117,7 +104,7 @@ fn a_retained_change_that_finds_no_room_is_no_change() {
     world.send(&mut publisher, &[change(b"kept")]);
     let kept = |world: &mut World, id| {
         let mut late = hello(world, Version::V5, id);
-        world.send(&mut late, &[subscribe(QoS::AtMostOnce)]);
+        world.send(&mut late, &[subscribe("t", QoS::AtMostOnce)]);
         world.take(&mut late);
         late.messages()
     };
@@ -164,7 +151,7 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     let mut keeps = connect(Version::V311, "keeps");
     keeps.clean_start = false;
     let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps.clone())));
-    world.send(&mut subscriber, &[subscribe(QoS::AtLeastOnce)]);
+    world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
     wait_for(&mut world, &mut subscriber, 2);
     world.cut(&mut subscriber);
     let mut publisher = hello(&mut world, Version::V311, "publisher");

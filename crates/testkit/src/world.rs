@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use viaduct_codec::{Packet, Time, Version};
+use viaduct_codec::{
+    FilterRef, Packet, PacketId, QoS, Subscribe, SubscribeEntry, SubscribeOptions, Time, UserProperties, Version,
+};
 use viaduct_engine::{
     AllowAll, Arrival, Authorizer, Connected, ConnectionId, Engine, Identity, Reauthenticate, Seams, Settings, Shared,
     WorkerId, worker_of,
@@ -290,6 +292,21 @@ impl World {
             }
         }
     }
+}
+
+/// A SUBSCRIBE to one filter with nothing special, as packet 1.
+///
+/// # Panics
+/// The filter is none.
+#[must_use]
+pub fn subscribe(filter: &str, qos: QoS) -> Packet<'_> {
+    let filter = FilterRef::new(filter).expect("a filter");
+    Packet::Subscribe(Subscribe {
+        packet_id: PacketId::new(1).expect("not 0"),
+        subscription_id: None,
+        user_properties: UserProperties::default(),
+        entries: vec![SubscribeEntry { filter, options: SubscribeOptions { qos, ..SubscribeOptions::default() } }],
+    })
 }
 
 /// A CONNECT with nothing special: clean start, keep alive off.

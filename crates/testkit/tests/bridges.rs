@@ -6,13 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use viaduct_bridge::{Address, Direction, Drop, Duty, Protocol, RemoteLimits, Settings, Topic};
-use viaduct_codec::{
-    FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, Slice, Subscribe, SubscribeEntry, SubscribeOptions,
-    Time, TopicRef, UserProperties, Version,
-};
+use viaduct_codec::{Packet, PacketId, Publish, PublishProperties, QoS, Slice, Time, TopicRef, Version};
 use viaduct_engine::Dropped;
 use viaduct_session::{OnFull, QueueLimits, server::Terms};
-use viaduct_testkit::{Client, Got, Link, Spans, World, connect};
+use viaduct_testkit::{Client, Got, Link, Spans, World, connect, subscribe};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -78,13 +75,7 @@ fn client(world: &mut World, id: &str) -> Client {
 /// A client that hears `filter` at QoS 0, so that it hears what comes and acknowledges nothing.
 fn listener(world: &mut World, filter: &str) -> Client {
     let mut client = client(world, "listener");
-    let entry = SubscribeEntry { filter: FilterRef::new(filter).unwrap(), options: SubscribeOptions::default() };
-    let packet_id = PacketId::new(1).unwrap();
-    let user_properties = UserProperties::default();
-    world.send(
-        &mut client,
-        &[Packet::Subscribe(Subscribe { packet_id, subscription_id: None, user_properties, entries: vec![entry] })],
-    );
+    world.send(&mut client, &[subscribe(filter, QoS::AtMostOnce)]);
     client.got();
     client
 }
