@@ -1,37 +1,23 @@
 //! Every conversation with the real binary, over sockets: a broker of its own for each.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
-use viaduct_conformance::{Came, Conversation, On, Who, Wire, hold, read_all};
+use libtest_mimic::Trial;
+use viaduct_conformance::{Came, Conversation, On, Who, Wire, hold};
 use viaduct_tests::{Broker, DEADLINE, Signal, until};
 
 /// How long "what is there" may take to be read: it is there.
 const AT_ONCE: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let all = match read_all(&folder()) {
-        Ok(all) => all,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let trials = all.into_iter().filter(|conversation| conversation.on != On::Engine).map(trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Where the conversations are: in this crate, or in the folder that `VIADUCT_CONVERSATIONS` names.
-fn folder() -> PathBuf {
-    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("conversations");
-    std::env::var_os("VIADUCT_CONVERSATIONS").map_or_else(own, PathBuf::from)
+    common::run(|on| on != On::Engine, trial)
 }
 
 fn trial(conversation: Conversation) -> Trial {

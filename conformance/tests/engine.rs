@@ -1,38 +1,24 @@
 //! Conversations with the engine on a virtual clock: what takes hours takes no time.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use viaduct_codec::{Frame, Packet, Time, Version};
 use viaduct_config::{Source, SourceFile};
-use viaduct_conformance::{Came, Conversation, On, Who, Wire, hold, read_all};
+use viaduct_conformance::{Came, Conversation, On, Who, Wire, hold};
 use viaduct_testkit::{Client, World};
 
 /// How far the clock is moved for something that is expected to happen by itself.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let all = match read_all(&folder()) {
-        Ok(all) => all,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let trials = all.into_iter().filter(|conversation| conversation.on != On::Binary).map(trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Where the conversations are: in this crate, or in the folder that `VIADUCT_CONVERSATIONS` names.
-fn folder() -> PathBuf {
-    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("conversations");
-    std::env::var_os("VIADUCT_CONVERSATIONS").map_or_else(own, PathBuf::from)
+    common::run(|on| on != On::Binary, trial)
 }
 
 fn trial(conversation: Conversation) -> Trial {
