@@ -47,7 +47,7 @@ pub use port::Port;
 pub use process::{Process, Signal};
 pub use proxy::{Link, Proxy};
 pub use raw::Raw;
-pub use run::{Finished, check_tool, run, run_viaduct};
+pub use run::{Finished, check_tool, run, run_viaduct, run_viaduct_on};
 pub use scram::{Finale, Scram};
 pub use scripted::{Heard, Note, REFUSE_LEVEL, Reply, Scripted, connack};
 pub use stream::Stream;

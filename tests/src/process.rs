@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::wait::{DEADLINE, until};
 
@@ -98,14 +98,8 @@ impl Process {
     /// When it does not end within `deadline`.
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
-        let end = Instant::now() + deadline;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "{} did not end within {deadline:?}", self.name);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let Self { child, name, .. } = self;
+        until(deadline, &format!("the end of {name}"), || child.try_wait().unwrap())
     }
 
     /// Its end, if that has come.

@@ -31,6 +31,18 @@ pub fn run_viaduct(arguments: &[&str], input: &str) -> Finished {
     run(Command::new(viaduct()).args(arguments).current_dir(folder.path()), input)
 }
 
+/// As [`run_viaduct`], with the path of a file that holds `config` behind the other arguments.
+///
+/// # Panics
+/// When it does not end.
+#[track_caller]
+pub fn run_viaduct_on(config: &str, arguments: &[&str]) -> Finished {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broker.toml");
+    std::fs::write(&file, config).unwrap();
+    run(Command::new(viaduct()).args(arguments).arg(file).current_dir(folder.path()), "")
+}
+
 /// Runs `command` to its end with `input` on its standard input.
 ///
 /// # Panics

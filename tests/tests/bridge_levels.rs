@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use viaduct_tests::codec::{QoS, Version};
 use viaduct_tests::{
-    Broker, Certs, Entry, Finished, Hello, Mosquitto, Outgoing, Peer, Verdict, eventually, run_viaduct,
+    Broker, Certs, Entry, Finished, Hello, Mosquitto, Outgoing, Peer, Verdict, eventually, run_viaduct, run_viaduct_on,
 };
 
 const REFUSED: &[u8] = &[0x20, 2, 0, 1];
@@ -328,12 +328,9 @@ fn check(url: &str, tls: &[(&str, &str)]) -> Finished {
     let mut arguments = vec!["bridge", "check", "--url", url];
     settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
     let by_url = run_viaduct(&arguments, "");
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("broker.toml");
     let lines: String = tls.iter().map(|(key, value)| format!("{key} = \"{value}\"\n")).collect();
     let section = if lines.is_empty() { String::new() } else { format!("[bridge.tls]\n{lines}") };
-    std::fs::write(&file, config(url, &section)).unwrap();
-    let by_name = run_viaduct(&["bridge", "check", "b", "--config", file.to_str().unwrap()], "");
+    let by_name = run_viaduct_on(&config(url, &section), &["bridge", "check", "b", "--config"]);
     assert_eq!(by_url.code, by_name.code, "{by_url:?}\n{by_name:?}");
     let failures = |finished: &Finished| -> Vec<String> {
         let lines = finished.out.lines().filter(|line| line.contains("FAIL"));
@@ -486,10 +483,7 @@ fn check_walks_the_levels_and_says_which_are_taken() {
 
 #[test]
 fn check_of_a_bridge_that_is_not_there_names_those_that_are() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("broker.toml");
-    std::fs::write(&file, config("mqtt://127.0.0.1:1", "")).unwrap();
-    let finished = run_viaduct(&["bridge", "check", "c", "--config", file.to_str().unwrap()], "");
+    let finished = run_viaduct_on(&config("mqtt://127.0.0.1:1", ""), &["bridge", "check", "c", "--config"]);
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.err.contains("\"c\"") && finished.err.contains('b'), "{finished:?}");
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use viaduct_tests::codec::{Level, QoS, ReasonCode, Version};
-use viaduct_tests::{Broker, Client, Hello, Message, Mosquitto, Outgoing, Proxy, Signal, eventually, run_viaduct};
+use viaduct_tests::{Broker, Client, Hello, Message, Mosquitto, Outgoing, Proxy, Signal, eventually, run_viaduct_on};
 
 const UP: &str = "viaduct_bridge_up";
 const CONNECTS: &str = "viaduct_bridge_connects_total";
@@ -272,12 +272,9 @@ fn without_private_bit_our_own_messages_are_recognised_when_they_come_back() {
 
 #[test]
 fn a_loop_that_is_certain_is_refused_when_the_file_is_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("broker.toml");
     let config = bridge("b", "127.0.0.1:1".parse().unwrap(), "protocol_version = 4\ntry_private = false", "")
         + &rule("#", "both", "");
-    std::fs::write(&file, config).unwrap();
-    let finished = run_viaduct(&["check-config", file.to_str().unwrap()], "");
+    let finished = run_viaduct_on(&config, &["check-config"]);
     assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.err.contains("allow_loop"), "{finished:?}");
 }

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use viaduct_tests::codec::QoS;
 use viaduct_tests::{
     Broker, Certs, Finished, Gate, Gateway, Hello, Identity, Mosquitto, Signal, check_tool, run, run_viaduct,
+    run_viaduct_on,
 };
 
 /// A bridge to `url` whose `[bridge.tls]` says `tls`.
@@ -38,10 +39,7 @@ fn assert_carries(here: SocketAddr, there: SocketAddr) {
 
 #[track_caller]
 fn check(url: &str, tls: &str) -> Finished {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("broker.toml");
-    std::fs::write(&file, config(url, tls)).unwrap();
-    run_viaduct(&["bridge", "check", "b", "--config", file.to_str().unwrap()], "")
+    run_viaduct_on(&config(url, tls), &["bridge", "check", "b", "--config"])
 }
 
 /// The check fails at TLS with `words`, shows `shows`, and names the rule; the bridge says the same words.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use viaduct_tests::codec::{QoS, ReasonCode};
 use viaduct_tests::{
     Broker, Finished, Gate, Gateway, Hello, Link, Mosquitto, Outgoing, Peer, Proxy, Signal, Verdict, eventually,
-    run_viaduct,
+    run_viaduct_on,
 };
 
 fn config(url: &str, more: &str) -> String {
@@ -46,10 +46,7 @@ fn assert_carries(here: SocketAddr, there: SocketAddr) {
 
 #[track_caller]
 fn check(url: &str, more: &str) -> Finished {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("broker.toml");
-    std::fs::write(&file, config(url, more)).unwrap();
-    run_viaduct(&["bridge", "check", "b", "--config", file.to_str().unwrap()], "")
+    run_viaduct_on(&config(url, more), &["bridge", "check", "b", "--config"])
 }
 
 /// The check fails at this step with these words, and so does the bridge, under this label.

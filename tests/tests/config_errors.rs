@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use viaduct_tests::{Broker, Certs, Finished, Port, run_viaduct};
+use viaduct_tests::{Broker, Certs, Finished, Port, run_viaduct, run_viaduct_on};
 
 fn write(folder: &Path, config: &str) -> String {
     let path = folder.join("broker.toml");
@@ -58,13 +58,10 @@ max_packet_size = true
 
 #[test]
 fn check_config_says_the_same_without_starting() {
-    let folder = tempfile::tempdir().unwrap();
-    let bad = write(folder.path(), "[limits]\nconect_timeout = \"5s\"\n");
-    let finished = run_viaduct(&["check-config", &bad], "");
+    let finished = run_viaduct_on("[limits]\nconect_timeout = \"5s\"\n", &["check-config"]);
     assert_eq!(finished.code, Some(2));
     assert!(finished.err.contains("connect_timeout") && finished.err.contains(":2:1"), "{}", finished.err);
-    let good = write(folder.path(), "[limits]\nconnect_timeout = \"5s\"\n");
-    let finished = run_viaduct(&["check-config", &good], "");
+    let finished = run_viaduct_on("[limits]\nconnect_timeout = \"5s\"\n", &["check-config"]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
 }
 
