@@ -226,18 +226,12 @@ impl Drain {
     fn judge(&mut self) -> Vec<Breach> {
         let mut breaches = std::mem::take(&mut self.breaches);
         for stream in &self.streams {
-            let mut say =
-                |promise, what: String| breaches.push(Breach::new(promise, format!("{}: {what}", stream.topic)));
             let mut lost = stream.lost();
             if let Some(first) = lost.next() {
-                say(Promise::Lost, format!("{} messages, {first} is the first", lost.count() + 1));
+                let what = format!("{}: {} messages, {first} is the first", stream.topic, lost.count() + 1);
+                breaches.push(Breach::new(Promise::Lost, what));
             }
-            if stream.misordered > 0 {
-                say(Promise::Order, format!("{} messages arrived behind later ones", stream.misordered));
-            }
-            if stream.strange > 0 {
-                say(Promise::Unasked, format!("{} messages that nobody sent", stream.strange));
-            }
+            breaches.extend(stream.disorder());
             self.figures.acknowledged += stream.acknowledged();
             self.figures.doubled += stream.doubled;
         }

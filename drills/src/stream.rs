@@ -6,6 +6,8 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crate::judge::{Breach, Promise};
+
 /// Messages are numbered from 0 in the order of their first sending.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -130,6 +132,16 @@ impl Stream {
     /// What is missing and was not forfeited.
     pub(crate) fn lost(&self) -> impl Iterator<Item = usize> {
         self.missing().filter(|number| !self.forfeit.iter().any(|range| range.contains(number)))
+    }
+
+    /// The promises that an arrival has broken whatever the drill.
+    pub(crate) fn disorder(&self) -> impl Iterator<Item = Breach> {
+        let counts = [
+            (Promise::Order, self.misordered, "messages arrived behind later ones"),
+            (Promise::Unasked, self.strange, "messages that nobody sent"),
+        ];
+        let broken = counts.into_iter().filter(|(_, count, _)| *count > 0);
+        broken.map(|(promise, count, what)| Breach::new(promise, format!("{}: {count} {what}", self.topic)))
     }
 }
 

@@ -160,18 +160,13 @@ impl Hub {
             for number in stream.lost() {
                 say(Promise::Lost, format!("message {number} was acknowledged and has not arrived"));
             }
-            if stream.misordered > 0 {
-                say(Promise::Order, format!("{} messages arrived behind later ones", stream.misordered));
-            }
-            if stream.strange > 0 {
-                say(Promise::Unasked, format!("{} messages that nobody sent", stream.strange));
-            }
             if stream.doubled_well > 0 {
                 say(Promise::Doubled, format!("{} messages twice, and nothing was wrong", stream.doubled_well));
             }
             if stream.largest_gap > allowed {
                 say(Promise::Gap, format!("a gap of {:?} while nothing was wrong with its edge", stream.largest_gap));
             }
+            breaches.extend(stream.disorder());
             self.figures.count(stream);
         }
         self.figures.longest_turn = self.crowd.longest_turn;
