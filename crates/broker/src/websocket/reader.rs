@@ -9,13 +9,13 @@ use super::Role;
 
 /// Two bytes, eight of extended length, four of mask.
 const HEADER_MAX: usize = 14;
-const FINAL: u8 = 0x80;
+pub(super) const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
-const MASKED: u8 = 0x80;
+pub(super) const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7f;
 /// The length that says "in the next two bytes".
-const LENGTH_16: u8 = 126;
+pub(super) const LENGTH_16: u8 = 126;
 /// The length that says "in the next eight bytes".
 const LENGTH_64: u8 = 127;
 
@@ -24,10 +24,10 @@ const NO_MASK: [u8; 4] = [0; 4];
 
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
-const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
+pub(super) const BINARY: u8 = 2;
+pub(super) const CLOSE: u8 = 8;
 const PING: u8 = 9;
-const PONG: u8 = 10;
+pub(super) const PONG: u8 = 10;
 
 /// How a peer broke RFC 6455, or the part of MQTT that is about it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

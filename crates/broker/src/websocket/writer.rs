@@ -7,17 +7,14 @@
 use std::io;
 
 use super::Role;
-use super::reader::unmask;
+use super::reader::{BINARY, CLOSE, FINAL, LENGTH_16, MASKED, PONG, unmask};
 use crate::limits::FRAME_BYTES;
 
-const FINAL_BINARY: u8 = 0x82;
-const FINAL_CLOSE: u8 = 0x88;
-const FINAL_PONG: u8 = 0x8a;
+const FINAL_BINARY: u8 = FINAL | BINARY;
+const FINAL_CLOSE: u8 = FINAL | CLOSE;
+const FINAL_PONG: u8 = FINAL | PONG;
 /// The longest length that the second byte holds.
 const SHORT: u8 = 125;
-/// What the second byte holds when the length is in the next two.
-const LENGTH_16: u8 = 126;
-const MASKED: u8 = 0x80;
 
 /// Where in the frame under way the writer is.
 #[derive(Debug, Default)]
