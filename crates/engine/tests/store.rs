@@ -219,16 +219,7 @@ fn only_a_message_whose_hearers_are_all_connected_waits_before_it_is_written() {
         let mut keeps = connect(Version::V311, "keeps");
         keeps.clean_start = false;
         let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
-        let subscribe = Subscribe {
-            packet_id: PacketId::new(1).unwrap(),
-            subscription_id: None,
-            user_properties: UserProperties::default(),
-            entries: vec![SubscribeEntry {
-                filter: FilterRef::new("t").unwrap(),
-                options: SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() },
-            }],
-        };
-        world.send(&mut subscriber, &[Packet::Subscribe(subscribe)]);
+        world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
         wait_for(&mut world, &mut subscriber, 2);
         let mut publisher = hello(&mut world, Version::V311, publisher);
         let message = |payload| {
