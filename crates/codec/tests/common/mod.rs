@@ -21,6 +21,26 @@ pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
+/// What [`changed`] changes: where, and into what, rather a small number.
+pub(crate) fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    vec((any::<prop::sample::Index>(), prop_oneof![0_u8..8, any::<u8>()]), 1..4)
+}
+
+/// The bytes of `packet`, changed; `None` when there are many: what changes shall be where the rules are, and not in a long
+/// payload.
+pub(crate) fn changed(packet: &Packet<'_>, version: Version, changes: &[(prop::sample::Index, u8)]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    packet.encode(version, &mut bytes).unwrap();
+    if bytes.len() >= 120 {
+        return None;
+    }
+    for (at, value) in changes {
+        let at = at.index(bytes.len());
+        bytes[at] = *value;
+    }
+    Some(bytes)
+}
+
 /// Every version, as often.
 pub(crate) fn version() -> impl Strategy<Value = Version> {
     prop_oneof![Just(Version::V31), Just(Version::V311), Just(Version::V5)]
