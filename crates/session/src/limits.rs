@@ -21,8 +21,8 @@ pub(crate) const PINGRESP_SECONDS: u32 = 10;
 /// Messages that are kept in memory at either end of a long queue of which the store keeps the rest.
 pub(crate) const QUEUED_HERE: usize = 64;
 
-/// Messages of a long queue that are read again at a time.
-pub(crate) const PAGE: usize = 256;
+/// Messages of a long queue that are read again at a time: each of the sessions that take theirs holds so many.
+pub(crate) const PAGE: usize = 64;
 
 /// Bytes of a CONNACK without User Properties, at most: an assigned ClientID of its own making, a method and its data. A
 /// client that takes no more gets none.

@@ -348,6 +348,13 @@ impl Index {
         self.progress.get(&(id, index)).map(|mark| mark.number)
     }
 
+    /// Whether `op` says that something was sent which is not owed any more: it settled while that waited to be written. Nothing would
+    /// ever take it out of the index again. `may_come` says whether a message that is not there may still come.
+    pub(super) fn is_too_late(&self, op: &Op<'_>, may_come: impl Fn(u64) -> bool) -> bool {
+        let Op::Sent { id, index, .. } = op else { return false };
+        !self.is_live(*id, *index) && (self.message(*id).is_some() || !may_come(*id))
+    }
+
     fn note_sent(&mut self, id: u64, index: u32, progress: Progress) {
         self.marks += 1;
         self.progress.insert((id, index), Mark { progress, number: self.marks });
@@ -478,4 +485,53 @@ fn rounded(length: u32) -> u16 {
 
 fn unrounded(length: u16) -> u32 {
     if length < 1 << 15 { u32::from(length) * 16 } else { (u32::from(length) - (1 << 15)) * (16 << 10) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use viaduct_codec::{Message, QoS, SubscriptionIds, Time, TopicName};
+
+    use super::*;
+    use crate::Owed;
+    use crate::log::op::{put_new_message, put_owed};
+    use crate::log::scan::ops;
+
+    #[test]
+    fn a_mark_that_comes_behind_what_it_is_about_is_known_by_that() {
+        let session = SessionId(1);
+        let owed = Owed {
+            session,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            ids: SubscriptionIds::new(),
+            group: None,
+            away: false,
+        };
+        let (mut entries, mut body) = (Vec::new(), Vec::new());
+        (0..2).for_each(|index| put_owed(&mut entries, index, &owed, None));
+        let message = Message {
+            topic: TopicName::new("t").unwrap(),
+            payload: Vec::new().into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            received: Time::from_millis(0),
+            expires: None,
+            properties: None,
+        };
+        put_new_message(&mut body, 5, None, (2, &entries), &message);
+        let mut index = Index::beginning_at(1);
+        let sent = |id, index| Op::Sent { id, index, packet_id: PacketId::new(1).unwrap() };
+        assert!(index.is_too_late(&sent(5, 0), |_| false));
+        assert!(!index.is_too_late(&sent(5, 0), |_| true), "its message may be another worker's");
+        for (op, ..) in ops(&body).unwrap() {
+            index.apply(&op, At { segment: 1, offset: 64, length: 10 });
+        }
+        index.settle(5, 1);
+        for may_come in [true, false] {
+            assert!(!index.is_too_late(&sent(5, 0), |_| may_come));
+            assert!(index.is_too_late(&sent(5, 1), |_| may_come), "it was there and has settled");
+        }
+    }
 }

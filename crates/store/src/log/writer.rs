@@ -312,6 +312,9 @@ impl Writer {
                 for (op, from, length) in ops(&frame.body).unwrap_or_default() {
                     let offset = u32::try_from(start + from as u64).unwrap_or(u32::MAX);
                     let length = u32::try_from(length).unwrap_or(u32::MAX);
+                    if index.is_too_late(&op, |id| self.may_come(id)) {
+                        continue;
+                    }
                     let is_last = index.apply(&op, At { segment: number, offset, length });
                     if let (false, Op::Put { key, .. }) = (is_last, &op) {
                         self.stale.push((*key).into());
