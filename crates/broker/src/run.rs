@@ -181,6 +181,7 @@ fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared
     // Different in every process, so that no two brokers of a ring take each other's messages for their own.
     let origin = format!("{}-{:08x}", config.node.id, tls::seed() & 0xffff_ffff);
     let mut bridges = Moves::all(config, &origin)?;
+    storage::look(config)?;
     let mut listeners = Vec::new();
     let mut sockets = Vec::new();
     for (index, settings) in config.listeners.iter().enumerate() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use viaduct_config::{Config, Sync};
 use viaduct_engine::worker_of;
 use viaduct_store::Health;
-use viaduct_store::log::{DiskFiles, Door, Log, OpenError, Opened, Options, Recovery, SyncMode};
+use viaduct_store::log::{DiskFiles, Door, Files, Lock, Log, OpenError, Opened, Options, Recovery, SyncMode};
 
 use crate::mailbox::{Letter, Mailbox};
 use crate::tls;
@@ -50,12 +50,29 @@ pub(crate) fn open(
     Ok((log, doors))
 }
 
+/// Fails when another broker has the store: to be asked before anything is bound, so that the same configuration started twice says
+/// what is wrong and not that a port is taken. The store is not ours by that.
+pub(crate) fn look(config: &Config) -> Result<(), OpenError> {
+    match DiskFiles::new(config.node.data_dir.join(FOLDER)).look() {
+        Ok(Lock::Other(pid)) => Err(OpenError::Locked { pid }),
+        // What else may be wrong with it is said when it is opened.
+        Ok(Lock::Held(_)) | Err(_) => Ok(()),
+    }
+}
+
 fn say(folder: &std::path::Path, recovery: &Recovery) {
-    let Recovery { segments, bytes, messages, records, torn_bytes, orphans, damages, .. } = recovery;
+    let Recovery { segments, bytes, messages, records, torn_bytes, orphans, orphan_sessions, damages, .. } = recovery;
     tracing::info!(
         folder = %folder.display(), segments, bytes, messages, records, torn_bytes, orphans,
         damaged = damages.len(), "the store is open"
     );
+    if *orphans > 0 && !damages.is_empty() {
+        tracing::error!(
+            orphans,
+            orphan_sessions,
+            "messages are owed to sessions whose records can't be read: nobody gets them any more"
+        );
+    }
     if !damages.is_empty() {
         tracing::error!(
             "the store is damaged in {} places, first in {} at {}: what is there was set aside under another name, the rest is \

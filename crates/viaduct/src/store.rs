@@ -10,17 +10,24 @@ use crate::{Failure, say};
 pub(crate) fn check(dir: &Path) -> Result<(), Failure> {
     let folder = folder(dir)?;
     let report = log::check(&DiskFiles::new(folder.clone())).map_err(|error| failure(&folder, error))?;
-    let Report { segments, bytes, frames, messages, records, torn_bytes, damages } = report;
+    let Report { segments, bytes, frames, messages, records, torn_bytes, damages, .. } = &report;
     say(&format!(
         "{}: {segments} files, {bytes} bytes, {frames} frames, {messages} messages, {records} records",
         folder.display()
     ))?;
-    if torn_bytes > 0 {
+    if *torn_bytes > 0 {
         say(&format!(
             "{torn_bytes} bytes at the end were half written when the process ended; nobody was promised them"
         ))?;
     }
-    for damage in &damages {
+    let Report { orphans, orphan_sessions, lone_subscriptions, .. } = &report;
+    if *orphans > 0 {
+        say(&format!("{orphans} entries are owed to {orphan_sessions} sessions without a record: nobody gets them"))?;
+    }
+    if *lone_subscriptions > 0 {
+        say(&format!("{lone_subscriptions} subscriptions are of sessions without a record"))?;
+    }
+    for damage in damages {
         say(&format!("damaged: {} at {}, {} bytes: {}", damage.file, damage.offset, damage.length, damage.what))?;
     }
     if damages.is_empty() { say("all is whole") } else { Err(Failure { text: None, code: 1 }) }

@@ -52,6 +52,13 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// It can't be locked, or the folder can't be made.
     fn lock(&self) -> io::Result<Lock>;
+
+    /// Sees to it that no other process writes here until the value is dropped, and changes nothing for that: a folder that nobody
+    /// ever locked needs no lock.
+    ///
+    /// # Errors
+    /// The lock can't be looked at.
+    fn look(&self) -> io::Result<Lock>;
 }
 
 /// One file of the store.
@@ -219,11 +226,7 @@ impl Files for DiskFiles {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let pid = file.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Ok(Lock::Other(pid));
-            }
+            Err(TryLockError::WouldBlock) => return Ok(Lock::Other(holder(file))),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // For people only; the lock itself is what counts, so a full disk does not matter.
@@ -234,6 +237,25 @@ impl Files for DiskFiles {
         }
         Ok(Lock::Held(Box::new(file)))
     }
+
+    fn look(&self) -> io::Result<Lock> {
+        let file = match File::open(self.path(LOCK)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Lock::Held(Box::new(()))),
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Lock::Held(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(Lock::Other(holder(file))),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// The process that wrote its number into the lock.
+fn holder(file: File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 struct DiskFile(File);

@@ -219,7 +219,7 @@ impl Log {
 
     /// Everything but whoever does the work.
     fn prepare(options: &Options, files: Arc<dyn Files>, wake: Wake) -> Result<(Opened, Writer), OpenError> {
-        let (lock, mut recovered) = read_all(&*files)?;
+        let (lock, mut recovered) = read_all(&*files, files.lock()?)?;
         let records = recovered.records();
         if options.refuse_damaged && !recovered.recovery.damages.is_empty() {
             return Err(OpenError::Damaged(recovered.recovery.damages));
@@ -336,9 +336,8 @@ impl Drop for Log {
     }
 }
 
-/// Takes the folder and reads everything in it, changing nothing.
-fn read_all(files: &dyn Files) -> Result<(Lock, Recovered), OpenError> {
-    let lock = files.lock()?;
+/// Reads everything in the folder, changing nothing, if `lock` says that no other process has it.
+fn read_all(files: &dyn Files, lock: Lock) -> Result<(Lock, Recovered), OpenError> {
     if let Lock::Other(pid) = lock {
         return Err(OpenError::Locked { pid });
     }

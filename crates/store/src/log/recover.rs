@@ -31,8 +31,10 @@ pub struct Recovery {
     pub records: u64,
     /// Bytes at the end that a crash left half written; they are cut, and nobody was promised them.
     pub torn_bytes: u64,
-    /// Entries that were owed to sessions which are no more.
+    /// Entries that were owed to sessions which have no record: they ended, or their record is damaged.
     pub orphans: u64,
+    /// How many sessions those are.
+    pub orphan_sessions: u64,
     /// What can't be read any more.
     pub damages: Vec<Damage>,
 }
@@ -60,8 +62,8 @@ pub(super) struct Recovered {
     pub(super) last: Option<(u32, u64)>,
     pub(super) recovery: Recovery,
     strays: Vec<String>,
-    /// The size that a file is to be cut to.
-    cut: Option<u64>,
+    /// The size that the last file is to be cut to, and whether that is plainly an unfinished write.
+    cut: Option<(u64, bool)>,
 }
 
 /// What a session is owed, in order.
@@ -100,7 +102,7 @@ pub(super) fn read(segments: Segments) -> Recovered {
         if let Some(segment) = index.segments.get_mut(&number) {
             segment.size = size;
         }
-        *cut = (scanned.torn > 0).then_some(scanned.end);
+        *cut = (scanned.torn > 0).then_some((scanned.end, scanned.is_unfinished));
         *last = Some((number, size));
         recovery.bytes += size;
     }
@@ -125,9 +127,12 @@ impl Recovered {
         for stray in &self.strays {
             files.remove(stray)?;
         }
-        if let (Some(size), Some((number, _))) = (self.cut, self.last) {
+        if let (Some((size, is_unfinished)), Some((number, _))) = (self.cut, self.last) {
             let torn = self.recovery.torn_bytes;
             tracing::warn!(file = name_of(number), offset = size, bytes = torn, "a half-written end is cut");
+            if !is_unfinished {
+                keep_cut(files, number, size, torn);
+            }
             let file = files.open(&name_of(number))?;
             file.truncate(size)?;
             file.sync()?;
@@ -171,6 +176,7 @@ impl Recovered {
             if !is_there(session) {
                 let settled = stubs.iter().filter(|stub| self.index.settle(stub.id, stub.index)).count();
                 self.recovery.orphans += settled as u64;
+                self.recovery.orphan_sessions += u64::from(settled > 0);
                 continue;
             }
             if !stubs.is_empty() {
@@ -266,19 +272,55 @@ impl Gathered {
 
 /// Copies damaged bytes to a file of their own, unless a start before this one did.
 pub(super) fn set_aside(files: &dyn Files, damage: &Damage) -> io::Result<()> {
-    /// What is copied at once.
-    const PIECE: u64 = 1 << 20;
     let name = format!("{}.damaged-{}", damage.file, damage.offset);
     if damage.length == 0 || files.list()?.contains(&name) {
         return Ok(());
     }
-    let from = files.open(&damage.file)?;
-    let to = files.create(&name)?;
+    copy_aside(files, &damage.file, damage.offset, damage.length, &name)
+}
+
+/// Keeps a copy of an end that is cut although it may have been whole once. No more than there is use for, whatever happens
+/// at however many starts.
+fn keep_cut(files: &dyn Files, number: u32, offset: u64, length: u64) {
+    /// More than is written at once.
+    const MOST: u64 = 16 << 20;
+    const COPIES: usize = 8;
+    /// In the names of copies.
+    const CUT: &str = ".cut-";
+    let file = name_of(number);
+    let name = format!("{file}{CUT}{offset}");
+    let copied = files.list().and_then(|names| {
+        if names.contains(&name) || names.iter().filter(|name| name.contains(CUT)).count() >= COPIES {
+            return Ok(false);
+        }
+        copy_aside(files, &file, offset, length.min(MOST), &name).map(|()| true)
+    });
+    match copied {
+        Ok(true) => tracing::warn!(
+            file,
+            offset,
+            copy = name,
+            "the end that is cut is not plainly an unfinished write: damage to what was written last looks the same, so a copy is kept"
+        ),
+        Ok(false) => tracing::warn!(
+            file,
+            offset,
+            "the end that is cut is not plainly an unfinished write; there are enough copies of such ends already, so none is kept"
+        ),
+        Err(error) => tracing::warn!(file, offset, %error, "the end that is cut could not be copied aside"),
+    }
+}
+
+fn copy_aside(files: &dyn Files, file: &str, offset: u64, length: u64, name: &str) -> io::Result<()> {
+    /// What is copied at once.
+    const PIECE: u64 = 1 << 20;
+    let from = files.open(file)?;
+    let to = files.create(name)?;
     let mut done = 0;
-    while done < damage.length {
+    while done < length {
         let mut piece = Vec::new();
-        let length = usize::try_from(PIECE.min(damage.length - done)).unwrap_or(0);
-        read_up_to(&*from, damage.offset + done, length, &mut piece)?;
+        let next = usize::try_from(PIECE.min(length - done)).unwrap_or(0);
+        read_up_to(&*from, offset + done, next, &mut piece)?;
         if piece.is_empty() {
             break;
         }

@@ -63,6 +63,9 @@ pub(super) struct Scanned {
     pub(super) frames: u64,
     /// Bytes behind `end` that were never synced.
     pub(super) torn: u64,
+    /// They are what an unfinished write leaves: the file ends in the middle of a frame, or nothing but zeros follows. Otherwise they
+    /// may as well be the end of the log, damaged later.
+    pub(super) is_unfinished: bool,
 }
 
 impl Segments {
@@ -162,7 +165,7 @@ pub(super) fn scan(
     mut take: impl FnMut(&Op<'_>, At),
 ) -> Scanned {
     let end = segment.sealed.unwrap_or(segment.size);
-    let mut scanned = Scanned { end: SEGMENT_HEADER as u64, frames: 0, torn: 0 };
+    let mut scanned = Scanned { end: SEGMENT_HEADER as u64, frames: 0, torn: 0, is_unfinished: false };
     let mut damage = |offset: u64, until: u64, what: &str| {
         let length = until - offset;
         damages.push(Damage { file: name_of(number), offset, length, what: what.into() });
@@ -188,6 +191,7 @@ pub(super) fn scan(
             && reader.unreadable_until <= at;
         if is_torn {
             scanned.torn = reader.end - at;
+            scanned.is_unfinished = reader.is_unfinished(at);
             return scanned;
         }
         let next = reader.find_frame(at + 1, |_| true).unwrap_or(reader.end);
@@ -284,6 +288,25 @@ impl<'a> Reader<'a> {
     /// Whether a whole frame begins at `at`.
     fn is_frame(&mut self, at: u64) -> bool {
         self.frame(at, |body, _| ops(body).map(|_| ())).is_some()
+    }
+
+    /// Whether what begins at `at` and is no whole frame is plainly one that was not written to its end.
+    fn is_unfinished(&mut self, at: u64) -> bool {
+        match self.header(at) {
+            Some(header) => at + FRAME_HEADER as u64 + u64::from(header.length) > self.end,
+            None => self.end - at < FRAME_HEADER as u64 || self.is_zero(at),
+        }
+    }
+
+    fn is_zero(&mut self, mut from: u64) -> bool {
+        while from < self.end {
+            let length = (self.end - from).min(CHUNK as u64);
+            if self.get(from, length).is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0)) {
+                return false;
+            }
+            from += length;
+        }
+        true
     }
 
     /// Where the next whole frame is whose header `wanted` takes.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use viaduct_codec::QoS;
-use viaduct_store::log::{FaultyFiles, Files, OpenError, Options, check};
-use viaduct_store::{Record, Store};
+use viaduct_codec::{QoS, SubscribeOptions, TopicFilter};
+use viaduct_store::log::{DiskFiles, FaultyFiles, Files, OpenError, Options, check, stats};
+use viaduct_store::{Record, Store, SubscriptionRecord};
 
 use crate::rig::{NOW, Rig, message, options, owed, session, waiting};
 
@@ -275,4 +275,101 @@ fn a_file_without_a_header_is_set_aside_whole() {
     rig.end();
     let aside = |offset: usize| damaged.bytes(&format!("{FIRST}.damaged-{offset}")).unwrap();
     assert_eq!([aside(0), aside(64)].concat(), bytes);
+}
+
+/// The names of copies of ends that were cut.
+fn cuts(files: &FaultyFiles) -> Vec<String> {
+    files.list().unwrap().into_iter().filter(|name| name.contains(".cut-")).collect()
+}
+
+#[test]
+fn of_an_end_that_may_have_been_whole_a_copy_is_kept() {
+    let (files, ends) = folder(3, Options::SEGMENT_BYTES);
+    let bytes = files.bytes(FIRST).unwrap();
+    let (last, end) = (ends[2], ends[3]);
+    for place in last..end {
+        let damaged = FaultyFiles::default();
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 0x10;
+        damaged.put(FIRST, flipped.clone());
+        Rig::one(damaged.clone()).end();
+        assert_eq!(cuts(&damaged), [format!("{FIRST}.cut-{last}")], "{place}");
+        assert_eq!(damaged.bytes(&cuts(&damaged)[0]).unwrap(), flipped[last..]);
+        assert_eq!(damaged.bytes(FIRST).unwrap(), bytes[..last]);
+    }
+    // Plainly unfinished.
+    for left in [bytes[..end - 1].to_vec(), bytes[..last + 3].to_vec(), [&bytes[..last], &[0; 3_000_000]].concat()] {
+        let torn = FaultyFiles::default();
+        torn.put(FIRST, left);
+        let rig = Rig::one(torn.clone());
+        assert!(rig.recovery.torn_bytes > 0);
+        rig.end();
+        assert_eq!(cuts(&torn), [""; 0]);
+    }
+}
+
+#[test]
+fn copies_of_ends_are_bounded() {
+    let (files, ends) = folder(20, Options::SEGMENT_BYTES);
+    let mut left = files.bytes(FIRST).unwrap();
+    let disk = FaultyFiles::default();
+    for end in ends.iter().rev().take(15) {
+        left.truncate(*end);
+        left[end - 1] ^= 1;
+        disk.put(FIRST, left.clone());
+        Rig::one(disk.clone()).end();
+        left = disk.bytes(FIRST).unwrap();
+    }
+    assert_eq!(cuts(&disk).len(), 8);
+}
+
+#[test]
+fn what_a_damaged_record_of_a_session_leaves_behind_is_counted() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "one")));
+    let record = files.bytes(FIRST).unwrap().len() - 1;
+    rig.put(Record::Subscription(SubscriptionRecord {
+        client_id: "one".into(),
+        filter: TopicFilter::new("t").unwrap(),
+        options: SubscribeOptions::default(),
+        id: None,
+    }));
+    for _ in 0..3 {
+        std::mem::forget(rig.append(message("t", "", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]));
+    }
+    rig.end();
+    let damaged = files.after_kill();
+    let whole = check(&damaged).unwrap();
+    assert_eq!((whole.orphans, whole.orphan_sessions, whole.lone_subscriptions), (0, 0, 0));
+    let mut bytes = damaged.bytes(FIRST).unwrap();
+    bytes[record] ^= 1;
+    damaged.put(FIRST, bytes);
+    let report = check(&damaged).unwrap();
+    assert_eq!((report.orphans, report.orphan_sessions, report.lone_subscriptions), (3, 1, 1));
+    assert_eq!((report.messages, report.damages.len()), (3, 1));
+    let rig = Rig::one(damaged);
+    assert_eq!((rig.recovery.orphans, rig.recovery.orphan_sessions), (3, 1));
+    rig.end();
+}
+
+#[test]
+fn a_look_changes_nothing_on_a_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(FIRST), self::folder(1, Options::SEGMENT_BYTES).0.bytes(FIRST).unwrap()).unwrap();
+    let files = DiskFiles::new(folder.path().to_owned());
+    let names = || {
+        let mut names = files.list().unwrap();
+        names.sort();
+        names
+    };
+    let before = names();
+    assert_eq!(before, [FIRST]);
+    assert!(check(&files).unwrap().damages.is_empty());
+    assert_eq!(stats(&files).unwrap().sessions, 1);
+    assert_eq!(names(), before, "no lock is left behind");
+    let held = files.lock().unwrap();
+    assert!(matches!(check(&files), Err(OpenError::Locked { pid: Some(pid) }) if pid == std::process::id()));
+    drop(held);
+    assert!(check(&files).is_ok());
 }
