@@ -207,3 +207,14 @@ fn words_that_the_command_line_does_not_know_are_refused() {
     assert_eq!(finished.code, Some(0));
     assert!(finished.out.contains("viaduct"), "{finished:?}");
 }
+
+#[test]
+fn the_same_broker_started_twice_says_that_the_store_is_held() {
+    let broker = Broker::start("[[listener]]\nbind = \"127.0.0.1:@port@\"\n");
+    let config = broker.config_path();
+    let data = format!("node.data_dir={}", broker.folder().join("data").display());
+    let admin = format!("admin.bind={}", broker.admin());
+    let finished = run_viaduct(&["run", "--config", config.to_str().unwrap(), "--set", &data, "--set", &admin], "");
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(finished.err.contains("the store is held by another broker (process "), "{}", finished.err);
+}
