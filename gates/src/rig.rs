@@ -67,7 +67,10 @@ impl Rig {
             Engine::new(WorkerId(worker), Arc::clone(&shared), Arc::clone(&settings), store, now)
         };
         let engines = (0..workers).map(engine).collect();
-        Self { engines, peers: Vec::new(), terms: Arc::default(), now, scripts: Vec::new(), scratch: Vec::new() }
+        let mut introduction = Vec::new();
+        UserProperties::push(&mut introduction, viaduct_session::NODE_PROPERTY, "rig");
+        let terms = Arc::new(Terms { introduction, ..Terms::default() });
+        Self { engines, peers: Vec::new(), terms, now, scripts: Vec::new(), scratch: Vec::new() }
     }
 
     /// A broker in this shape.

@@ -38,9 +38,6 @@ pub const ECHO_AGE: Duration = Duration::from_secs(60);
 /// Brokers that a message may pass. Rings in the field have two or three members, chains rarely five.
 pub const HOPS: usize = 16;
 
-/// Bytes of the name that a remote may have in the list of hops: a node id and what makes it unique are fewer.
-pub const NODE_NAME: usize = 128;
-
 /// Bytes of one SUBSCRIBE: far below what the strictest broker takes (mosquitto 2.1 stops at 100,000 bytes), large
 /// enough that ordinary rule sets need one packet.
 pub const SUBSCRIBE_BYTES: usize = 16 * 1024;

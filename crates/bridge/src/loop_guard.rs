@@ -10,12 +10,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use viaduct_codec::{Message, MessageProperties, Time, TopicRef, UserProperties};
+use viaduct_session::{HOPS_PROPERTY, is_node_name};
 
 use crate::limits;
-
-/// The User Property that says which brokers a message has passed: names separated by `/`, each followed by `<`
-/// where a bridge of that broker fetched the message and by `>` where one sent it on.
-pub const HOPS_PROPERTY: &str = "viaduct-hops";
 
 /// Why a message may not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +91,7 @@ impl Hops {
 
     /// What CONNACK said about who is at the other end. A name that could not stand in a list is none.
     pub fn meet(&mut self, remote: Option<&str>) {
-        let is_name = |name: &&str| (1..=limits::NODE_NAME).contains(&name.len()) && !name.contains(['/', '<', '>']);
-        let remote = remote.filter(is_name);
+        let remote = remote.filter(|name| is_node_name(name));
         if self.remote.as_deref() != remote {
             let mut encoded = Vec::new();
             let before = remote.map(|name| format!("{name}>/")).unwrap_or_default();
@@ -106,20 +102,21 @@ impl Hops {
         }
     }
 
-    /// As [`stamp`].
+    /// As [`stamp`]. A remote that is known by name knows us by ours, and notes the hop itself on what comes without User
+    /// Properties: thirty bytes that most messages need not carry.
     ///
     /// # Errors
     /// As [`stamp`].
     pub fn stamp(&self, message: &mut Message, hop: Hop) -> Result<(), Looped> {
         let first = if hop == Hop::In { &self.inward } else { &self.outward };
         let has_none = message.properties.as_ref().is_none_or(|own| own.user_properties.is_empty());
+        if has_none && hop == Hop::Out && self.remote.is_some() && is_node_name(&self.node) {
+            return Ok(());
+        }
         if !has_none || first.user_properties.is_empty() {
             return stamp_between(message, &self.node, self.remote.as_deref(), hop);
         }
-        match &mut message.properties {
-            Some(own) => Arc::make_mut(own).user_properties = first.user_properties.clone(),
-            None => message.properties = Some(Arc::clone(first)),
-        }
+        message.or_user_properties(first);
         Ok(())
     }
 }
@@ -280,7 +277,7 @@ mod tests {
     fn a_remote_that_has_a_name_is_noted_and_is_not_sent_what_it_has_had() {
         // (list so far, way, list after or None when it may not pass), seen from `b`, whose remote is `r`
         let table = [
-            (None, Hop::Out, Some("b>")),
+            (None, Hop::Out, Some("b>")), // beside another User Property
             (None, Hop::In, Some("r>/b<")),
             (Some("a>"), Hop::In, Some("a>/r>/b<")),
             (Some("r>"), Hop::In, Some("r>/b<")),
@@ -301,8 +298,10 @@ mod tests {
             }
             bare.properties = None;
             assert!(hops.stamp(&mut bare, hop).is_ok());
-            let list = if hop == Hop::In { "r>/b<" } else { "b>" };
-            assert_eq!(pairs(&bare), [(HOPS_PROPERTY.to_owned(), list.to_owned())]);
+            match hop {
+                Hop::In => assert_eq!(pairs(&bare), [(HOPS_PROPERTY.to_owned(), "r>/b<".to_owned())]),
+                Hop::Out => assert_eq!(bare.properties, None, "the remote notes it"),
+            }
         }
         for strange in [None, Some(""), Some("r/b"), Some("r<")] {
             hops.meet(strange);

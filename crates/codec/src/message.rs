@@ -105,6 +105,17 @@ impl Message {
         }
     }
 
+    /// Gives a message that has no User Properties those of `default`, shared where it has no property at all.
+    pub fn or_user_properties(&mut self, default: &Arc<MessageProperties>) {
+        match &mut self.properties {
+            Some(own) if own.user_properties.is_empty() => {
+                Arc::make_mut(own).user_properties = default.user_properties.clone();
+            }
+            Some(_) => {}
+            None => self.properties = Some(Arc::clone(default)),
+        }
+    }
+
     /// The message that a will becomes when it is published at `now`; its expiry counts from then.
     #[must_use]
     pub fn from_will(will: &crate::Will<'_>, now: Time) -> Self {

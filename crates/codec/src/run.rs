@@ -125,25 +125,11 @@ impl<'a> Run<'a> {
         self.is_v5 == version.is_v5()
     }
 
-    /// Bytes that the largest packet has in the other layout, at most.
-    #[must_use]
-    pub const fn largest_converted(&self) -> usize {
-        // One byte of property length, and one more if the remaining length takes another.
-        self.largest + 2
-    }
-
-    /// Appends the packets in the other layout: that of 5.0 for a run of 3.x, and the other way round, in which there are
-    /// no properties.
-    pub fn convert(&self, out: &mut Vec<u8>) {
-        let version = if self.is_v5 { Version::V311 } else { Version::V5 };
-        self.write_as(self.topic, version, &[], out);
-    }
-
     /// Bytes that the largest packet has when [`Run::write_as`] writes it, at most.
     #[must_use]
     pub fn largest_as(&self, topic: TopicRef<'_>, user_properties: &[u8]) -> usize {
-        // Both lengths of up to four bytes, and the first byte; what the old head had is not taken off.
-        self.largest + 9 + topic.as_str().len() + user_properties.len()
+        // Of the old packet its head counts and not the lengths before it; then the first byte and both new lengths.
+        self.largest - self.head.len() + 2 + topic.as_str().len() + user_properties.len() + 8
     }
 
     /// Appends the packets under another topic, in the layout of `version` and there with these User Properties, encoded.
@@ -268,7 +254,7 @@ mod tests {
         let run = whole(&all, Version::V5).unwrap();
         assert_eq!((run.count, run.payload, run.user_properties), (2, 2, &b"\x26\0\x01k\0\x01v"[..]));
         let mut out = Vec::new();
-        run.convert(&mut out);
+        run.write_as(run.topic, Version::V311, &[], &mut out);
         assert_eq!(out, b"\x30\x04\0\x01t1".repeat(2));
         out.clear();
         run.write_as(TopicRef::new("a/t").unwrap(), Version::V5, b"\x26\0\0\0\x01x", &mut out);
@@ -286,10 +272,10 @@ mod tests {
             }
             let run = whole(&bytes, from).unwrap();
             let mut other = Vec::new();
-            run.convert(&mut other);
+            run.write_as(run.topic, to, &[], &mut other);
             let mut payloads = run.payloads();
             let mut rest = other.as_slice();
-            while let Some(frame) = Frame::split(rest, run.largest_converted() as u32).unwrap() {
+            while let Some(frame) = Frame::split(rest, run.largest_as(run.topic, &[]) as u32).unwrap() {
                 let Ok(Packet::Publish(publish)) = Packet::decode(frame, to) else { panic!("no PUBLISH") };
                 assert_eq!(Some(publish.payload), payloads.next());
                 assert_eq!(publish.topic.map(TopicRef::as_str), Some("t"));

@@ -16,7 +16,7 @@ use viaduct_store::{Accepted, Ticket};
 use crate::Engine;
 use crate::dispatch::Plan;
 use crate::key::{ConnectionId, SessionKey};
-use crate::limits::{HELD_QOS_0, SPARE_ANSWERS};
+use crate::limits::{HELD_QOS_0, READY_ANSWERS, SPARE_ANSWERS};
 use crate::stats::Dropped;
 
 /// What waits for the store, in two orders: by ticket, and of each session as its messages came.
@@ -30,6 +30,8 @@ pub(crate) struct Waiting {
     spare: VecDeque<Answer>,
     /// Memory for answers that go out together.
     going: Vec<Ack>,
+    /// Answers of the session whose bytes are looked at, which wait for nothing and go out together.
+    ready: Vec<Ack>,
 }
 
 /// The answers of one session that wait, in order.
@@ -136,7 +138,11 @@ impl Engine {
             if let Some(plan) = plan {
                 self.carry_out(now, *plan);
             }
-            return self.send_acks(ack.session, &[ack]);
+            self.waiting.ready.push(ack);
+            if self.waiting.ready.len() >= READY_ANSWERS {
+                self.send_ready();
+            }
+            return;
         }
         let Waiting { answers, spare, .. } = &mut self.waiting;
         let fresh = || Answers { queue: std::mem::take(spare), plans: 0, zero: 0 };
@@ -232,6 +238,15 @@ impl Engine {
         self.send_acks(key, &going);
         going.clear();
         self.waiting.going = going;
+    }
+
+    /// Sends the answers that were only gathered. To be called before anything else is said to their session.
+    pub(crate) fn send_ready(&mut self) {
+        let Some(key) = self.waiting.ready.first().map(|ack| ack.session) else { return };
+        let mut ready = std::mem::take(&mut self.waiting.ready);
+        self.send_acks(key, &ready);
+        ready.clear();
+        self.waiting.ready = ready;
     }
 
     fn send_acks(&mut self, key: SessionKey, acks: &[Ack]) {

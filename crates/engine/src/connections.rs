@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use slab::Slab;
-use viaduct_codec::{ReasonCode, Time};
+use viaduct_codec::{MessageProperties, ReasonCode, Time};
 use viaduct_session::Output;
 
 use crate::key::ConnectionId;
@@ -75,6 +75,9 @@ pub(crate) struct Connection {
     /// PUBLISH packets since `rate_since`, for the message rate.
     pub(crate) rate_count: u32,
     pub(crate) rate_since: Time,
+    /// What a message that comes without User Properties has for its sender's hop, if a bridge of another broker that says its
+    /// name is at the other end.
+    pub(crate) hop: Option<Arc<MessageProperties>>,
     /// Its method, if it came in by enhanced authentication.
     pub(crate) reauthentication: Option<Box<Reauthentication>>,
     dirty: bool,
@@ -126,6 +129,7 @@ impl Connections {
             max_packet_size,
             rate_count: 0,
             rate_since: now,
+            hop: None,
             reauthentication: None,
             dirty: false,
             waits: false,

@@ -24,6 +24,7 @@ use crate::stats::Dropped;
 pub(crate) struct Parcel {
     bytes: Arc<[u8]>,
     version: Version,
+    hop: Option<Arc<MessageProperties>>,
 }
 
 impl Parcel {
@@ -36,31 +37,50 @@ impl Parcel {
 /// A run in the forms that those who hear it need, each made when the first of them asks.
 struct Forms<'a> {
     run: Run<'a>,
-    converted: Vec<u8>,
+    /// That of the sender, which is still to be noted on the messages.
+    hop: Option<Arc<MessageProperties>>,
+    v3: Vec<u8>,
+    v5: Vec<u8>,
     messages: Vec<Arc<Message>>,
 }
 
 impl<'a> Forms<'a> {
-    const fn new(run: Run<'a>) -> Self {
-        Self { run, converted: Vec::new(), messages: Vec::new() }
+    const fn new(run: Run<'a>, hop: Option<Arc<MessageProperties>>) -> Self {
+        Self { run, hop, v3: Vec::new(), v5: Vec::new(), messages: Vec::new() }
+    }
+
+    fn is_as_it_came(&self, version: Version) -> bool {
+        self.run.is_as_in(version) && !(version.is_v5() && self.hop.is_some())
+    }
+
+    /// Bytes of the largest packet, at most.
+    fn largest(&self, version: Version) -> usize {
+        if self.is_as_it_came(version) {
+            self.run.largest
+        } else {
+            self.run.largest_as(self.run.topic, user_properties(self.hop.as_ref()))
+        }
     }
 
     fn layout(&mut self, version: Version) -> &[u8] {
-        if self.run.is_as_in(version) {
+        if self.is_as_it_came(version) {
             return self.run.bytes;
         }
-        if self.converted.is_empty() {
-            self.run.convert(&mut self.converted);
+        let Self { run, hop, v3, v5, .. } = self;
+        let made = if version.is_v5() { v5 } else { v3 };
+        if made.is_empty() {
+            run.write_as(run.topic, version, user_properties(hop.as_ref()), made);
         }
-        &self.converted
+        made
     }
 
     fn messages(&mut self, now: Time, topic: &TopicName) -> &[Arc<Message>] {
         if self.messages.is_empty() {
-            let properties = (!self.run.user_properties.is_empty()).then(|| {
+            let own = || {
                 let user_properties = Bytes::copy_from_slice(self.run.user_properties);
                 Arc::new(MessageProperties { user_properties, ..MessageProperties::default() })
-            });
+            };
+            let properties = self.hop.clone().or_else(|| (!self.run.user_properties.is_empty()).then(own));
             let message = |payload: &[u8]| {
                 Arc::new(Message {
                     topic: topic.clone(),
@@ -92,7 +112,8 @@ impl Engine {
         if self.settings.message_rate.is_some() {
             return None; // A run would be far over the rate before anybody counts.
         }
-        let max_packet_size = self.connections.get(connection)?.max_packet_size;
+        let open = self.connections.get(connection)?;
+        let (max_packet_size, hop) = (open.max_packet_size, open.hop.clone());
         let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none())?;
         let (key, version) = (slot.key, slot.session.version()?);
         if self.waiting.holds_back(key) {
@@ -108,12 +129,19 @@ impl Engine {
             connection.rate_count = connection.rate_count.saturating_add(run.count);
         }
         self.stats.received(QoS::AtMostOnce, u64::from(run.count), run.payload);
-        self.dispatch_run(now, run, version, key);
+        self.dispatch_run(now, run, version, hop.filter(|_| run.user_properties.is_empty()), key);
         Some((run.bytes.len(), run.count))
     }
 
     /// Hands a run to everybody who hears it.
-    fn dispatch_run(&mut self, now: Time, run: Run<'_>, version: Version, publisher: SessionKey) {
+    fn dispatch_run(
+        &mut self,
+        now: Time,
+        run: Run<'_>,
+        version: Version,
+        hop: Option<Arc<MessageProperties>>,
+        publisher: SessionKey,
+    ) {
         let (topic, routes) = self.hearers.who_named(run.topic);
         let mut told = None;
         let mut bytes: Option<Arc<[u8]>> = None;
@@ -122,12 +150,12 @@ impl Engine {
             if worker != self.worker.0 && told != Some(worker) {
                 told = Some(worker);
                 let bytes = Arc::clone(bytes.get_or_insert_with(|| run.bytes.into()));
-                let parcel = Parcel { bytes, version };
+                let parcel = Parcel { bytes, version, hop: hop.clone() };
                 let item = Item::Run { parcel, routes: Arc::clone(&routes), publisher };
                 self.hearers.tell(WorkerId(worker), News(item));
             }
         }
-        let mut forms = Forms::new(run);
+        let mut forms = Forms::new(run, hop);
         self.deliver_run_here(now, &mut forms, &topic, &routes, publisher);
         for group in routes.shared() {
             for message in forms.messages(now, &topic) {
@@ -148,7 +176,7 @@ impl Engine {
         let Some(first) = Run::first(&parcel.bytes, parcel.version, u32::MAX) else { return };
         let run = first.extend(&parcel.bytes, usize::MAX, u32::MAX);
         let topic = self.hearers.name(run.topic).unwrap_or_else(|| run.topic.to_owned());
-        self.deliver_run_here(now, &mut Forms::new(run), &topic, routes, publisher);
+        self.deliver_run_here(now, &mut Forms::new(run, parcel.hop.clone()), &topic, routes, publisher);
     }
 
     /// Hands a run to those of `routes` that live on this worker.
@@ -183,8 +211,7 @@ impl Engine {
     fn append_run(&mut self, index: usize, forms: &mut Forms<'_>) -> bool {
         let Some(slot) = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none()) else { return false };
         let Some(version) = slot.session.version() else { return false };
-        let run = forms.run;
-        let largest = if run.is_as_in(version) { run.largest } else { run.largest_converted() };
+        let (run, largest) = (forms.run, forms.largest(version));
         let Some((c, connection)) = slot.connection().and_then(|c| Some((c, self.connections.writable(c)?))) else {
             return false;
         };
@@ -202,4 +229,8 @@ impl Engine {
         self.stats.payload_bytes_sent.add(run.payload as u64);
         true
     }
+}
+
+fn user_properties(of: Option<&Arc<MessageProperties>>) -> &[u8] {
+    of.map_or(&[], |of| &of.user_properties)
 }

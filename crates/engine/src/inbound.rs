@@ -66,6 +66,10 @@ impl Engine {
                 packets += u64::from(count);
                 continue;
             }
+            // What is not one more PUBLISH is answered behind those that came before it.
+            if !is_new_publish(rest) {
+                self.send_ready();
+            }
             if PlainAck::first(rest).is_some() {
                 let end = rest.len().min(TURN_BYTES - progress.consumed);
                 let count = self.handle_acks(now, session, rest.get(..end.max(PlainAck::SIZE)).unwrap_or(rest));
@@ -87,6 +91,7 @@ impl Engine {
                 Err(error) => self.violate(now, session, &Violation::Decode(error)),
             }
         }
+        self.send_ready();
         self.stats.packets_received.add(packets);
         if self.connections.get(connection).is_none_or(|c| c.closing.is_some()) {
             // Whatever follows the last packet of a connection is not looked at.
@@ -299,9 +304,13 @@ impl Engine {
     ) -> Option<(Message, Arc<RouteSet<SessionKey>>)> {
         let slot = self.sessions.get(index)?;
         let topic = incoming.topic();
+        let hop = slot.connection().and_then(|c| self.connections.get(c)?.hop.clone());
         if slot.mountpoint.is_some() {
             let mounted = slot.mounted(topic)?;
             let mut message = Message::from_publish(&incoming.publish, mounted, now);
+            if let Some(hop) = &hop {
+                message.or_user_properties(hop);
+            }
             if let Some(properties) = &mut message.properties
                 && let Some(response) = &properties.response_topic
             {
@@ -312,7 +321,11 @@ impl Engine {
             return Some((message, routes));
         }
         let (topic, routes) = self.hearers.who_named(topic);
-        let message = Message::from_publish_like(&incoming.publish, topic, now, self.last_properties.as_ref());
+        let like = self.last_properties.as_ref();
+        let mut message = Message::from_publish_like(&incoming.publish, topic, now, like);
+        if let Some(hop) = &hop {
+            message.or_user_properties(hop);
+        }
         if message.properties.as_ref().is_some_and(|own| own.size() <= LIKE_PROPERTIES) {
             self.last_properties.clone_from(&message.properties);
         }
@@ -381,4 +394,9 @@ impl Engine {
         let needed = (u64::from(connection.rate_count) * 1000).div_ceil(u64::from(rate.max(1)));
         Some(connection.rate_since.after(std::time::Duration::from_millis(needed)))
     }
+}
+
+/// Whether the first packet of `bytes` is a PUBLISH that is not sent again.
+fn is_new_publish(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first >> 4 == 3 && first & 8 == 0)
 }

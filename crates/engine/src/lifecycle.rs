@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{ReasonCode, Time};
+use viaduct_codec::{MessageProperties, ReasonCode, Time, UserProperties};
 use viaduct_session::server::{Admission, Ending, Terms, WillFate, will_fate};
+use viaduct_session::{HOPS_PROPERTY, is_node_name};
 use viaduct_store::Key;
 
 use crate::Engine;
@@ -84,6 +85,7 @@ impl Engine {
         let shares: Vec<_> = slot.subscriptions.filters().filter(|f| f.by_ref().share().is_some()).cloned().collect();
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.set_session(Some(index));
+            connection.hop = admission.node.as_deref().and_then(first_hop);
             connection.reauthentication = reauthentication.map(|method| Box::new(Reauthentication::new(method)));
         }
         if resumed.is_some() {
@@ -136,6 +138,7 @@ impl Engine {
         why: CloseReason,
         ending: Ending,
     ) {
+        self.send_ready(); // What was taken before is answered before.
         let Some(connection) = self.sessions.get(index).and_then(|slot| slot.connection()) else { return };
         if let Some(reason) = reason {
             let text = match &why {
@@ -350,4 +353,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// The hop of the broker `node` that has sent a message on, as the first.
+fn first_hop(node: &str) -> Option<Arc<MessageProperties>> {
+    let mut encoded = Vec::new();
+    let is_hop = is_node_name(node) && UserProperties::push(&mut encoded, HOPS_PROPERTY, &format!("{node}>"));
+    is_hop.then(|| Arc::new(MessageProperties { user_properties: encoded.into(), ..MessageProperties::default() }))
 }

@@ -77,6 +77,10 @@ pub(crate) const SPARE_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Answers that waited together whose memory a worker keeps for the next: a few windows of a busy publisher.
 pub(crate) const SPARE_ANSWERS: usize = 1024;
+
+/// Answers that are gathered before they go out: beyond that the look at the session is spread thin enough.
+pub(crate) const READY_ANSWERS: usize = 64;
+
 /// Bytes of properties that a worker remembers because the next message may have the same: more than the hop of a bridge.
 pub(crate) const LIKE_PROPERTIES: usize = 1024;
 

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use viaduct_codec::{
-    Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, TopicRef, VarInt, Version,
+    Ack, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Subscribe, TopicRef, UserProperties, VarInt,
+    Version,
 };
 use viaduct_testkit::{Client, Got, World, connect, subscribe};
 
@@ -259,4 +260,112 @@ fn what_is_queued_behind_an_empty_output_goes_out_when_the_socket_has_taken_it()
         }
         assert!(taken > 10 * payload.len(), "{taken} bytes of eleven messages");
     });
+}
+
+fn pubrel(id: u16) -> Packet<'static> {
+    Packet::Pubrel(Ack::new(PacketId::new(id).unwrap(), ReasonCode::SUCCESS))
+}
+
+#[test]
+fn the_hop_of_a_bridge_that_said_its_name_is_noted_for_it() {
+    let pairs = |name: &str, value: &str| {
+        let mut encoded = Vec::new();
+        assert!(UserProperties::push(&mut encoded, name, value));
+        encoded
+    };
+    // (what CONNECT says, the list that a message has, the list that is heard)
+    let table = [
+        (Some("edge"), None, Some("edge>")),
+        (Some("edge"), Some("far</edge>"), Some("far</edge>")),
+        (None, None, None),
+        (Some(""), None, None),
+        (Some("a/b"), None, None),
+    ];
+    for workers in [1, 4] {
+        for (number, (node, carried, heard)) in table.into_iter().enumerate() {
+            let mut world = World::new(workers);
+            let mut old = hello(&mut world, Version::V311, "old");
+            let mut new: Vec<_> = (0..4).map(|n| hello(&mut world, Version::V5, &format!("new-{n}"))).collect();
+            for client in new.iter_mut().chain([&mut old]) {
+                world.send(client, &[subscribe("t", QoS::AtLeastOnce)]);
+                client.got();
+            }
+            let said = node.map(|node| pairs("viaduct-node", node)).unwrap_or_default();
+            let mut greeting = connect(Version::V5, "bridge");
+            greeting.properties.user_properties = UserProperties::from_encoded(&said);
+            let mut bridge = world.connect(&Packet::Connect(Box::new(greeting)));
+            let list = carried.map(|list| pairs("viaduct-hops", list)).unwrap_or_default();
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                let mut packet = publish("t", b"x", qos, false, 7);
+                if let Packet::Publish(publish) = &mut packet {
+                    publish.properties.user_properties = UserProperties::from_encoded(&list);
+                }
+                // Two at once, so that those of QoS 0 are a run.
+                world.send(
+                    &mut bridge,
+                    &if qos == QoS::AtMostOnce { vec![packet.clone(), packet] } else { vec![packet] },
+                );
+                if qos == QoS::ExactlyOnce {
+                    world.send(&mut bridge, &[pubrel(7)]);
+                }
+                let count = if qos == QoS::AtMostOnce { 2 } else { 1 };
+                let expected = heard.map(|list| pairs("viaduct-hops", list)).unwrap_or_default();
+                for client in &mut new {
+                    world.take(client);
+                    let bytes = client.bytes();
+                    let found = bytes.windows(expected.len().max(1)).filter(|part| *part == expected).count();
+                    let lists = bytes.windows(12).filter(|part| *part == b"viaduct-hops").count();
+                    let wanted = if heard.is_some() { count } else { 0 };
+                    assert_eq!((found, lists), (wanted, wanted), "{number} {qos:?} {workers}");
+                }
+                world.take(&mut old);
+                assert_eq!(old.messages().len(), count, "{number} {qos:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_taken_is_answered_before_anything_else_is_said() {
+    let mut world = World::new(1);
+    let mut client = hello(&mut world, Version::V311, "client");
+    world.send(
+        &mut client,
+        &[
+            publish("t", b"1", QoS::AtLeastOnce, false, 1),
+            publish("t", b"2", QoS::ExactlyOnce, false, 2),
+            publish("t", b"3", QoS::AtLeastOnce, false, 3),
+            subscribe("t", QoS::AtMostOnce),
+            pubrel(2),
+            publish("t", b"4", QoS::AtLeastOnce, false, 4),
+        ],
+    );
+    let success = ReasonCode::SUCCESS;
+    let expected = [
+        Got::Ack(4, 1, success),
+        Got::Ack(5, 2, success),
+        Got::Ack(4, 3, success),
+        Got::Suback(vec![ReasonCode::GRANTED_QOS_0]),
+        Got::Ack(7, 2, success),
+    ];
+    let got = client.got();
+    assert_eq!(
+        got.iter().filter(|got| !matches!(got, Got::Publish { .. })).cloned().collect::<Vec<_>>()[..5],
+        expected
+    );
+    assert!(got.contains(&Got::Ack(4, 4, success)), "{got:?}");
+    // The last word comes behind the answers, too.
+    let mut bytes = Vec::new();
+    for id in 1..=3 {
+        publish("t", b"x", QoS::AtLeastOnce, false, id).encode(Version::V311, &mut bytes).unwrap();
+    }
+    let mut other = hello(&mut world, Version::V5, "other");
+    let mut broken = Vec::new();
+    publish("t", b"x", QoS::AtLeastOnce, false, 9).encode(Version::V5, &mut broken).unwrap();
+    broken.extend([0xF0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    world.send_bytes(&mut other, &broken);
+    let got = other.got();
+    assert!(matches!(got[..], [Got::Ack(4, 9, _), Got::Disconnect(..)]), "{got:?}");
+    world.send_bytes(&mut client, &bytes);
+    assert_eq!(client.got().iter().filter(|got| matches!(got, Got::Ack(4, _, _))).count(), 3);
 }

@@ -22,5 +22,19 @@ pub use output::Output;
 pub use violation::Violation;
 
 /// The User Property by which a client asks a server of 5.0 for its name, saying its own, and by which the server answers in
-/// CONNACK: bridges between brokers of this kind know by it whom a message has passed.
+/// CONNACK: bridges between brokers of this kind know by it whom a message has passed. A server that answers notes the
+/// client's hop itself on whatever comes over the connection without User Properties.
 pub const NODE_PROPERTY: &str = "viaduct-node";
+
+/// The User Property that says which brokers a message has passed: names separated by `/`, each followed by `<`
+/// where a bridge of that broker fetched the message and by `>` where one sent it on.
+pub const HOPS_PROPERTY: &str = "viaduct-hops";
+
+/// Bytes of a name in a list of hops: a node id and what makes it unique are fewer.
+const NODE_NAME: usize = 128;
+
+/// Whether a name can stand in a list of hops.
+#[must_use]
+pub fn is_node_name(name: &str) -> bool {
+    (1..=NODE_NAME).contains(&name.len()) && !name.contains(['/', '<', '>'])
+}

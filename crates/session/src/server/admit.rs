@@ -95,8 +95,8 @@ pub struct Admission {
     pub will: Option<Will>,
     /// Enhanced authentication, if the client named a method that is offered.
     pub authentication: Option<Authentication>,
-    /// It asks for our name.
-    pub asks_name: bool,
+    /// It asks for our name, and this is its own.
+    pub node: Option<Box<str>>,
 }
 
 /// What CONNACK says about enhanced authentication (MQTT-4.12.0-5).
@@ -150,6 +150,7 @@ pub fn admit(
             terms.max_inflight_v5.min(client)
         }
     };
+    let named = connect.properties.user_properties.iter().find(|(name, _)| *name == crate::NODE_PROPERTY);
     let admission = Admission {
         client_id,
         assigned,
@@ -166,7 +167,7 @@ pub fn admit(
         problem_information: connect.properties.request_problem_information.unwrap_or(true),
         will,
         authentication,
-        asks_name: connect.properties.user_properties.iter().any(|(name, _)| name == crate::NODE_PROPERTY),
+        node: named.map(|(_, own)| own.into()),
     };
     admission.check_connack(terms)?;
     Ok(admission)

@@ -510,7 +510,8 @@ fn accept<'a>(admission: &'a Admission, terms: &'a Terms, session_present: bool)
             properties.auth_method = Some(&authentication.method); // MQTT-4.12.0-5
             properties.auth_data = authentication.data.as_deref();
         }
-        if admission.asks_name && admission.maximum_packet_size as usize > CONNACK_ROOM + terms.introduction.len() {
+        if admission.node.is_some() && admission.maximum_packet_size as usize > CONNACK_ROOM + terms.introduction.len()
+        {
             properties.user_properties = UserProperties::from_encoded(&terms.introduction);
         }
     }
