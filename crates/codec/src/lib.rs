@@ -8,6 +8,7 @@
 //! CONNECT carries its own version; every other packet needs the [`Version`] that CONNECT settled.
 
 mod ack;
+mod acked_run;
 mod auth;
 #[cfg(feature = "mqttbytes-compat")]
 pub mod compat;
@@ -42,6 +43,7 @@ mod varint;
 mod writer;
 
 pub use ack::Ack;
+pub use acked_run::{AckedMessage, AckedRun};
 pub use auth::Auth;
 pub use connack::{Connack, ConnackProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};

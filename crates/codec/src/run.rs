@@ -41,22 +41,8 @@ impl<'a> Run<'a> {
         if size > max_packet_size as usize {
             return None;
         }
-        let (length, rest) = body.split_first_chunk::<2>()?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let topic = std::str::from_utf8(rest.get(..length)?).ok().and_then(|text| TopicRef::new(text).ok())?;
-        let is_v5 = version.is_v5();
-        let (mut head_length, mut user_properties) = (2 + length, &[][..]);
-        if is_v5 {
-            let section = rest.get(length..)?;
-            let (properties, own) = VarInt::split(section).ok()??;
-            let end = own + properties.get() as usize;
-            user_properties = section.get(own..end)?;
-            head_length += end;
-            if !UserProperties::from_encoded(user_properties).is_all_of_it() {
-                return None;
-            }
-        }
-        let head = body.get(..head_length)?;
+        let Front { topic, head, section, user_properties } = front(body, version, false)?;
+        let (is_v5, head) = (version.is_v5(), body.get(..head.len() + section.len())?);
         let payload = body.len() - head.len();
         Some(Self { bytes: buffer.get(..size)?, count: 1, topic, largest: size, payload, user_properties, is_v5, head })
     }
@@ -177,11 +163,47 @@ struct Stretch<'a> {
     front: usize,
 }
 
+/// What plain packets of one topic have in common.
+pub(crate) struct Front<'a> {
+    /// Checked.
+    pub(crate) topic: TopicRef<'a>,
+    /// The topic with its length.
+    pub(crate) head: &'a [u8],
+    /// In 5.0 the property section; empty in 3.x.
+    pub(crate) section: &'a [u8],
+    /// All that is in it.
+    pub(crate) user_properties: &'a [u8],
+}
+
+/// Of the PUBLISH with this body; `None` when it has other properties or is malformed.
+pub(crate) fn front(body: &[u8], version: Version, has_id: bool) -> Option<Front<'_>> {
+    let (length, rest) = body.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    let topic = std::str::from_utf8(rest.get(..length)?).ok().and_then(|text| TopicRef::new(text).ok())?;
+    let (mut section, mut user_properties) = (&[][..], &[][..]);
+    if version.is_v5() {
+        let behind = rest.get(length + 2 * usize::from(has_id)..)?;
+        let (properties, own) = VarInt::split(behind).ok()??;
+        section = behind.get(..own + properties.get() as usize)?;
+        user_properties = section.get(own..)?;
+        if !UserProperties::from_encoded(user_properties).is_all_of_it() {
+            return None;
+        }
+    }
+    Some(Front { topic, head: body.get(..2 + length)?, section, user_properties })
+}
+
 /// The body of the plain packet at the beginning of `buffer`, and the bytes of the whole packet.
 #[inline]
 fn plain(buffer: &[u8]) -> Option<(&[u8], usize)> {
+    body(buffer, PLAIN)
+}
+
+/// The body of the packet at the beginning of `buffer`, if that begins with `plain`, and the bytes of the whole packet.
+#[inline]
+pub(crate) fn body(buffer: &[u8], plain: u8) -> Option<(&[u8], usize)> {
     let (&first, rest) = buffer.split_first()?;
-    if first != PLAIN {
+    if first != plain {
         return None;
     }
     let (remaining, length) = VarInt::split(rest).ok()??;

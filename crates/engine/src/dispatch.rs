@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use viaduct_codec::{Kept, Message, QoS, SubscriptionIds, Time, TopicFilter, TopicName, TopicRef};
-use viaduct_router::{Merged, Route, RouteSet, SharedRoute};
+use viaduct_router::{Merged, RouteSet, SharedRoute};
 use viaduct_session::server::{Ending, Session};
 use viaduct_session::{Delivered, Delivery, DropReason, Output};
 use viaduct_store::{Accepted, Record, StoreError};
@@ -40,6 +40,13 @@ pub(crate) struct Plan {
     pub(crate) kept: Option<Arc<Kept>>,
 }
 
+/// A message on its way to those who hear it, and where the store keeps who is owed it.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) message: Arc<Message>,
+    pub(crate) kept: Option<Arc<Kept>>,
+}
+
 /// A member of a share group whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Chosen {
@@ -53,8 +60,7 @@ pub(crate) struct Chosen {
 impl Plan {
     /// Whether anybody hears the message.
     pub(crate) fn is_heard(&self) -> bool {
-        let hears = |route: &Route<SessionKey>| route.for_publisher(self.publisher == Some(route.key)).is_some();
-        !self.chosen.is_empty() || self.routes.routes().iter().any(hears)
+        !self.chosen.is_empty() || is_heard(&self.routes, self.publisher)
     }
 
     /// Nobody is to get it after all, so nobody is owed it.
@@ -106,17 +112,9 @@ impl Engine {
     /// Hands the message of `plan` to those who are to get it, and gives back what the store keeps of it.
     pub(crate) fn carry_out(&mut self, now: Time, plan: Plan) -> Option<Arc<Kept>> {
         let Plan { message, routes, chosen, publisher, kept } = plan;
-        let mut told = None;
-        for route in routes.routes() {
-            let worker = route.key.worker;
-            if worker != self.worker.0 && told != Some(worker) {
-                told = Some(worker);
-                let (message, routes, kept) = (Arc::clone(&message), Arc::clone(&routes), kept.clone());
-                let item = Item::Routed { message, routes, publisher, kept };
-                self.hearers.tell(WorkerId(worker), News(item));
-            }
-        }
-        let mut place = self.deliver_here(now, &message, &routes, publisher, kept.as_ref());
+        let batch = [Routed { message, kept }];
+        let mut place = self.deliver(now, &batch, &routes, publisher);
+        let [Routed { kept, .. }] = batch;
         for mut chosen in chosen {
             if let (true, Some(kept)) = (chosen.durable, &kept) {
                 chosen.delivery.kept = Some(kept.place(place));
@@ -127,36 +125,60 @@ impl Engine {
         kept
     }
 
-    /// Hands `message` to those of `routes` that live on this worker. How many places `kept` has for all of `routes`.
+    /// Hands messages of one topic and QoS to everybody in `routes`. How many places each has there with the store.
+    pub(crate) fn deliver(
+        &mut self,
+        now: Time,
+        batch: &[Routed],
+        routes: &Arc<RouteSet<SessionKey>>,
+        publisher: Option<SessionKey>,
+    ) -> u32 {
+        let mut told = None;
+        for route in routes.routes() {
+            let worker = route.key.worker;
+            if worker != self.worker.0 && told != Some(worker) {
+                told = Some(worker);
+                for Routed { message, kept } in batch {
+                    let (message, routes, kept) = (Arc::clone(message), Arc::clone(routes), kept.clone());
+                    let item = Item::Routed { message, routes, publisher, kept };
+                    self.hearers.tell(WorkerId(worker), News(item));
+                }
+            }
+        }
+        self.deliver_here(now, batch, routes, publisher)
+    }
+
+    /// The same to those of `routes` that live on this worker.
     pub(crate) fn deliver_here(
         &mut self,
         now: Time,
-        message: &Arc<Message>,
+        batch: &[Routed],
         routes: &RouteSet<SessionKey>,
         publisher: Option<SessionKey>,
-        kept: Option<&Arc<Kept>>,
     ) -> u32 {
         let mut next_place = 0;
+        let Some(Routed { message: first, .. }) = batch.first() else { return next_place };
         for route in routes.routes() {
-            let mut place = None;
-            if let Some(kept) = kept
-                && owed(route, message, publisher).is_some()
-            {
-                place = Some((kept, next_place));
-                next_place += 1;
-            }
+            let owed = owed(route, first, publisher).map(|_| next_place);
+            next_place += u32::from(owed.is_some());
             if route.key.worker != self.worker.0 {
                 continue;
             }
-            // From here on it is owed by whoever holds the place; if nobody comes to hold it, it is settled.
-            let place = place.map(|(kept, place)| kept.place(place));
-            let Some(merged) = route.for_publisher(publisher == Some(route.key)) else { continue };
-            let Some(index) = self.sessions.find(route.key) else { continue };
-            if merged.checked && !self.may_read(index, message) {
-                self.stats.dropped(Dropped::NotReadable, 1);
+            // From here on each is owed by whoever holds its place; if nobody comes to hold it, it is settled.
+            let place = |routed: &Routed| Some(routed.kept.as_ref()?.place(owed?));
+            let settle = || batch.iter().for_each(|routed| drop(place(routed)));
+            let merged = route.for_publisher(publisher == Some(route.key));
+            let (Some(merged), Some(index)) = (merged, self.sessions.find(route.key)) else {
+                settle();
+                continue;
+            };
+            if merged.checked && !self.may_read(index, first) {
+                settle();
+                self.stats.dropped(Dropped::NotReadable, batch.len() as u64);
                 continue;
             }
-            self.hand_over(now, index, Delivery { kept: place, ..delivery(message, merged, None) });
+            let each = |routed: &Routed| Delivery { kept: place(routed), ..delivery(&routed.message, merged, None) };
+            self.hand_over_all(now, index, batch.iter().map(each));
         }
         next_place
     }
@@ -227,8 +249,48 @@ impl Engine {
         let payload = delivery.message.payload.len() as u64;
         match self.with_session(index, |session, output| session.deliver(now, delivery, output)) {
             Some(Delivered::Sent | Delivered::Queued) => self.stats.payload_bytes_sent.add(payload),
-            Some(Delivered::Dropped(why)) => self.note_drop(now, index, dropped(why)),
-            Some(Delivered::Overflow) => {
+            Some(refused) => self.note_refused(now, index, refused),
+            None => {}
+        }
+    }
+
+    /// The same for several, with one look at a session for which nothing waits.
+    fn hand_over_all(&mut self, now: Time, index: usize, mut deliveries: impl Iterator<Item = Delivery>) {
+        let mut odd = None;
+        let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none() && slot.connection().is_some());
+        if let Some(is_durable) = slot.map(Slot::is_durable) {
+            let mut payload = 0;
+            let refused = self.with_session(index, |session, output| {
+                while session.queued().0 == 0 {
+                    let delivery = deliveries.next()?;
+                    if is_durable && delivery.kept.is_none() && delivery.qos > QoS::AtMostOnce {
+                        odd = Some(delivery); // It is kept first.
+                        break;
+                    }
+                    let bytes = delivery.message.payload.len() as u64;
+                    match session.deliver(now, delivery, output) {
+                        Delivered::Sent | Delivered::Queued => payload += bytes,
+                        refused => return Some(refused),
+                    }
+                }
+                None
+            });
+            self.stats.payload_bytes_sent.add(payload);
+            if let Some(refused) = refused.flatten() {
+                self.note_refused(now, index, refused);
+            }
+        }
+        for delivery in odd.into_iter().chain(deliveries) {
+            self.hand_over(now, index, delivery);
+        }
+    }
+
+    /// The session at `index` did not take a message.
+    fn note_refused(&mut self, now: Time, index: usize, refused: Delivered) {
+        match refused {
+            Delivered::Sent | Delivered::Queued => {}
+            Delivered::Dropped(why) => self.note_drop(now, index, dropped(why)),
+            Delivered::Overflow => {
                 self.stats.dropped(Dropped::QueueFull, 1);
                 let (client_id, peer) = (self.client_id(index), self.peer(index).unwrap_or_default());
                 self.log.line(now, |more| {
@@ -241,7 +303,6 @@ impl Engine {
                 let reason = Some(viaduct_codec::ReasonCode::QUOTA_EXCEEDED);
                 self.end_connection(now, index, reason, CloseReason::QueueOverflow, Ending::Lost);
             }
-            None => {}
         }
     }
 
@@ -429,6 +490,11 @@ pub(crate) fn delivery(message: &Arc<Message>, merged: &Merged, group: Option<Ar
         group,
         kept: None,
     }
+}
+
+/// Whether anybody but share groups hears what `publisher` says.
+pub(crate) fn is_heard(routes: &RouteSet<SessionKey>, publisher: Option<SessionKey>) -> bool {
+    routes.routes().iter().any(|route| route.for_publisher(publisher == Some(route.key)).is_some())
 }
 
 /// The member of `group` whose turn it is, other than `but`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{Frame, Kept, Message, Packet, PlainAck, Publish, QoS, ReasonCode, Time, TopicRef, Version};
+use viaduct_codec::{Frame, Kept, Message, Packet, PacketId, PlainAck, QoS, ReasonCode, Time, TopicRef, Version};
 use viaduct_router::RouteSet;
 use viaduct_session::Incoming;
 use viaduct_session::Violation;
@@ -30,7 +30,7 @@ pub struct Progress {
 }
 
 /// What to do with one PUBLISH.
-enum Taken {
+pub(crate) enum Taken {
     /// Acknowledge with this reason.
     Ack(ReasonCode),
     /// Acknowledge with this reason when the store has it, or nobody is owed it any more; hand it on before if there is a plan.
@@ -62,6 +62,13 @@ impl Engine {
             }
             steps += 1;
             if let Some((bytes, count)) = self.express(now, connection, session, rest, TURN_BYTES - progress.consumed) {
+                progress.consumed += bytes;
+                packets += u64::from(count);
+                continue;
+            }
+            if let Some((bytes, count)) =
+                self.express_acked(now, connection, session, rest, TURN_BYTES - progress.consumed)
+            {
                 progress.consumed += bytes;
                 packets += u64::from(count);
                 continue;
@@ -137,7 +144,7 @@ impl Engine {
     }
 
     /// Ends the connection of a client that broke a rule: the reason code, one log line, one count.
-    fn violate(&mut self, now: Time, index: usize, violation: &Violation) {
+    pub(crate) fn violate(&mut self, now: Time, index: usize, violation: &Violation) {
         self.close_for(now, index, violation.reason(), violation.to_string());
     }
 
@@ -158,12 +165,23 @@ impl Engine {
     fn handle_publish(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) {
         let publish = &incoming.publish;
         self.stats.received(publish.qos, 1, publish.payload.len());
-        match self.take(now, index, incoming) {
-            Taken::Ack(reason) => self.answer_publish(now, index, publish, reason, (Accepted::Safe, None), None),
-            Taken::Kept(reason, accepted, kept, plan) => {
-                self.answer_publish(now, index, publish, reason, (accepted, kept), plan);
-            }
-            Taken::Fenced => self.fence(now, index, None),
+        let taken = self.take(now, index, incoming);
+        self.answer_publish(now, index, publish.packet_id, publish.qos, taken);
+    }
+
+    /// Answers a PUBLISH, or does what it brought about instead.
+    pub(crate) fn answer_publish(
+        &mut self,
+        now: Time,
+        index: usize,
+        packet_id: Option<PacketId>,
+        qos: QoS,
+        taken: Taken,
+    ) {
+        let (reason, safety, plan) = match taken {
+            Taken::Ack(reason) => (reason, (Accepted::Safe, None), None),
+            Taken::Kept(reason, accepted, kept, plan) => (reason, (accepted, kept), plan),
+            Taken::Fenced => return self.fence(now, index, None),
             Taken::Close(reason, why) => {
                 self.stats.protocol_error(reason);
                 if let Some(slot) = self.sessions.get(index) {
@@ -172,22 +190,11 @@ impl Engine {
                         tracing::info!(client_id = %slot.client_id, %peer, %reason, more, "closed: {why}");
                     });
                 }
-                self.end_connection(now, index, Some(reason), why, Ending::Lost);
+                return self.end_connection(now, index, Some(reason), why, Ending::Lost);
             }
-        }
-    }
-
-    fn answer_publish(
-        &mut self,
-        now: Time,
-        index: usize,
-        publish: &Publish<'_>,
-        reason: ReasonCode,
-        safety: (Accepted, Option<Arc<Kept>>),
-        plan: Option<Box<Plan>>,
-    ) {
-        if let (Some(packet_id), Some(slot)) = (publish.packet_id, self.sessions.get(index)) {
-            let ack = Ack { session: slot.key, packet_id, qos: publish.qos, reason };
+        };
+        if let (Some(packet_id), Some(slot)) = (packet_id, self.sessions.get(index)) {
+            let ack = Ack { session: slot.key, packet_id, qos, reason };
             self.acknowledge(now, ack, safety, plan);
         }
     }
@@ -268,20 +275,20 @@ impl Engine {
         incoming: &Incoming<'_>,
         plan: &Plan,
     ) -> Result<Appended, StoreError> {
-        let Some(slot) = self.sessions.get(index) else { return Ok(Appended { kept: None, accepted: Accepted::Safe }) };
+        let Some(slot) = self.sessions.get(index) else { return Ok(Appended::NOTHING) };
         let is_remembered = slot.is_durable() && incoming.publish.qos == QoS::ExactlyOnce;
         let from = incoming.publish.packet_id.filter(|_| is_remembered).map(|packet_id| (slot.id, packet_id));
         let mark = slot.key.mark();
         let owed = self.owed_list(&plan.message, &plan.routes, &plan.chosen, plan.publisher);
         if owed.is_empty() && from.is_none() {
-            return Ok(Appended { kept: None, accepted: Accepted::Safe });
+            return Ok(Appended::NOTHING);
         }
         self.store.append(now, &plan.message, owed, from, mark)
     }
 
     /// The store could not take a message: 5.0 is told so, 3.x has no word for it and loses the connection, so that the
     /// client keeps the message and sends it again.
-    fn not_taken(&self, index: usize, error: &StoreError) -> Taken {
+    pub(crate) fn not_taken(&self, index: usize, error: &StoreError) -> Taken {
         tracing::warn!(worker = self.worker.0, %error, "a message was refused because it could not be kept");
         let is_v5 = self.sessions.get(index).and_then(|slot| slot.session.version()) == Some(Version::V5);
         match error {

@@ -16,6 +16,7 @@ mod connections;
 mod dispatch;
 mod due;
 mod express;
+mod express_acked;
 mod fence;
 mod held;
 mod inbound;
@@ -66,6 +67,7 @@ pub use view::ClientView;
 
 use acks::Waiting;
 use connections::{Connection, Connections};
+use dispatch::Routed;
 use due::{Due, Timer};
 use log_budget::LogBudget;
 use mail::Item;
@@ -89,6 +91,8 @@ pub struct Engine {
     waiting: Waiting,
     /// Those of the last message that had any, if they are not large.
     last_properties: Option<Arc<MessageProperties>>,
+    /// Memory for messages that are handed on together.
+    batch: Vec<Routed>,
     /// The time of the call that is being handled.
     clock: Time,
     /// The rules under which the subscriptions of this worker were granted.
@@ -143,6 +147,7 @@ impl Engine {
             log: LogBudget::default(),
             waiting: Waiting::default(),
             last_properties: None,
+            batch: Vec::new(),
             clock: now,
             rules: shared.rules(),
             authorizer: shared.authorizer(),
@@ -167,7 +172,7 @@ impl Engine {
         for item in mail.items {
             match item {
                 Item::Routed { message, routes, publisher, kept } => {
-                    self.deliver_here(now, &message, &routes, publisher, kept.as_ref());
+                    self.deliver_here(now, &[Routed { message, kept }], &routes, publisher);
                 }
                 Item::Run { parcel, routes, publisher } => self.handle_parcel(now, &parcel, &routes, publisher),
                 Item::Chosen { member, delivery, checked, hops } => {

@@ -64,6 +64,11 @@ pub struct Appended {
     pub accepted: Accepted,
 }
 
+impl Appended {
+    /// Nobody is owed anything, and nothing was written.
+    pub const NOTHING: Self = Self { kept: None, accepted: Accepted::Safe };
+}
+
 /// How a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {

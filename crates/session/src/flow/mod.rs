@@ -309,7 +309,7 @@ impl Flow {
             None => None,
         };
         match (publish.qos, publish.packet_id) {
-            (QoS::AtLeastOnce, Some(id)) => self.inbound.publish1(id)?,
+            (QoS::AtLeastOnce, Some(id)) => self.publish1_in(id)?,
             (QoS::ExactlyOnce, Some(id)) => match self.inbound.publish2(id, publish.dup)? {
                 Arrived::New => {}
                 Arrived::Pending => return Ok(None),
@@ -321,6 +321,11 @@ impl Flow {
             (QoS::AtMostOnce, _) | (_, None) => {}
         }
         Ok(Some(Incoming { publish, alias }))
+    }
+
+    /// The same of one of QoS 1 without an alias.
+    pub(crate) fn publish1_in(&mut self, id: PacketId) -> Result<(), Violation> {
+        self.inbound.publish1(id)
     }
 
     /// Answers a PUBLISH with PUBACK or PUBREC under its identifier (MQTT-3.3.4-1, MQTT-3.3.4-1 of 3.1.1, MQTT-2.2.1-5,

@@ -141,6 +141,15 @@ impl Session {
         }
     }
 
+    /// A PUBLISH of QoS 1 came that says nothing but its topic, its payload and User Properties: it waits for
+    /// [`Session::acknowledge`] as one that [`Session::handle`] took.
+    ///
+    /// # Errors
+    /// The client has more unacknowledged than it was granted.
+    pub fn take_plain(&mut self, packet_id: PacketId) -> Result<(), Violation> {
+        self.flow.publish1_in(packet_id)
+    }
+
     /// Whether QoS 0 packets of at most `largest` bytes may be appended to `out` as they are: there is a connection whose
     /// client takes them, it has no use for topic aliases, and nothing waits that they would overtake.
     #[must_use]

@@ -315,7 +315,7 @@ impl Store for Door {
         publisher: u64,
     ) -> Result<Appended, StoreError> {
         if owed.is_empty() && from.is_none() {
-            return Ok(Appended { kept: None, accepted: Accepted::Safe });
+            return Ok(Appended::NOTHING);
         }
         let bytes = message.size() + owed.len() * size_of::<Owed>();
         self.refusal(bytes)?;
