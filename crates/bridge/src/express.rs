@@ -1,4 +1,4 @@
-//! The short ways across the bridge: a run of plain QoS 0 messages on one topic is judged once, and a stretch of plain
+//! The short ways across the bridge: a run of plain messages on one topic is judged once, and a stretch of plain
 //! acknowledgements is answered once, behind the last.
 //!
 //! In: bytes of one half. Out: the same messages as bytes for the other half, under their topic there and with this
@@ -9,10 +9,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{Message, MessageProperties, PlainAck, QoS, Run, Time, Version};
-use viaduct_session::client::Event as Heard;
+use viaduct_codec::{AckedRun, Message, MessageProperties, PlainAck, QoS, Run, SubscriptionIds, Time, Version};
+use viaduct_session::client::{Client, Event as Heard};
+use viaduct_session::{Delivery, Violation};
 
 use crate::bridge::Bridge;
+use crate::flow::Flow;
 use crate::limits;
 use crate::local::LocalState;
 use crate::loop_guard::{Hop, Hops};
@@ -28,7 +30,7 @@ impl Bridge {
         }
         let run = Run::first(rest, Version::V5, u32::MAX)?.extend(rest, room, u32::MAX);
         let train = self.names.outward(&self.rules, &self.settings.remote, run.topic).ok()?;
-        let sample = sample(&run, train, now, &self.hops, Hop::Out)?;
+        let sample = sample(run.user_properties, QoS::AtMostOnce, train, now, &self.hops, Hop::Out)?;
         let (topic, properties) = (sample.topic.by_ref(), user_properties(&sample));
         // A message that comes alone is made short with an alias; where many come together time is what is scarce.
         let wants_alias = run.count == 1 && self.remote.uses_aliases();
@@ -50,7 +52,7 @@ impl Bridge {
         let most = self.settings.max_packet_size;
         let run = Run::first(rest, self.link.level().version(), most)?.extend(rest, room, most);
         let train = self.names.inward(&self.rules, run.topic).ok()?;
-        let sample = sample(&run, train, now, &self.hops, Hop::In)?;
+        let sample = sample(run.user_properties, QoS::AtMostOnce, train, now, &self.hops, Hop::In)?;
         let (topic, properties) = (sample.topic.by_ref(), user_properties(&sample));
         if !self.local.takes_bytes(run.largest_as(topic, properties)) {
             return None;
@@ -63,6 +65,43 @@ impl Bridge {
 }
 
 impl Bridge {
+    /// Takes the run of QoS 1 at the beginning of `rest`, which this broker sent, and hands it to the remote together. The bytes
+    /// of it; `None` when the first packet has to go the long way.
+    pub(crate) fn acked_out(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
+        if self.local_state != LocalState::Up || self.outward.was_cut() {
+            return None;
+        }
+        let mut run = AckedRun::first(rest, Version::V5, u32::MAX, usize::MAX)?;
+        let train = self.names.outward(&self.rules, &self.settings.remote, run.topic).ok()?;
+        let sample = sample(run.user_properties, QoS::AtLeastOnce, train, now, &self.hops, Hop::Out)?;
+        let most = usize::from(self.window()).saturating_sub(self.outward.len());
+        let taken = take(&mut run, most, &sample, &mut self.local, &mut self.outward);
+        self.local.heard_bytes(now);
+        match taken {
+            Ok(()) => self.pump_outward(now),
+            Err(violation) => self.drop_local(now, &violation.to_string()),
+        }
+        Some(run.used())
+    }
+
+    /// The same from the remote to this broker.
+    pub(crate) fn acked_in(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
+        if !self.link.is_up() || self.inward.was_cut() || self.echoes_come_back() {
+            return None;
+        }
+        let mut run = AckedRun::first(rest, self.link.level().version(), self.settings.max_packet_size, usize::MAX)?;
+        let train = self.names.inward(&self.rules, run.topic).ok()?;
+        let sample = sample(run.user_properties, QoS::AtLeastOnce, train, now, &self.hops, Hop::In)?;
+        let most = usize::from(self.window()).saturating_sub(self.inward.len());
+        let taken = take(&mut run, most, &sample, &mut self.remote, &mut self.inward);
+        self.remote.heard_bytes(now);
+        match taken {
+            Ok(()) => self.pump_inward(now),
+            Err(violation) => self.accuse(now, &violation),
+        }
+        Some(run.used())
+    }
+
     /// The plain acknowledgements at the beginning of `rest`, which the remote sent. The bytes of them; `None` when there is
     /// none.
     pub(crate) fn acks_of_remote(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
@@ -107,16 +146,36 @@ impl Bridge {
     }
 }
 
+/// Takes messages of a run from their source, all like `sample` but for their payloads: the first, and up to `most` as long as
+/// the window has room, because a source may send more than it was asked for.
+fn take(
+    run: &mut AckedRun<'_>,
+    most: usize,
+    sample: &Message,
+    source: &mut Client,
+    flow: &mut Flow,
+) -> Result<(), Violation> {
+    for one in run.take(most.max(1)) {
+        source.take_plain(one.packet_id)?;
+        let message = Message { payload: Bytes::copy_from_slice(one.payload), ..sample.clone() };
+        let (qos, retain) = (message.qos, message.retain);
+        let message = Arc::new(message);
+        let delivery = Delivery { message, qos, retain, ids: SubscriptionIds::default(), group: None, kept: None };
+        flow.take(one.packet_id, QoS::AtLeastOnce, delivery);
+    }
+    Ok(())
+}
+
 /// What all messages of a run have in common on the other side; `None` when they go in a circle.
-fn sample(run: &Run<'_>, train: &Train, now: Time, hops: &Hops, hop: Hop) -> Option<Message> {
-    let properties = (!run.user_properties.is_empty()).then(|| {
-        let user_properties = Bytes::copy_from_slice(run.user_properties);
+fn sample(user_properties: &[u8], qos: QoS, train: &Train, now: Time, hops: &Hops, hop: Hop) -> Option<Message> {
+    let properties = (!user_properties.is_empty()).then(|| {
+        let user_properties = Bytes::copy_from_slice(user_properties);
         Arc::new(MessageProperties { user_properties, ..MessageProperties::default() })
     });
     let mut message = Message {
         topic: train.to.clone(),
         payload: Bytes::new(),
-        qos: QoS::AtMostOnce,
+        qos: qos.min(train.qos),
         retain: false,
         received: now,
         expires: None,

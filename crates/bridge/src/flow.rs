@@ -82,6 +82,16 @@ impl Flow {
         self.exchanges.len()
     }
 
+    /// Messages that wait for the target, at most.
+    pub(crate) fn waiting(&self) -> usize {
+        self.exchanges.len() - self.handed
+    }
+
+    /// Whether a plain PUBLISH may be one that is here already, or was before the source forgot it.
+    pub(crate) const fn was_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Whether a message waits for the target.
     pub(crate) fn is_waiting(&self) -> bool {
         self.handed < self.exchanges.len()

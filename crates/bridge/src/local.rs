@@ -85,7 +85,8 @@ impl Bridge {
                 return used;
             }
             let rest = bytes.get(used..).unwrap_or_default();
-            if let Some(length) = self.express_out(now, rest).or_else(|| self.acks_of_local(now, rest)) {
+            let express = self.express_out(now, rest).or_else(|| self.acks_of_local(now, rest));
+            if let Some(length) = express.or_else(|| self.acked_out(now, rest)) {
                 used += length;
                 continue;
             }

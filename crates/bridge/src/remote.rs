@@ -59,7 +59,8 @@ impl Bridge {
                 self.end_attempt(now, fault, None, false);
                 break;
             }
-            if let Some(length) = self.express_in(now, rest).or_else(|| self.acks_of_remote(now, rest)) {
+            let express = self.express_in(now, rest).or_else(|| self.acks_of_remote(now, rest));
+            if let Some(length) = express.or_else(|| self.acked_in(now, rest)) {
                 used += length;
                 continue;
             }
@@ -151,6 +152,8 @@ impl Bridge {
             let Self { outward, remote, remote_output, stats, offer, echoes, settings, pace, .. } = self;
             let mut large = Vec::new();
             let max_age = settings.max_age;
+            // A message that comes alone is made short with an alias; where many come together time is what is scarce.
+            remote.set_aliases(outward.waiting() < 2);
             outward.pump(|delivery, token, again| {
                 let is_old = max_age.is_some_and(|max| now.since(delivery.message.received) >= max);
                 if is_old && !again {

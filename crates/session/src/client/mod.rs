@@ -387,7 +387,22 @@ impl Client {
         self.flow.terms().is_some_and(|terms| terms.aliases_out > 0)
     }
 
-    /// QoS 0 messages came that the owner has read itself: the server lives.
+    /// Whether topic aliases are used where the server takes them: not at first sight of many messages, which are sooner
+    /// written and read with their topic. True at first on each connection.
+    pub fn set_aliases(&mut self, are_used: bool) {
+        self.flow.set_aliases(are_used);
+    }
+
+    /// A PUBLISH of QoS 1 came that says nothing but its topic, its payload and User Properties: it waits for
+    /// [`Client::acknowledge`] as one that [`Client::handle`] took.
+    ///
+    /// # Errors
+    /// The server has more unacknowledged than there are identifiers.
+    pub fn take_plain(&mut self, packet_id: PacketId) -> Result<(), Violation> {
+        self.flow.publish1_in(packet_id)
+    }
+
+    /// Messages came that the owner has read itself: the server lives.
     pub fn heard_bytes(&mut self, now: Time) {
         if let Some(due) = self.link.as_mut().and_then(|link| link.pingresp_due.as_mut()) {
             *due = now.after_secs(PINGRESP_SECONDS);

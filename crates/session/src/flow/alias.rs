@@ -21,6 +21,7 @@ pub(crate) struct AliasesIn {
 #[derive(Debug, Default)]
 pub(crate) struct AliasesOut {
     maximum: u16,
+    is_off: bool,
     /// Made for the first one.
     aliases: Option<Box<HashMap<TopicName, NonZeroU16>>>,
 }
@@ -71,12 +72,17 @@ impl AliasesIn {
 impl AliasesOut {
     /// The peer takes aliases up to `maximum`, 0 for none (MQTT-3.1.2-26, MQTT-3.1.2-27, MQTT-3.3.2-11).
     pub(crate) fn new(maximum: u16) -> Self {
-        Self { maximum: maximum.min(ALIASES_OUT), aliases: None }
+        Self { maximum: maximum.min(ALIASES_OUT), is_off: false, aliases: None }
+    }
+
+    /// Whether they are used for the time being.
+    pub(crate) fn set_used(&mut self, are_used: bool) {
+        self.is_off = !are_used;
     }
 
     /// How `topic` would go out now.
     pub(crate) fn form(&self, topic: &TopicName) -> Form {
-        if self.maximum == 0 {
+        if self.maximum == 0 || self.is_off {
             return Form::Topic;
         }
         match self.aliases.as_ref().and_then(|aliases| aliases.get(topic)) {
@@ -124,6 +130,10 @@ mod tests {
         aliases.sent(&a, Form::Both(one));
         assert_eq!(aliases.form(&a), Form::Alias(one));
         assert_eq!(aliases.form(&b), Form::Topic);
+        aliases.set_used(false);
+        assert_eq!(aliases.form(&a), Form::Topic);
+        aliases.set_used(true);
+        assert_eq!(aliases.form(&a), Form::Alias(one));
         assert_eq!(AliasesOut::new(0).form(&a), Form::Topic);
     }
 }

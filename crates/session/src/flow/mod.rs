@@ -323,6 +323,13 @@ impl Flow {
         Ok(Some(Incoming { publish, alias }))
     }
 
+    /// Whether aliases are used where the peer takes them.
+    pub(crate) fn set_aliases(&mut self, are_used: bool) {
+        if let Some(link) = &mut self.link {
+            link.aliases_out.set_used(are_used);
+        }
+    }
+
     /// The same of one of QoS 1 without an alias.
     pub(crate) fn publish1_in(&mut self, id: PacketId) -> Result<(), Violation> {
         self.inbound.publish1(id)
