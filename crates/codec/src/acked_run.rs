@@ -107,7 +107,10 @@ mod tests {
         bytes
     }
 
-    fn taken(bytes: &[u8], version: Version, limit: usize) -> Option<(Vec<(u16, Vec<u8>)>, usize)> {
+    /// Identifiers and payloads, and the bytes of all.
+    type Taken = (Vec<(u16, Vec<u8>)>, usize);
+
+    fn taken(bytes: &[u8], version: Version, limit: usize) -> Option<Taken> {
         let mut run = AckedRun::first(bytes, version, u32::MAX, limit)?;
         let messages = run.by_ref().map(|message| (message.packet_id.get(), message.payload.to_vec())).collect();
         Some((messages, run.used()))

@@ -40,8 +40,8 @@ struct Answers {
     queue: VecDeque<Answer>,
     /// How many of them hold back a message.
     plans: usize,
-    /// Bytes of messages of QoS 0 in it: nothing else bounds those.
-    zero: usize,
+    /// Bytes of messages in it that are not answered: nothing else bounds those of QoS 0.
+    unanswered: usize,
 }
 
 /// Who waits for a ticket.
@@ -78,7 +78,7 @@ pub(crate) struct Ack {
 /// An answer with what it waits for.
 #[derive(Debug)]
 struct Answer {
-    /// `None` for a message of QoS 0, which only keeps its place behind others.
+    /// `None` for a message that nobody is to answer (of QoS 0, a will), which only keeps its place behind others.
     ack: Option<Ack>,
     /// `None` waits for nothing but the answers before it.
     ticket: Option<Ticket>,
@@ -108,7 +108,7 @@ impl Waiting {
         let answer = answers.queue.pop_front()?;
         answers.plans -= usize::from(answer.plan.is_some());
         if answer.ack.is_none() {
-            answers.zero -= answer.plan.as_ref().map_or(0, |plan| plan.message.size());
+            answers.unanswered -= answer.plan.as_ref().map_or(0, |plan| plan.message.size());
         }
         if answers.queue.is_empty()
             && let Some(emptied) = self.answers.remove(&key)
@@ -144,32 +144,42 @@ impl Engine {
             }
             return;
         }
+        self.queue(ack.session, Answer { ack: Some(ack), ticket, kept, plan });
+    }
+
+    /// Hands on a message that nobody is to answer: when the store has it, if it waits for that, and behind those of its session
+    /// that wait. One of QoS 0 that would make them too many is given up.
+    pub(crate) fn hand_on_behind(&mut self, now: Time, key: SessionKey, plan: Plan, ticket: Option<Ticket>) {
+        if ticket.is_none() && !self.waiting.holds_back(key) {
+            return drop(self.carry_out(now, plan));
+        }
+        let unanswered = self.waiting.answers.get(&key).map_or(0, |answers| answers.unanswered);
+        if plan.message.qos == QoS::AtMostOnce && unanswered + plan.message.size() > HELD_QOS_0 {
+            return self.stats.dropped(Dropped::QueueFull, 1);
+        }
+        self.queue(key, Answer { ack: None, ticket, kept: None, plan: Some(Box::new(plan)) });
+    }
+
+    /// Puts an answer behind those of its session.
+    fn queue(&mut self, key: SessionKey, answer: Answer) {
         let Waiting { answers, spare, .. } = &mut self.waiting;
-        let fresh = || Answers { queue: std::mem::take(spare), plans: 0, zero: 0 };
-        let answers = answers.entry(ack.session).or_insert_with(fresh);
-        answers.plans += usize::from(plan.is_some());
-        answers.queue.push_back(Answer { ack: Some(ack), ticket, kept, plan });
+        let fresh = || Answers { queue: std::mem::take(spare), plans: 0, unanswered: 0 };
+        let answers = answers.entry(key).or_insert_with(fresh);
+        answers.plans += usize::from(answer.plan.is_some());
+        if answer.ack.is_none() {
+            answers.unanswered += answer.plan.as_ref().map_or(0, |plan| plan.message.size());
+        }
+        let ticket = answer.ticket;
+        answers.queue.push_back(answer);
         if let Some(ticket) = ticket {
             // Whoever looks at the first answer of a session looks at all.
             let is_told = |(last, waiter): &(Ticket, Waiter)| {
-                *last == ticket && matches!(waiter, Waiter::Answer(session) if *session == ack.session)
+                *last == ticket && matches!(waiter, Waiter::Answer(session) if *session == key)
             };
             if !self.waiting.by_ticket.back().is_some_and(is_told) {
-                self.wait(ticket, Waiter::Answer(ack.session));
+                self.wait(ticket, Waiter::Answer(key));
             }
         }
-    }
-
-    /// Hands a message of QoS 0 on behind those of its session that wait to be. One that would make them too many is given up.
-    pub(crate) fn hand_on_behind(&mut self, now: Time, key: SessionKey, plan: Plan) {
-        let Some(answers) = self.waiting.answers.get_mut(&key) else { return drop(self.carry_out(now, plan)) };
-        let size = plan.message.size();
-        if answers.zero + size > HELD_QOS_0 {
-            return self.stats.dropped(Dropped::QueueFull, 1);
-        }
-        answers.zero += size;
-        answers.plans += 1;
-        answers.queue.push_back(Answer { ack: None, ticket: None, kept: None, plan: Some(Box::new(plan)) });
     }
 
     /// Notes who is to be told when `ticket` is safe.

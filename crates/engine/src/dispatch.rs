@@ -77,13 +77,14 @@ impl Engine {
         let routes = self.hearers.who(&message.topic);
         let mut plan = self.plan(Arc::clone(message), routes, publisher);
         let owed = self.owed_list(message, &plan.routes, &plan.chosen, publisher);
+        let mut holds = None;
         if !owed.is_empty() {
             match self.store.append(now, message, owed, None, 0) {
                 Ok(appended) => {
                     plan.kept = appended.kept;
                     if let (QoS::ExactlyOnce, Accepted::Pending(ticket)) = (message.qos, appended.accepted) {
                         // Handed on before it is safe, it would come a second time after a crash.
-                        return self.wait(ticket, Waiter::Message(Box::new(plan)));
+                        holds = Some(ticket);
                     }
                 }
                 Err(error) => {
@@ -95,7 +96,12 @@ impl Engine {
                 }
             }
         }
-        self.carry_out(now, plan);
+        match (publisher, holds) {
+            // One will may come close behind another.
+            (Some(key), _) => self.hand_on_behind(now, key, plan, holds),
+            (None, Some(ticket)) => self.wait(ticket, Waiter::Message(Box::new(plan))),
+            (None, None) => _ = self.carry_out(now, plan),
+        }
     }
 
     /// Everybody in `routes` who is to get `message`.

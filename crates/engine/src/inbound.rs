@@ -233,11 +233,8 @@ impl Engine {
         if qos == QoS::AtMostOnce {
             let retained = self.retain(&plan.message);
             self.note_store_result("retained", retained);
-            if self.waiting.holds_back(key) {
-                self.hand_on_behind(now, key, plan); // MQTT-4.6.0-5: who hears both with one QoS hears them in this order.
-            } else {
-                self.carry_out(now, plan);
-            }
+            // MQTT-4.6.0-5: who hears both with one QoS hears them in this order.
+            self.hand_on_behind(now, key, plan, None);
             return Taken::Ack(reason);
         }
         let appended = match self.append(now, index, incoming, &plan) {

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use viaduct_codec::{Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, TopicRef, Version};
+use viaduct_codec::{
+    Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, TopicRef, Version, Will, WillProperties,
+};
 use viaduct_engine::{Engine, Settings, WorkerId};
 use viaduct_store::log::{FaultyFiles, Log, Options};
 use viaduct_store::{FaultyStore, MemoryStore, Script, Store, Trouble};
@@ -242,4 +244,36 @@ fn only_a_message_whose_hearers_are_all_connected_waits_before_it_is_written() {
         world.send(&mut publisher, &[message(b"does not")]);
         assert_eq!(world.next_timeout(), Some(world.now()));
     }
+}
+
+#[test]
+fn a_will_does_not_overtake_one_that_waits_for_the_store() {
+    let options = Options::new(1, Arc::new(|_| 0), 7);
+    let mut opened = Log::open(&options, Arc::new(FaultyFiles::default()), Arc::new(|_| {})).unwrap();
+    let mut world = World::new(1);
+    replace_store(&mut world, Box::new(opened.doors.remove(0)));
+    let mut keeps = connect(Version::V311, "keeps");
+    keeps.clean_start = false;
+    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
+    world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
+    wait_for(&mut world, &mut subscriber, 2);
+    let connects = |world: &mut World, payload: &'static [u8], qos| {
+        let mut dying = connect(Version::V311, "dies");
+        dying.clean_start = false;
+        let topic = TopicRef::new("t").unwrap();
+        dying.will = Some(Will { topic, payload, qos, retain: false, properties: WillProperties::default() });
+        world.connect(&Packet::Connect(Box::new(dying)))
+    };
+    connects(&mut world, b"1", QoS::ExactlyOnce);
+    // Each takes the session over from the one before, whose will is due at once.
+    connects(&mut world, b"2", QoS::AtLeastOnce);
+    let mut last = connects(&mut world, b"3", QoS::AtMostOnce);
+    world.cut(&mut last);
+    let heard = wait_for(&mut world, &mut subscriber, 3);
+    let payloads: Vec<_> = heard
+        .into_iter()
+        .filter_map(|got| if let Got::Publish { payload, .. } = got { Some(payload) } else { None })
+        .collect();
+    assert_eq!(payloads, [b"1", b"2", b"3"]);
+    opened.log.close();
 }
