@@ -11,6 +11,7 @@ mod faulty;
 mod files;
 mod frame;
 mod index;
+mod last;
 mod op;
 mod read;
 mod recover;
@@ -236,8 +237,8 @@ impl Log {
         let Recovered { index, salt, next_number, last, recovery, .. } = recovered;
         let shared = Arc::new(Shared::new(doors, index, recovery.bytes, wake));
         let last = last.map(|(number, end)| {
-            // Nothing is written behind damaged bytes: a file that has some is done with.
-            let is_whole = !recovery.damages.iter().any(|damage| damage.file == frame::name_of(number));
+            // Nothing is written behind damaged bytes: a file that has some is done with, and so is one that misses its successor.
+            let is_whole = !recovery.damages.iter().any(|damage| frame::number_of(&damage.file) >= Some(number));
             // What an earlier process wrote it need not have synced, and what comes now stands on it.
             let file = shared.index().segments.get(&number).map(|segment| Arc::clone(&segment.file));
             let is_safe = limits.sync == SyncMode::Off || file.is_some_and(|file| file.sync().is_ok());

@@ -12,6 +12,7 @@ use super::frame::{
     FRAME_HEADER, FrameHeader, Header, MARKER, SEGMENT_HEADER, SegmentHeader, Spot, name_of, number_of,
 };
 use super::index::At;
+use super::last;
 use super::op::Op;
 use super::wire::In;
 
@@ -31,6 +32,12 @@ pub struct Damage {
     pub length: u64,
     /// What is wrong.
     pub what: String,
+}
+
+impl Damage {
+    fn missing(segment: u32) -> Self {
+        Self { file: name_of(segment), offset: 0, length: 0, what: "the segment is missing".into() }
+    }
 }
 
 /// The segments of a folder.
@@ -74,10 +81,11 @@ impl Segments {
         let names = files.list()?;
         let mut numbers: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
+        let noted = last::noted(files);
         let mut found = Self {
             all: BTreeMap::new(),
             salt: None,
-            next_number: numbers.last().map_or(1, |last| u64::from(*last) + 1),
+            next_number: numbers.last().copied().max(noted).map_or(1, |last| u64::from(last) + 1),
             next_id: 0,
             strays: Vec::new(),
             damages: Vec::new(),
@@ -104,56 +112,48 @@ impl Segments {
             }
             found.all.insert(number, Found { file, sealed: None, size });
         }
-        found.chain(&headers);
+        found.chain(&headers, noted);
         Ok(found)
     }
 
-    fn chain(&mut self, headers: &BTreeMap<u32, SegmentHeader>) {
+    fn chain(&mut self, headers: &BTreeMap<u32, SegmentHeader>, noted: Option<u32>) {
         let first = self.all.keys().next().copied();
         for header in headers.values().filter(|header| header.previous != 0) {
             match self.all.get_mut(&header.previous) {
                 Some(previous) => previous.sealed = Some(header.previous_end),
-                None if first.is_some_and(|first| first < header.previous) => self.damages.push(Damage {
-                    file: name_of(header.previous),
-                    offset: 0,
-                    length: 0,
-                    what: "the segment is missing".into(),
-                }),
+                None if first.is_some_and(|first| first < header.previous) => {
+                    self.damages.push(Damage::missing(header.previous));
+                }
                 // What is before the first was given back.
                 None => {}
             }
         }
-        let salt = self.salt;
         let last = self.all.keys().next_back().copied();
         self.all.retain(|number, segment| {
-            let has_header = headers.contains_key(number);
-            if segment.sealed.is_some() || (has_header && Some(*number) == last) {
+            if segment.sealed.is_some() || (headers.contains_key(number) && Some(*number) == last) {
                 return true;
             }
-            // Nobody followed it. It holds nothing if it was given up, or the power went, while it was made.
-            let is_bare = segment.size <= SEGMENT_HEADER as u64;
-            let is_empty = is_bare || !has_header && salt.is_none_or(|salt| !has_frames(*number, segment, salt));
-            // A file without a header and without another segment can't be judged, so it is no stray.
-            let is_stray = is_empty && (is_bare || salt.is_some());
+            // Nobody followed it. It holds nothing if it was given up, or the power went, while it was made: before anything else is
+            // written to it, its header is safe.
+            let is_stray = segment.size <= SEGMENT_HEADER as u64 && Some(*number) != noted;
             if is_stray {
                 self.strays.push(name_of(*number));
             }
             !is_stray
         });
-        for number in self.all.keys().filter(|number| !headers.contains_key(number)) {
+        // The last one has no successor that could miss it.
+        if let Some(noted) = noted.filter(|noted| self.all.keys().next_back().is_none_or(|last| last < noted)) {
+            self.damages.push(Damage::missing(noted));
+        }
+        for (number, segment) in self.all.iter().filter(|(number, _)| !headers.contains_key(number)) {
             self.damages.push(Damage {
                 file: name_of(*number),
                 offset: 0,
-                length: SEGMENT_HEADER as u64,
+                length: segment.size.min(SEGMENT_HEADER as u64),
                 what: "the header of the segment is damaged".into(),
             });
         }
     }
-}
-
-fn has_frames(number: u32, segment: &Found, salt: u64) -> bool {
-    let mut reader = Reader::new(number, &*segment.file, segment.size, salt);
-    reader.find_frame(SEGMENT_HEADER as u64, |_| true).is_some()
 }
 
 /// Reads a segment and hands on the operations of its whole frames.
@@ -173,7 +173,9 @@ pub(super) fn scan(
     let Some(salt) = salt else {
         // Nobody can say what is whole in it, and so nothing is a torn end.
         let until = end.min(segment.size).max(scanned.end);
-        damage(scanned.end, until, "without the header of a segment nothing in it can be read");
+        if until > scanned.end {
+            damage(scanned.end, until, "without the header of a segment nothing in it can be read");
+        }
         return Scanned { end: until, ..scanned };
     };
     let mut reader = Reader::new(number, &*segment.file, end.min(segment.size), salt);

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::files::{Files, LogFile, write_all};
 use super::frame::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader, Spot, name_of};
-use super::index::At;
-use super::index::Thing;
+use super::index::{At, Thing};
+use super::last;
 use super::op::{Op, put_delete, put_settled};
 use super::read::Fetched;
 use super::scan::ops;
@@ -387,6 +387,7 @@ impl Writer {
         });
         match made {
             Ok(file) => {
+                last::note(&*self.files, number, self.limits.sync != SyncMode::Off);
                 let size = SEGMENT_HEADER as u64;
                 self.shared.index().add_segment(number, Arc::clone(&file), size);
                 self.current = Some(Current { number, file, end: size, synced: size });

@@ -26,6 +26,11 @@ fn folder(count: usize, segment_bytes: u64) -> (FaultyFiles, Vec<usize>) {
     (files.after_kill(), ends)
 }
 
+/// The names of the segments, the oldest first.
+fn segments(files: &FaultyFiles) -> Vec<String> {
+    files.list().unwrap().into_iter().filter(|name| name.ends_with(".log")).collect()
+}
+
 fn numbers(range: impl Iterator<Item = usize>) -> Vec<String> {
     range.map(|number| format!("message {number}")).collect()
 }
@@ -89,7 +94,7 @@ fn a_flipped_bit_is_named_and_set_aside_and_the_rest_is_served() {
 #[test]
 fn damage_in_an_old_segment_costs_no_other_segment() {
     let (files, _) = folder(200, 2 << 10);
-    let names: Vec<String> = files.list().unwrap();
+    let names = segments(&files);
     assert!(names.len() > 5);
     let whole = Rig::one(files.after_kill()).recovery.messages;
     for name in &names[..names.len() - 1] {
@@ -130,7 +135,7 @@ fn a_newer_format_is_left_alone() {
     let before = files.changes();
     let Err(error) = Rig::open(files.clone(), &options(1)).map(|_| ()) else { panic!("it starts") };
     assert!(matches!(error, OpenError::NewerFormat { version: 2, .. }), "{error}");
-    assert_eq!((files.changes(), files.list().unwrap().len()), (before, 1));
+    assert_eq!((files.changes(), files.list().unwrap().len()), (before, 2), "the segment and the number of the last one");
 }
 
 #[test]
@@ -155,6 +160,50 @@ fn a_segment_that_was_being_made_is_removed() {
         assert_eq!(rig.load().queued.len(), 1);
         rig.end();
     }
+}
+
+#[test]
+fn a_last_segment_that_is_gone_or_empty_is_missed() {
+    for segment_bytes in [Options::SEGMENT_BYTES, 2 << 10] {
+        let (files, _) = folder(100, segment_bytes);
+        let names = segments(&files);
+        let last = names.last().unwrap();
+        for left in [None, Some(0), Some(10), Some(63)] {
+            let files = files.after_kill();
+            match left {
+                Some(left) => files.put(last, files.bytes(last).unwrap()[..left].to_vec()),
+                None => files.remove(last).unwrap(),
+            }
+            let refused = Rig::open(files.clone(), &Options { refuse_damaged: true, ..options(1) });
+            let Err(OpenError::Damaged(found)) = refused.map(|_| ()) else { panic!("it starts: {left:?}") };
+            assert_eq!((found.len(), &found[0].file, found[0].offset), (1, last, 0));
+            assert_eq!(check(&files).unwrap().damages, found);
+            let mut rig = Rig::one(files.clone());
+            assert_eq!(rig.recovery.damages, found);
+            rig.put(Record::Session(session(2, "two")));
+            rig.end();
+            // Its number is not given to another.
+            let (next, old) = (segments(&files).pop().unwrap(), last.as_str());
+            assert!(next.as_str() > old, "{next} behind {old}");
+            let mut rig = Rig::one(files);
+            assert!(rig.load().sessions.iter().any(|session| session.client_id.as_str() == "two"));
+            rig.end();
+        }
+    }
+}
+
+#[test]
+fn a_file_with_the_name_of_a_segment_that_is_none_is_not_thrown_away() {
+    let (files, _) = folder(3, Options::SEGMENT_BYTES);
+    let foreign = b"these bytes are of somebody else, and they are some more than the header of a segment has".to_vec();
+    files.put("00000009.log", foreign.clone());
+    assert_eq!(check(&files).unwrap().damages[0].file, "00000009.log");
+    let mut rig = Rig::one(files.clone());
+    let mut loaded = rig.load();
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..3));
+    rig.log.close();
+    let kept = |name: &str| files.bytes(&format!("00000009.log.{name}")).unwrap();
+    assert_eq!([kept("damaged-0"), kept("cut-64")].concat(), foreign);
 }
 
 #[test]
