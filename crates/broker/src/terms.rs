@@ -28,6 +28,7 @@ pub fn engine_settings(config: &Config) -> Arc<Settings> {
             max_payload: config.retained.max_payload.map(saturate),
         },
         memory: config.limits.memory,
+        queue: queue(config),
     })
 }
 
@@ -77,15 +78,20 @@ fn base(config: &Config) -> Terms {
         retain_available: config.retained.enabled,
         max_inflight_v3: config.session.max_inflight_v3,
         max_inflight_v5: config.session.max_inflight_v5,
-        queue: Arc::new(QueueLimits {
-            max_messages: saturate(config.session.max_queued_messages.into()),
-            max_bytes: saturate(config.session.max_queued_bytes),
-            max_age: None,
-            on_full: on_full(config.session.on_full),
-        }),
+        queue: queue(config),
         authentication_methods: Vec::new(),
         introduction: Vec::new(),
     }
+}
+
+/// What may wait for one session.
+fn queue(config: &Config) -> Arc<QueueLimits> {
+    Arc::new(QueueLimits {
+        max_messages: saturate(config.session.max_queued_messages.into()),
+        max_bytes: saturate(config.session.max_queued_bytes),
+        max_age: None,
+        on_full: on_full(config.session.on_full),
+    })
 }
 
 const fn on_full(policy: OnFull) -> SessionOnFull {

@@ -12,13 +12,22 @@ use crate::Engine;
 use crate::connections::CloseReason;
 
 impl Engine {
-    /// From now on what waits for the session is held to `limits`. A session that was restored from the store knows none until
-    /// its client comes back. Nothing happens when there is no such session on this worker.
+    /// From now on what waits for the session is held to `limits`. A session that was restored from the store has those of the
+    /// settings until its client comes back, and this broker's half of a bridge has none. Nothing happens when there is no such session on this worker.
     pub fn limit_queue(&mut self, client_id: &str, limits: Arc<QueueLimits>) {
         let index = self.sessions.by_client(client_id);
         if let Some(slot) = index.and_then(|index| self.sessions.get_mut(index)) {
             slot.session.limit(limits);
         }
+    }
+
+    /// Holds what waits for the session at `index`, which has no terms of a connection, to the settings.
+    pub(crate) fn limit_absent(&mut self, index: usize) {
+        let Some(slot) = self.sessions.get_mut(index) else { return };
+        // A bridge has limits of its own and tells them before long; until then nothing of what it is owed is given up.
+        let own =
+            || Arc::new(QueueLimits { max_messages: usize::MAX, max_bytes: usize::MAX, ..QueueLimits::default() });
+        slot.session.limit(if slot.identity.local { own() } else { Arc::clone(&self.settings.queue) });
     }
 
     /// Ends the session for good, its connection first; what waits for it is gone. `false` when there is none on this worker.

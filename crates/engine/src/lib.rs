@@ -217,7 +217,16 @@ impl Engine {
 
     /// New settings; what depends on them follows from here on.
     pub fn handle_settings(&mut self, settings: Arc<Settings>) {
+        let is_other_queue = self.settings.queue != settings.queue;
         self.settings = settings;
+        if is_other_queue {
+            let is_absent = |slot: &registry::Slot| slot.connection().is_none() && !slot.identity.local;
+            for index in self.sessions.indices() {
+                if self.sessions.get(index).is_some_and(is_absent) {
+                    self.limit_absent(index);
+                }
+            }
+        }
     }
 
     /// The next moment at which [`Engine::handle_timeout`] has something to do.

@@ -87,6 +87,7 @@ impl Engine {
         let identity = Identity { username, local: is_local };
         let index = self.sessions.insert(client_id, identity, Arc::new(Terms::default()));
         self.stats.sessions_disconnected.add(1);
+        self.limit_absent(index);
         let ended = disconnected.unwrap_or(now);
         if let Some(slot) = self.sessions.get_mut(index) {
             (slot.id, slot.epoch) = (id, epoch);

@@ -1,5 +1,9 @@
 //! What the operator decides about the broker's behaviour, as the engine needs it.
 
+use std::sync::Arc;
+
+use viaduct_session::QueueLimits;
+
 /// Settings of one engine; replaced as a whole on reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -17,6 +21,8 @@ pub struct Settings {
     pub retained: RetainedSettings,
     /// Bytes that the queues of all sessions may hold together; `None` for no limit beyond those of each session.
     pub memory: Option<u64>,
+    /// What may wait for a session that was restored from the store, until its client comes back and has the terms of its listener.
+    pub queue: Arc<QueueLimits>,
 }
 
 /// Whether and how much is retained.
@@ -50,6 +56,7 @@ impl Default for Settings {
             message_rate: None,
             retained: RetainedSettings { enabled: true, max_messages: None, max_payload: None },
             memory: None,
+            queue: Arc::default(),
         }
     }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use viaduct_codec::{
-    Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, TopicRef, Version, Will, WillProperties,
+    Message, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, TopicName, TopicRef, Version, Will,
+    WillProperties,
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
+use viaduct_session::QueueLimits;
 use viaduct_store::log::{FaultyFiles, Log, Options};
 use viaduct_store::{FaultyStore, MemoryStore, Script, Store, Trouble};
 use viaduct_testkit::{Client, Got, World, connect, subscribe};
@@ -201,6 +203,52 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     assert!(is_readable, "something had to be read");
     assert_eq!(payloads, (1..=MANY).collect::<Vec<_>>());
     opened.log.close();
+}
+
+#[test]
+fn a_session_that_was_restored_is_held_to_the_settings_until_its_client_comes_back() {
+    let files = FaultyFiles::default();
+    let open = |files: &FaultyFiles| {
+        Log::open(&Options::new(1, Arc::new(|_| 0), 7), Arc::new(files.clone()), Arc::new(|_| {})).unwrap()
+    };
+    let mut world = World::new(1);
+    let opened = open(&files);
+    replace_store(&mut world, Box::new(opened.doors.into_iter().next().unwrap()));
+    let mut keeps = connect(Version::V311, "keeps");
+    keeps.clean_start = false;
+    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
+    world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
+    wait_for(&mut world, &mut subscriber, 2);
+    drop(opened.log);
+    for limit in [3, 15_000] {
+        let queued = |max_messages| Arc::new(QueueLimits { max_messages, ..QueueLimits::default() });
+        let settings = |max_messages| Arc::new(Settings { queue: queued(max_messages), ..Settings::default() });
+        let mut world = World::new(1);
+        let opened = open(&files.after_kill());
+        let (shared, now) = (Arc::clone(&world.shared), world.now());
+        let store = Box::new(opened.doors.into_iter().next().unwrap());
+        *world.engine(0) = Engine::new(WorkerId(0), shared, settings(limit), store, now);
+        let publish = |world: &mut World, count| {
+            let topic = TopicName::new("t").unwrap();
+            let payload = b"x".to_vec().into();
+            let message = Message {
+                topic,
+                payload,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                received: now,
+                expires: None,
+                properties: None,
+            };
+            (0..count).for_each(|_| world.engine(0).publish(now, message.clone()));
+            let view = world.engine(0).client("keeps").unwrap();
+            (view.queued_messages, view.dropped)
+        };
+        assert_eq!(publish(&mut world, limit + 2), (limit, 2));
+        // Other settings hold for who is not there as well.
+        world.engine(0).handle_settings(settings(limit + 1));
+        assert_eq!(publish(&mut world, 2), (limit + 1, 3));
+    }
 }
 
 #[test]

@@ -135,7 +135,11 @@ fn a_newer_format_is_left_alone() {
     let before = files.changes();
     let Err(error) = Rig::open(files.clone(), &options(1)).map(|_| ()) else { panic!("it starts") };
     assert!(matches!(error, OpenError::NewerFormat { version: 2, .. }), "{error}");
-    assert_eq!((files.changes(), files.list().unwrap().len()), (before, 2), "the segment and the number of the last one");
+    assert_eq!(
+        (files.changes(), files.list().unwrap().len()),
+        (before, 2),
+        "the segment and the number of the last one"
+    );
 }
 
 #[test]
