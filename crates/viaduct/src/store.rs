@@ -11,6 +11,10 @@ pub(crate) fn check(dir: &Path) -> Result<(), Failure> {
     let folder = folder(dir)?;
     let report = log::check(&DiskFiles::new(folder.clone())).map_err(|error| failure(&folder, error))?;
     let Report { segments, bytes, frames, messages, records, torn_bytes, damages, .. } = &report;
+    // A broker leaves at least its lock. Without one this is another folder, and nothing can be said of it.
+    if *segments == 0 && damages.is_empty() && !folder.join("LOCK").exists() {
+        return Err(Failure::new(format!("{}: no broker ever kept anything here", folder.display())));
+    }
     say(&format!(
         "{}: {segments} files, {bytes} bytes, {frames} frames, {messages} messages, {records} records",
         folder.display()

@@ -11,13 +11,13 @@ mod faulty;
 mod files;
 mod frame;
 mod index;
-mod last;
 mod op;
 mod read;
 mod recover;
 mod scan;
 mod shared;
 mod space;
+mod span;
 mod wire;
 mod writer;
 

@@ -12,8 +12,8 @@ use super::frame::{
     FRAME_HEADER, FrameHeader, Header, MARKER, SEGMENT_HEADER, SegmentHeader, Spot, name_of, number_of,
 };
 use super::index::At;
-use super::last;
 use super::op::Op;
+use super::span::Span;
 use super::wire::In;
 
 /// How much is read at once.
@@ -81,11 +81,15 @@ impl Segments {
         let names = files.list()?;
         let mut numbers: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
-        let noted = last::noted(files);
+        let noted = Span::noted(files);
         let mut found = Self {
             all: BTreeMap::new(),
             salt: None,
-            next_number: numbers.last().copied().max(noted).map_or(1, |last| u64::from(last) + 1),
+            next_number: numbers
+                .last()
+                .copied()
+                .max(noted.map(|noted| noted.last))
+                .map_or(1, |last| u64::from(last) + 1),
             next_id: 0,
             strays: Vec::new(),
             damages: Vec::new(),
@@ -116,15 +120,15 @@ impl Segments {
         Ok(found)
     }
 
-    fn chain(&mut self, headers: &BTreeMap<u32, SegmentHeader>, noted: Option<u32>) {
-        let first = self.all.keys().next().copied();
+    fn chain(&mut self, headers: &BTreeMap<u32, SegmentHeader>, noted: Option<Span>) {
+        // What is before the first was given back, unless it is noted that it has to be there.
+        let from = self.all.keys().next().copied().into_iter().chain(noted.map(|noted| noted.first)).min();
         for header in headers.values().filter(|header| header.previous != 0) {
             match self.all.get_mut(&header.previous) {
                 Some(previous) => previous.sealed = Some(header.previous_end),
-                None if first.is_some_and(|first| first < header.previous) => {
+                None if from.is_some_and(|from| from <= header.previous) => {
                     self.damages.push(Damage::missing(header.previous));
                 }
-                // What is before the first was given back.
                 None => {}
             }
         }
@@ -135,15 +139,19 @@ impl Segments {
             }
             // Nobody followed it. It holds nothing if it was given up, or the power went, while it was made: before anything else is
             // written to it, its header is safe.
-            let is_stray = segment.size <= SEGMENT_HEADER as u64 && Some(*number) != noted;
+            let is_stray = segment.size <= SEGMENT_HEADER as u64 && noted.is_none_or(|noted| noted.last != *number);
             if is_stray {
                 self.strays.push(name_of(*number));
             }
             !is_stray
         });
-        // The last one has no successor that could miss it.
-        if let Some(noted) = noted.filter(|noted| self.all.keys().next_back().is_none_or(|last| last < noted)) {
-            self.damages.push(Damage::missing(noted));
+        // The last one has no successor that could miss it, and the first may have been given back.
+        let ends = noted.map_or_else(Vec::new, |noted| vec![noted.first, noted.last]);
+        for end in ends.into_iter().filter(|end| !self.all.contains_key(end)) {
+            let missing = Damage::missing(end);
+            if !self.damages.contains(&missing) {
+                self.damages.push(missing);
+            }
         }
         for (number, segment) in self.all.iter().filter(|(number, _)| !headers.contains_key(number)) {
             self.damages.push(Damage {

@@ -13,6 +13,7 @@ use super::op::{Op, put_inbound, put_message_again, put_put, put_received, put_s
 use super::read::{Fetched, fetch};
 use super::recover::set_aside;
 use super::scan::Damage;
+use super::span::Span;
 use super::wire::In;
 use super::writer::Writer;
 
@@ -72,6 +73,7 @@ impl Space {
                 writer.write_waiting()?;
                 writer.make_safe()?;
             }
+            note_removal(writer)?;
             match writer.files.remove(&name_of(oldest)) {
                 // It went before, and the folder could not be synced then.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -85,6 +87,18 @@ impl Space {
             }
         }
     }
+}
+
+/// From now on the oldest segment may be gone.
+fn note_removal(writer: &Writer) -> io::Result<()> {
+    let span = {
+        let index = writer.shared.index();
+        let first = index.segments.keys().nth(1).copied();
+        first.zip(index.segments.keys().next_back().copied()).map(|(first, last)| Span { first, last })
+    };
+    let Some(span) = span else { return Ok(()) };
+    // Where a full disk does not even allow this, space must come back all the same.
+    span.note(&*writer.files, true).or_else(|_| Span::forget(&*writer.files))
 }
 
 /// The oldest segment, when the log is more than twice as long as what is live in it, or is close to its limit for want of

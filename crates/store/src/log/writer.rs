@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use super::files::{Files, LogFile, write_all};
 use super::frame::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader, Spot, name_of};
 use super::index::{At, Thing};
-use super::last;
 use super::op::{Op, put_delete, put_settled};
 use super::read::Fetched;
 use super::scan::ops;
 use super::shared::{Group, Shared};
 use super::space::{Space, copy};
+use super::span::Span;
 use super::{Limits, SyncMode};
 use crate::Health;
 
@@ -387,7 +387,12 @@ impl Writer {
         });
         match made {
             Ok(file) => {
-                last::note(&*self.files, number, self.limits.sync != SyncMode::Off);
+                let first = self.shared.index().segments.keys().next().copied().unwrap_or(number);
+                let noted = Span { first, last: number }.note(&*self.files, self.limits.sync != SyncMode::Off);
+                if let Err(error) = noted {
+                    // Only that it would not be missed.
+                    tracing::debug!(number, %error, "the number of the newest segment could not be noted");
+                }
                 let size = SEGMENT_HEADER as u64;
                 self.shared.index().add_segment(number, Arc::clone(&file), size);
                 self.current = Some(Current { number, file, end: size, synced: size });

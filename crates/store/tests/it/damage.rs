@@ -135,11 +135,7 @@ fn a_newer_format_is_left_alone() {
     let before = files.changes();
     let Err(error) = Rig::open(files.clone(), &options(1)).map(|_| ()) else { panic!("it starts") };
     assert!(matches!(error, OpenError::NewerFormat { version: 2, .. }), "{error}");
-    assert_eq!(
-        (files.changes(), files.list().unwrap().len()),
-        (before, 2),
-        "the segment and the number of the last one"
-    );
+    assert_eq!((files.changes(), files.list().unwrap().len()), (before, 2), "the segment and what is noted of it");
 }
 
 #[test]
@@ -193,6 +189,31 @@ fn a_last_segment_that_is_gone_or_empty_is_missed() {
             assert!(rig.load().sessions.iter().any(|session| session.client_id.as_str() == "two"));
             rig.end();
         }
+    }
+}
+
+#[test]
+fn a_first_segment_that_is_gone_is_missed_and_one_that_was_given_back_is_not() {
+    let (files, _) = folder(100, 2 << 10);
+    let names = segments(&files);
+    for gone in 1..3 {
+        let files = files.after_kill();
+        names.iter().take(gone).for_each(|name| files.remove(name).unwrap());
+        let found = check(&files).unwrap().damages;
+        assert!(found.iter().any(|damage| damage.file == names[0]), "{found:?}");
+        assert!(found.iter().any(|damage| damage.file == names[gone - 1]), "{found:?}");
+        assert!(Rig::open(files, &Options { refuse_damaged: true, ..options(1) }).is_err());
+    }
+    // Nothing of it is owed any more, and so the broker itself removes it.
+    let mut rig = Rig::open(files.clone(), &Options { segment_bytes: 2 << 10, ..options(1) }).unwrap();
+    let loaded = rig.load();
+    drop(loaded);
+    while files.bytes(&names[0]).is_some() {
+        rig.put(Record::Session(session(1, "one")));
+    }
+    rig.end();
+    for after in [files.after_kill(), files.after_power_cut(|_, _| 0)] {
+        assert_eq!(check(&after).unwrap().damages, []);
     }
 }
 

@@ -1,0 +1,63 @@
+//! The numbers of the oldest and the newest segment, noted beside the segments: what the files at the ends are missed by.
+//!
+//! In: two numbers, the newest once it is safe and the oldest before the one in front of it goes. Out: those numbers at the next start.
+//! Every other segment is known by its successor, so nothing but the ends depends on this.
+
+use std::io::{self, ErrorKind};
+
+use super::files::{Files, read_up_to, write_all};
+use super::wire::In;
+
+/// The name of the file.
+const NAME: &str = "SEGMENTS";
+
+/// Which segments have to be there at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) first: u32,
+    pub(super) last: u32,
+}
+
+impl Span {
+    /// Notes it, and when `is_safe` so that a power cut does not take it back.
+    ///
+    /// # Errors
+    /// It may not be noted. What is found at the next start is this or what was noted before.
+    pub(super) fn note(self, files: &dyn Files, is_safe: bool) -> io::Result<()> {
+        let (file, is_new) = match files.open(NAME) {
+            Err(error) if error.kind() == ErrorKind::NotFound => (files.create(NAME)?, true),
+            opened => (opened?, false),
+        };
+        let mut bytes = [self.first.to_le_bytes(), self.last.to_le_bytes()].concat();
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        write_all(&*file, 0, &bytes)?;
+        if is_safe {
+            file.sync()?;
+        }
+        if is_new && is_safe {
+            files.sync_dir()?;
+        }
+        Ok(())
+    }
+
+    /// Says nothing any more about what has to be there.
+    ///
+    /// # Errors
+    /// The disk does not allow it.
+    pub(super) fn forget(files: &dyn Files) -> io::Result<()> {
+        match files.remove(NAME) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => files.sync_dir(),
+        }
+    }
+
+    /// What was noted, if it ever was and can be read.
+    pub(super) fn noted(files: &dyn Files) -> Option<Self> {
+        let file = files.open(NAME).ok()?;
+        let mut bytes = Vec::new();
+        read_up_to(&*file, 0, 12, &mut bytes).ok()?;
+        let mut input = In(&bytes);
+        let (first, last, checksum) = (input.u32()?, input.u32()?, input.u32()?);
+        (crc32c::crc32c(bytes.get(..8)?) == checksum).then_some(Self { first, last })
+    }
+}
