@@ -88,15 +88,18 @@ impl Engine {
         let index = self.sessions.insert(client_id, identity, Arc::new(Terms::default()));
         self.stats.sessions_disconnected.add(1);
         self.limit_absent(index);
-        let ended = disconnected.unwrap_or(now);
+        // A clock that went back does not give anybody more time than was asked for.
+        let ended = disconnected.unwrap_or(now).min(now);
         if let Some(slot) = self.sessions.get_mut(index) {
             (slot.id, slot.epoch) = (id, epoch);
             slot.mountpoint = mountpoint;
             slot.session.restore_expiry(expiry);
             slot.expires = (expiry != u32::MAX).then(|| ended.after_secs(expiry));
             let interrupted = will.map(|will| (ended.after_secs(will.delay.min(expiry)), will.message));
-            slot.delayed_will =
-                delayed_will.or(interrupted).map(|(time, message)| Box::new((time, Arc::unwrap_or_clone(message))));
+            let latest = ended.after_secs(expiry);
+            slot.delayed_will = delayed_will
+                .or(interrupted)
+                .map(|(time, message)| Box::new((time.min(latest), Arc::unwrap_or_clone(message))));
             self.shared.set_durable(slot.key, slot.durable());
         }
         let has_deadline = self

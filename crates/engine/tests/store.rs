@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use viaduct_codec::{
-    Message, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, TopicName, TopicRef, Version, Will,
+    Message, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Time, TopicName, TopicRef, Version, Will,
     WillProperties,
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
@@ -249,6 +249,37 @@ fn a_session_that_was_restored_is_held_to_the_settings_until_its_client_comes_ba
         world.engine(0).handle_settings(settings(limit + 1));
         assert_eq!(publish(&mut world, 2), (limit + 1, 3));
     }
+}
+
+#[test]
+fn a_clock_that_went_back_gives_a_session_no_more_time_than_it_asked_for() {
+    let files = FaultyFiles::default();
+    let open = |files: &FaultyFiles| {
+        Log::open(&Options::new(1, Arc::new(|_| 0), 7), Arc::new(files.clone()), Arc::new(|_| {})).unwrap()
+    };
+    let mut world = World::new(1);
+    let opened = open(&files);
+    replace_store(&mut world, Box::new(opened.doors.into_iter().next().unwrap()));
+    let mut keeps = connect(Version::V5, "keeps");
+    (keeps.clean_start, keeps.properties.session_expiry) = (false, Some(60));
+    let mut client = world.connect(&Packet::Connect(Box::new(keeps)));
+    wait_for(&mut world, &mut client, 1);
+    world.cut(&mut client);
+    let mut other = hello(&mut world, Version::V311, "other");
+    // Behind the record of the disconnection.
+    world.send(&mut other, &[publish(QoS::AtLeastOnce)]);
+    wait_for(&mut world, &mut other, 1);
+    let files = files.after_kill();
+    drop(opened.log);
+    let mut world = World::new(1);
+    let now = Time::from_millis(1_000_000);
+    assert!(now < world.now());
+    let (shared, opened) = (Arc::clone(&world.shared), open(&files));
+    let store = Box::new(opened.doors.into_iter().next().unwrap());
+    *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::new(Settings::default()), store, now);
+    assert!(world.engine(0).client("keeps").is_some());
+    world.engine(0).handle_timeout(now.after_secs(61));
+    assert!(world.engine(0).client("keeps").is_none(), "its time is over");
 }
 
 #[test]
