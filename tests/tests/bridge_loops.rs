@@ -314,6 +314,39 @@ fn a_remote_that_turns_out_to_send_our_own_messages_back_is_not_joined_before_so
     posts[1].assert_heard("meant", 1, 1, &all);
 }
 
+#[test]
+fn a_bridge_to_its_own_broker_is_not_joined_when_its_rules_feed_themselves() {
+    let rules = |name: &str, host: &str, filter: &str, remote_prefix: &str, more: &str| {
+        format!(
+            "[[bridge]]\nname = \"{name}\"\nurl = \"mqtt://{host}:@port@\"\nprotocol_version = 4\nreconnect_min = \"50ms\"\n\
+             reconnect_max = \"200ms\"\nnotifications = false\n[[bridge.topic]]\nfilter = \"{filter}\"\n\
+             direction = \"out\"\nqos = 1\nremote_prefix = \"{remote_prefix}\"\n{more}\n"
+        )
+    };
+    let config = "[[listener]]\nbind = \"127.0.0.1:@port@\"\n".to_owned()
+        + &rules("round", "127.0.0.1", "round/#", "", "")
+        + &rules("named", "localhost", "deep/#", "deep/", "")
+        + &rules("rename", "127.0.0.1", "from/#", "to/", "")
+        + &rules("meant", "127.0.0.1", "nothing/#", "", "allow_loop = true");
+    let broker = Broker::start(&config);
+    for name in ["rename", "meant"] {
+        broker.wait_for_metric(UP, &[("bridge", name)], |up| up == 1.0);
+    }
+    for name in ["round", "named"] {
+        broker.wait_for_metric(CONNECTS, &[("bridge", name), ("result", "loop")], |count| count >= 2.0);
+        assert_eq!(broker.metric(UP, &[("bridge", name)]), 0.0, "{name}");
+    }
+    broker.wait_for_log(&["bridge \"named\"", "this broker itself", "`allow_loop = true`"]);
+    let mut post = Post::new("here", broker.address());
+    post.subscriber.subscribe("to/#", QoS::AtLeastOnce);
+    assert!(!post.publisher.publish_message(&Outgoing::new("from/x", "renamed").qos(QoS::AtLeastOnce)).is_error());
+    assert_eq!(post.subscriber.message_within(DEADLINE).unwrap().topic, "to/from/x");
+    let path = broker.config_path();
+    let check = run_viaduct(&["bridge", "check", "round", "--config", path.to_str().unwrap()], "");
+    assert_eq!(check.code, Some(1), "{check:?}");
+    assert!(check.out.contains("loop: FAIL: this is a listener of this broker itself"), "{check:?}");
+}
+
 // ---- rings ----
 
 /// Three Viaducts, each with a bridge to the next one.

@@ -111,6 +111,12 @@ pub enum Error {
         /// The level that it took.
         level: Level,
     },
+    /// The remote is this broker itself, and messages would go in circles.
+    #[error(
+        "not run: the address is a listener of this broker itself, and {0}; correct `url`, keep the rules apart by prefixes, \
+         or set `allow_loop = true` on the rules"
+    )]
+    Itself(String),
     /// The remote has enough.
     #[error("the remote's quota: {0}; it limits connections, rate or messages")]
     Quota(ReasonCode),
@@ -169,6 +175,8 @@ pub enum DialError {
     TimedOut(Step),
     /// The connection can't come from the address that it should; the system's words.
     BindAddress(String),
+    /// The address is our own, and our rules would carry messages round; in words, which.
+    Itself(String),
     /// The proxy did not lead to the remote.
     Proxy(ProxyFailure),
     /// The TLS handshake failed.
@@ -187,6 +195,7 @@ impl DialError {
             Self::Network(reason) => Error::Network { reason },
             Self::TimedOut(which) => Error::TimedOut { step: which, seconds: step.as_secs_f64() },
             Self::BindAddress(reason) => Error::BindAddress { reason },
+            Self::Itself(circle) => Error::Itself(circle),
             Self::Proxy(failure) => Error::Proxy(failure),
             Self::Tls(failure) => Error::Tls(failure),
             Self::WebSocket(failure) => Error::WebSocket(failure),
@@ -331,7 +340,7 @@ impl Error {
             Self::KeepAlive { .. } => "keep_alive",
             Self::TakenOver { .. } => "taken_over",
             Self::Kicked { .. } => "kicked",
-            Self::Loop { .. } => "loop",
+            Self::Loop { .. } | Self::Itself(_) => "loop",
             Self::Quota(_) => "quota",
             Self::PacketTooLarge(_) => "packet_too_large",
             Self::Unsupported(_) => "unsupported",

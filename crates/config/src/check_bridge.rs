@@ -285,7 +285,7 @@ fn crosses_links(reader: &mut Reader, bridge: &Bridge, path: &str, out: &BridgeT
 }
 
 /// Whether some topic is matched by both filters.
-fn meet(a: &TopicFilter, b: &TopicFilter) -> bool {
+pub(crate) fn meet(a: &TopicFilter, b: &TopicFilter) -> bool {
     let (mut a, mut b) = (a.as_str().split('/'), b.as_str().split('/'));
     loop {
         match (a.next(), b.next()) {

@@ -7,6 +7,7 @@
 mod changes;
 mod check;
 mod check_bridge;
+mod circle;
 mod document;
 mod error;
 mod layers;

@@ -85,7 +85,8 @@ fn files(target: CheckTarget<'_>, offered: &Offered) -> Result<(Settings, Option
     let speaks_tls = plan::speaks_tls(bridge);
     let tls = speaks_tls.then(|| tls::client_config_watched(&bridge.name, &bridge.tls, offered)).transpose();
     let tls = tls.map_err(|error| error.to_string())?;
-    let way = plan::way(bridge, tls.as_ref().map(|tls| tls.config.clone())).map_err(|error| error.to_string())?;
+    let way = plan::way(target.config, bridge, tls.as_ref().map(|tls| tls.config.clone()))
+        .map_err(|error| error.to_string())?;
     Ok((settings, tls, way))
 }
 
@@ -131,6 +132,9 @@ impl Check<'_> {
             Err(_) => "connected".to_owned(),
         };
         self.ok(format_args!("{through}tcp"), connected)?;
+        if let Err(error) = dial::not_itself(&tcp, self.way) {
+            return self.fail_dial("loop", &error);
+        }
         let tcp = match dial::pass_proxy(tcp, self.address, self.way).await {
             Ok(tcp) => tcp,
             Err(error) => return self.fail_dial("proxy", &error),
@@ -412,6 +416,7 @@ impl Check<'_> {
             DialError::Refused(what) => format!("the connection is refused: {what}"),
             DialError::Network(what) => what.clone(),
             DialError::TimedOut(step) => format!("no answer within {} s ({step})", self.step().as_secs_f64()),
+            DialError::Itself(circle) => format!("this is a listener of this broker itself, and {circle}"),
             DialError::BindAddress(what) => format!("bind_address can't be used: {what}"),
             DialError::Proxy(failure) => failure.to_string(),
             DialError::Tls(failure) => failure.to_string(),

@@ -34,12 +34,17 @@ pub(crate) struct Way {
     pub(super) bind_address: Option<IpAddr>,
     /// How long each step may take.
     pub(super) step: Duration,
+    /// Where this broker itself listens without a mountpoint.
+    pub(super) own: Arc<[SocketAddr]>,
+    /// How the rules carry messages round when the remote is this broker itself.
+    pub(super) circle: Option<String>,
 }
 
 /// The whole dial.
 pub(super) async fn dial(address: &Address, way: &Way) -> Result<Transport, DialError> {
     let addresses = resolve(address, way).await?;
     let tcp = connect(&addresses, way).await?;
+    not_itself(&tcp, way)?;
     let tcp = pass_proxy(tcp, address, way).await?;
     let stream = secure(tcp, address, way).await?;
     upgrade(stream, address, way).await
@@ -94,6 +99,23 @@ pub(super) async fn connect(addresses: &[SocketAddr], way: &Way) -> Result<TcpSt
     };
     let connected = timeout(way.step, race).await.unwrap_or(Err(DialError::TimedOut(Step::Connect)));
     connected.map_err(|error| at_proxy(error, way))
+}
+
+/// Refuses a connection to a listener of this very broker whose rules would carry messages round for ever: on 3.x there
+/// is nothing to note in a message, so this is where it is known.
+pub(super) fn not_itself(tcp: &TcpStream, way: &Way) -> Result<(), DialError> {
+    let Some(circle) = way.circle.as_ref().filter(|_| way.proxy.is_none()) else { return Ok(()) };
+    let (Ok(peer), Ok(from)) = (tcp.peer_addr(), tcp.local_addr()) else { return Ok(()) };
+    let here = peer.ip() == from.ip() || (peer.ip().is_loopback() && from.ip().is_loopback());
+    let takes = |own: &SocketAddr| match own.ip() {
+        // IPv6 takes both.
+        any if any.is_unspecified() => any.is_ipv6() || peer.is_ipv4(),
+        one => one == peer.ip(),
+    };
+    if here && way.own.iter().any(|own| own.port() == peer.port() && takes(own)) {
+        return Err(DialError::Itself(circle.clone()));
+    }
+    Ok(())
 }
 
 async fn connect_one(address: SocketAddr, from: Option<IpAddr>) -> Result<TcpStream, DialError> {

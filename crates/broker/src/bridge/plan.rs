@@ -132,7 +132,7 @@ pub(crate) fn plan(
     Ok(BridgePlan {
         settings,
         certificate_expires: tls.as_ref().and_then(|tls| tls.expires),
-        way: way(bridge, tls.map(|tls| tls.config))?,
+        way: way(config, bridge, tls.map(|tls| tls.config))?,
         terms: crate::terms::bridge_terms(config, bridge),
         files: super::fingerprint(bridge),
         status,
@@ -148,7 +148,7 @@ pub(super) fn speaks_tls(bridge: &Bridge) -> bool {
 }
 
 /// How the addresses of `bridge` are reached, with the proxy's password read.
-pub(super) fn way(bridge: &Bridge, tls: Option<Arc<ClientConfig>>) -> Result<Way, PlanError> {
+pub(super) fn way(config: &Config, bridge: &Bridge, tls: Option<Arc<ClientConfig>>) -> Result<Way, PlanError> {
     let proxy = bridge.proxy.as_ref().map(|proxy| {
         let from_file = proxy.password_file.as_deref().map(|path| secret(bridge, "proxy_password_file", path));
         let written = proxy.password.as_ref().map(|secret| secret.expose().as_bytes().to_vec());
@@ -162,6 +162,8 @@ pub(super) fn way(bridge: &Bridge, tls: Option<Arc<ClientConfig>>) -> Result<Way
         proxy: proxy.transpose()?,
         bind_address: bridge.bind_address,
         step: bridge.connect_timeout,
+        own: config.listeners.iter().filter(|own| own.mountpoint.is_none()).map(|own| own.bind).collect(),
+        circle: bridge.circle(),
     })
 }
 
