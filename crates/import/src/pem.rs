@@ -45,11 +45,14 @@ pub(crate) fn look(directive: &Directive, path: &str, kind: Kind, desk: &mut Des
 
 /// All certificates of the files in a folder, each once.
 pub(crate) fn gather(directive: &Directive, folder: &str, desk: &mut Desk<'_>) -> String {
-    let names = desk.reader.list(folder).unwrap_or_else(|why| {
-        let advice = "put the authorities into one file and name that";
-        desk.report.act(directive, format!("{folder} can't be read here: {why}"), advice);
-        Vec::new()
-    });
+    let advice = "put the authorities into one file and name that";
+    let names = match desk.reader.list(folder) {
+        Ok(names) => names,
+        Err(why) => {
+            desk.report.act(directive, format!("{folder} can't be read here: {why}"), advice);
+            return String::new();
+        }
+    };
     let mut found = BTreeSet::new();
     for name in names {
         let text = desk.reader.read(&join(folder, &name)).unwrap_or_default();
@@ -59,6 +62,12 @@ pub(crate) fn gather(directive: &Directive, folder: &str, desk: &mut Desk<'_>) -
             found.insert(format!("{BEGIN}{}{END}\n", body.replace('\r', "")));
             rest = after;
         }
+    }
+    if found.is_empty() {
+        let why = format!(
+            "{folder} holds no certificate in PEM, so that nobody is trusted: the file that is made of it is empty"
+        );
+        desk.report.act(directive, why, advice);
     }
     found.into_iter().collect()
 }

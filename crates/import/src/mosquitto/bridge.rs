@@ -74,6 +74,10 @@ fn urls(block: &Block, encrypted: bool, bridge: &mut BridgeOut, report: &mut Rep
         for word in directive.value.split_whitespace() {
             // 1883 with TLS too: mosquitto has one default port.
             match address::url(word, encrypted, Some(1883)) {
+                // Twice the same is once: it is tried again with the next round.
+                Some(url) if urls.contains(&url) => {
+                    report.fine(directive, format!("{word} is named twice, and each address is tried once in a round"));
+                }
                 Some(url) => urls.push(url),
                 None => return wrong(directive, "host[:port] ...", report),
             }

@@ -258,3 +258,23 @@ fn relative_paths_are_relative_to_the_base() {
         assert!(imported.config.contains(path), "{path} in\n{}", imported.config);
     }
 }
+
+#[test]
+fn an_address_that_is_named_twice_is_dialled_once() {
+    let moved = moved("connection hub\naddress a b:1884 a:1883\naddresses b:1884\ntopic x\n");
+    let hosts: Vec<&str> = moved.config.bridges[0].urls.iter().map(|url| url.host.as_str()).collect();
+    assert_eq!(hosts, ["a", "b"]);
+    let named: Vec<&str> = moved.imported.notes.iter().map(|note| note.why.as_str()).collect();
+    assert!(named.iter().any(|why| why.contains("a:1883 is named twice")), "{named:?}");
+    assert!(named.iter().any(|why| why.contains("b:1884 is named twice")), "{named:?}");
+}
+
+#[test]
+fn a_folder_of_authorities_without_one_is_said() {
+    let text = "connection hub\naddress a\nbridge_capath cas\ntopic x\n";
+    let moved = with(text, &[("cas/README", "nothing in here\n")]);
+    assert!(moved.file("out/broker.hub.ca.pem").is_empty(), "nobody is trusted rather than everybody");
+    assert!(moved.notes(3).iter().any(|note| note.why.contains("no certificate")), "{:?}", moved.imported.notes);
+    let full = with(text, &[("cas/README", "nothing in here\n"), ("cas/one.pem", PEM)]);
+    assert!(full.notes(3).is_empty(), "{:?}", full.imported.notes);
+}
