@@ -88,11 +88,25 @@ fn tls(reader: &mut Reader, at: &At<'_>, bridge: &Bridge) {
         let message = "the remote's certificate is not checked: anybody in between can read and write";
         reader.warn(&key("verify"), message, "set ca_file and verify = \"full\"");
     }
+    if let Some(name) = tls.server_name.as_deref().filter(|name| !is_server_name(name)) {
+        let message = format!("server_name is {name:?}, which is neither a DNS name nor an IP address");
+        reader.contradiction(&key("server_name"), &[], message, "write the name that the remote's certificate is for");
+    }
     for protocol in &tls.alpn {
         if protocol.is_empty() || protocol.len() > 255 {
             reader.contradiction(&key("alpn"), &[], "a protocol name has 1 to 255 bytes", "correct the name");
         }
     }
+}
+
+/// Whether a certificate can be asked for under this name. A wildcard stands in certificates, and is no name itself.
+fn is_server_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=63).contains(&label.len()) && label.bytes().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let dns = name.strip_suffix('.').unwrap_or(name);
+    name.parse::<std::net::IpAddr>().is_ok() || (dns.len() <= 253 && dns.split('.').all(is_label))
 }
 
 /// What leads to the remote.

@@ -68,7 +68,7 @@ impl Written {
             let (path, text) = setting
                 .split_once('=')
                 .ok_or_else(|| format!("{setting:?} is not KEY=VALUE, such as url=mqtt://hub"))?;
-            let unknown = || format!("a bridge has no key {path:?}");
+            let unknown = || no_such_key(path);
             let (table, key) = match path.split_once('.') {
                 None => (Table::Bridge, path),
                 Some((outer, key)) => {
@@ -274,6 +274,30 @@ fn to_toml(kind: &ValueKind) -> Option<toml_edit::Value> {
     })
 }
 
+/// Why `path` is no key that a text can set, and which one was probably meant.
+fn no_such_key(path: &str) -> String {
+    let tables = Table::Bridge.inner();
+    if let Some((name, table)) = tables.iter().find(|(name, _)| *name == path) {
+        return if table.is_list() {
+            format!("rules are not set by {name}=; write --topic 'FILTER in|out|both QOS', once for each")
+        } else {
+            let first = option::of(*table).map(|option| option.key).next().unwrap_or_default();
+            format!("{name} is a table: set its keys one by one, such as {name}.{first}=...")
+        };
+    }
+    let (outer, table, key) = match path.split_once('.') {
+        Some((outer, key)) => match tables.iter().find(|(name, table)| *name == outer && !table.is_list()) {
+            Some((_, table)) => (format!("{outer}."), *table, key),
+            None => (String::new(), Table::Bridge, path),
+        },
+        None => (String::new(), Table::Bridge, path),
+    };
+    match value::nearest(key, option::of(table).map(|option| option.key)) {
+        Some(meant) => format!("a bridge has no key {path:?}; did you mean {outer}{meant}?"),
+        None => format!("a bridge has no key {path:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -343,6 +367,15 @@ mod tests {
         }
         for settings in [["url"], ["nothing=5"], ["topic.0.filter=x"], ["tls.nothing=1"]] {
             assert!(Written::from_settings(&settings).is_err(), "{settings:?}");
+        }
+        for (setting, said) in [
+            ("kepalive=5", "did you mean keepalive?"),
+            ("tls.ca_fle=x", "did you mean tls.ca_file?"),
+            ("topic=x", "--topic"),
+            ("queue=", "queue is a table"),
+        ] {
+            let why = Written::from_settings(&[setting]).unwrap_err();
+            assert!(why.contains(said), "{setting}: {why}");
         }
         assert!(Written::default().add_rule("").is_err());
         assert!(Written::default().add_rule("a b c d e f").is_err());

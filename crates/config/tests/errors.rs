@@ -1036,6 +1036,38 @@ error: `bridge[0].tls`: there are TLS settings, but no address is mqtts:// or ws
 }
 
 #[test]
+fn the_name_that_a_bridge_asks_for_is_a_name() {
+    refused(
+        r##"[[bridge]]
+name = "hub"
+url = "mqtts://h"
+[bridge.tls]
+server_name = "*.foo"
+[[bridge.topic]]
+filter = "x"
+[[bridge]]
+name = "good"
+url = "mqtts://h"
+tls = { server_name = "a_b.example-1.com" }
+topic = [{ filter = "x" }]
+[[bridge]]
+name = "address"
+url = "mqtts://h"
+tls = { server_name = "::1" }
+topic = [{ filter = "x" }]"##,
+        r##"
+error: `bridge[0].tls.server_name`: server_name is "*.foo", which is neither a DNS name nor an IP address
+ --> broker.toml:5:15
+  |
+5 | server_name = "*.foo"
+  |               ^^^^^^^
+  = help: write the name that the remote's certificate is for
+
+1 error in the configuration"##,
+    );
+}
+
+#[test]
 fn the_tls_of_a_bridge_makes_sense() {
     refused(
         r##"[[bridge]]

@@ -95,6 +95,12 @@ fn authority(url: &str) -> Result<&str, AskError> {
         Some(("https", _)) => {
             return Err(wrong("the API speaks no TLS; use http:// here, through a tunnel if it is far away"));
         }
+        Some(("mqtt" | "mqtts" | "ws" | "wss", _)) => {
+            return Err(wrong(
+                "this is where a remote speaks MQTT, and --url is where the API of the broker is, such as \
+                              http://127.0.0.1:8888; a bridge's own address is written without --, as url=mqtt://hub",
+            ));
+        }
         _ => return Err(wrong("the address is http://host:port")),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
@@ -195,6 +201,8 @@ mod tests {
         for url in ["127.0.0.1:8888", "https://a", "http://", "http://a/b", "http://u:p@a", "http://a b", "mqtt://a"] {
             assert!(authority(url).is_err(), "{url}");
         }
+        // What one writes who takes `--url` for the bridge's own.
+        assert!(authority("mqtt://hub").unwrap_err().to_string().contains("url=mqtt://hub"));
     }
 
     #[test]
