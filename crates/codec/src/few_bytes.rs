@@ -16,6 +16,10 @@ const MANY: usize = 256;
 pub(crate) fn begin_with(bytes: &[u8], front: &[u8]) -> bool {
     let Some(bytes) = bytes.get(..front.len()) else { return false };
     match front.len() {
+        0 => true,
+        HALF..WORD => {
+            bytes.first_chunk::<HALF>() == front.first_chunk() && bytes.last_chunk::<HALF>() == front.last_chunk()
+        }
         WORD..WIDE => {
             bytes.first_chunk::<WORD>() == front.first_chunk() && bytes.last_chunk::<WORD>() == front.last_chunk()
         }

@@ -94,21 +94,26 @@ impl Waiting {
         !self.answers.is_empty() && self.answers.get(&key).is_some_and(|answers| answers.plans > 0)
     }
 
-    /// Takes the first answer of a session when nothing keeps it back.
-    fn next_safe(&mut self, key: SessionKey) -> Option<Answer> {
+    /// Takes the answers of a session that nothing keeps back any more, in order, up to one with a message to be handed on
+    /// first: that message. What is to be said to the session goes to `going`.
+    fn take_safe(&mut self, key: SessionKey, going: &mut Vec<Ack>) -> Option<Box<Plan>> {
         let safe = self.safe;
         let answers = self.answers.get_mut(&key)?;
         let is_safe = |answer: &Answer| {
             answer.ticket.is_none_or(|ticket| safe.is_some_and(|safe| ticket <= safe))
                 || answer.kept.as_ref().is_some_and(|kept| kept.is_over())
         };
-        if !answers.queue.front().is_some_and(is_safe) {
-            return None;
-        }
-        let answer = answers.queue.pop_front()?;
-        answers.plans -= usize::from(answer.plan.is_some());
-        if answer.ack.is_none() {
-            answers.unanswered -= answer.plan.as_ref().map_or(0, |plan| plan.message.size());
+        let mut plan = None;
+        while plan.is_none()
+            && answers.queue.front().is_some_and(is_safe)
+            && let Some(answer) = answers.queue.pop_front()
+        {
+            plan = answer.plan;
+            answers.plans -= usize::from(plan.is_some());
+            if answer.ack.is_none() {
+                answers.unanswered -= plan.as_ref().map_or(0, |plan| plan.message.size());
+            }
+            going.extend(answer.ack);
         }
         if answers.queue.is_empty()
             && let Some(emptied) = self.answers.remove(&key)
@@ -116,7 +121,7 @@ impl Waiting {
         {
             self.spare = emptied.queue;
         }
-        Some(answer)
+        plan
     }
 }
 
@@ -239,11 +244,8 @@ impl Engine {
     /// Sends the answers of a session that nothing keeps back any more.
     fn release_answers(&mut self, now: Time, key: SessionKey) {
         let mut going = std::mem::take(&mut self.waiting.going);
-        while let Some(answer) = self.waiting.next_safe(key) {
-            if let Some(plan) = answer.plan {
-                self.carry_out(now, *plan);
-            }
-            going.extend(answer.ack);
+        while let Some(plan) = self.waiting.take_safe(key, &mut going) {
+            self.carry_out(now, *plan);
         }
         self.send_acks(key, &going);
         going.clear();

@@ -79,7 +79,7 @@ impl Engine {
         let owed = self.owed_list(message, &plan.routes, &plan.chosen, publisher);
         let mut holds = None;
         if !owed.is_empty() {
-            match self.store.append(now, message, owed, None, 0) {
+            match self.store.append(now, message, owed.into(), None, 0) {
                 Ok(appended) => {
                     plan.kept = appended.kept;
                     if let (QoS::ExactlyOnce, Accepted::Pending(ticket)) = (message.qos, appended.accepted) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use viaduct_codec::{AckedRun, Message, MessageProperties, PacketId, QoS, ReasonCode, Time};
 use viaduct_session::Violation;
-use viaduct_store::Appended;
+use viaduct_store::{Appended, Owed};
 
 use crate::Engine;
 use crate::acks::Ack;
@@ -56,6 +56,7 @@ impl Engine {
             if is_heard(&routes, Some(key)) { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
         let mut batch = std::mem::take(&mut self.batch);
         let (mut count, mut payload, mut end) = (0, 0, None);
+        let mut owed: Option<Arc<[Owed]>> = None;
         self.sessions.get_mut(index)?.session.touch(now);
         for one in &mut run {
             (count, payload) = (count + 1, payload + one.payload.len());
@@ -73,11 +74,13 @@ impl Engine {
                 properties: properties.clone(),
             });
             let appended = if routes.has_durable() {
-                let owed = self.owed_list(&message, &routes, &[], Some(key));
+                // The same for all, because nobody comes or goes meanwhile.
+                let list = || self.owed_list(&message, &routes, &[], Some(key)).into();
+                let owed = owed.get_or_insert_with(list);
                 if owed.is_empty() {
                     Ok(Appended::NOTHING)
                 } else {
-                    self.store.append(now, &message, owed, None, key.mark())
+                    self.store.append(now, &message, Arc::clone(owed), None, key.mark())
                 }
             } else {
                 Ok(Appended::NOTHING)

@@ -280,7 +280,7 @@ impl Engine {
         if owed.is_empty() && from.is_none() {
             return Ok(Appended::NOTHING);
         }
-        self.store.append(now, &plan.message, owed, from, mark)
+        self.store.append(now, &plan.message, owed.into(), from, mark)
     }
 
     /// The store could not take a message: 5.0 is told so, 3.x has no word for it and loses the connection, so that the

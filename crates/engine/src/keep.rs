@@ -78,8 +78,8 @@ impl Engine {
         if delivery.qos == QoS::AtMostOnce || delivery.kept.is_some() || !slot.is_durable() {
             return;
         }
-        let owed = vec![self.owed(slot.key, delivery)];
-        match self.store.append(self.clock, &delivery.message, owed, None, 0) {
+        let owed = [self.owed(slot.key, delivery)];
+        match self.store.append(self.clock, &delivery.message, owed.into(), None, 0) {
             Ok(appended) => delivery.kept = appended.kept.map(|kept| kept.place(0)),
             Err(StoreError::Fenced { current, .. }) => self.fence(self.clock, index, Some(Epoch(current))),
             Err(error) => self.note_store_result("message", Err(error)),

@@ -93,7 +93,7 @@ fn queue(broker: &mut Broker, messages: usize) -> Duration {
         let mut places = Vec::with_capacity(count);
         let mut last = Accepted::Safe;
         for _ in 0..count {
-            let appended = broker.door.append(Time::default(), &message, owed(), None, 0).unwrap();
+            let appended = broker.door.append(Time::default(), &message, owed().into(), None, 0).unwrap();
             places.push(appended.kept.unwrap().place(0));
             last = appended.accepted;
         }

@@ -161,14 +161,14 @@ impl Store for FaultyStore {
         &mut self,
         now: Time,
         message: &Arc<Message>,
-        mut owed: Vec<Owed>,
+        owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
     ) -> Result<Appended, StoreError> {
         let trouble = self.trouble();
         if trouble == Some(Trouble::Torn) {
-            owed.truncate(owed.len().div_ceil(2));
-            let part = self.store.append(now, message, owed, None, publisher).map(|_| ());
+            let some = owed.iter().take(owed.len().div_ceil(2)).cloned().collect();
+            let part = self.store.append(now, message, some, None, publisher).map(|_| ());
             return part.and(Err(StoreError::Unknown("a part of it was taken".into())));
         }
         Self::refused(trouble)?;

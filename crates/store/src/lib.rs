@@ -120,7 +120,7 @@ pub trait Store {
         &mut self,
         now: Time,
         message: &Arc<Message>,
-        owed: Vec<Owed>,
+        owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
     ) -> Result<Appended, StoreError>;

@@ -21,7 +21,7 @@ impl Store for MemoryStore {
         &mut self,
         _now: Time,
         _message: &Arc<Message>,
-        _owed: Vec<Owed>,
+        _owed: Arc<[Owed]>,
         _from: Option<(SessionId, PacketId)>,
         _publisher: u64,
     ) -> Result<Appended, StoreError> {

@@ -70,7 +70,7 @@ struct Open {
 }
 
 enum Waiting {
-    Message { message: Arc<Message>, owed: Vec<Owed>, kept: Arc<Kept>, from: Option<(SessionId, PacketId)> },
+    Message { message: Arc<Message>, owed: Arc<[Owed]>, kept: Arc<Kept>, from: Option<(SessionId, PacketId)> },
     Sent { kept: Arc<Kept>, index: u32, packet_id: PacketId },
     Encoded(Vec<u8>),
 }
@@ -310,7 +310,7 @@ impl Store for Door {
         &mut self,
         now: Time,
         message: &Arc<Message>,
-        owed: Vec<Owed>,
+        owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
     ) -> Result<Appended, StoreError> {

@@ -239,7 +239,7 @@ fn a_message_that_looks_like_a_frame_is_none() {
     let frame = whole[ends[0]..ends[1]].to_vec();
     let mut rig = Rig::one(files.clone());
     let evil = viaduct_codec::Message { payload: frame.into(), ..message("t", "", QoS::AtLeastOnce) };
-    let accepted = rig.door().append(NOW, &Arc::new(evil), vec![owed(1, QoS::AtLeastOnce)], None, 0).unwrap();
+    let accepted = rig.door().append(NOW, &Arc::new(evil), vec![owed(1, QoS::AtLeastOnce)].into(), None, 0).unwrap();
     rig.log.close();
     rig.safe(accepted.accepted);
     rig.put(Record::Session(session(1, "one")));

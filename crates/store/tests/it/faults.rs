@@ -17,12 +17,12 @@ fn fails_and_recovers(faults: Faults) {
     let before = rig.append(message("t", "before", QoS::AtLeastOnce), owed());
     files.set(faults.clone());
     let held = Arc::new(message("t", &"held".repeat(100), QoS::AtLeastOnce));
-    let Appended { kept, accepted } = rig.door().append(NOW, &held, owed(), None, 0).unwrap();
+    let Appended { kept, accepted } = rig.door().append(NOW, &held, owed().into(), None, 0).unwrap();
     let Accepted::Pending(ticket) = accepted else { panic!("it can't be safe") };
     let place = kept.unwrap().place(0);
     assert!(!rig.commit(0, ticket), "{faults:?}");
     assert!(matches!(rig.door().state(), Health::Failing(_)));
-    assert!(matches!(rig.door().append(NOW, &held, owed(), None, 0), Err(StoreError::Unavailable(_))));
+    assert!(matches!(rig.door().append(NOW, &held, owed().into(), None, 0), Err(StoreError::Unavailable(_))));
     let retained = crate::rig::retained(message("r", "x", QoS::AtLeastOnce));
     assert!(matches!(rig.door().put(NOW, retained), Err(StoreError::Unavailable(_))));
     // A client that is told of its session waits for it.
@@ -88,7 +88,7 @@ fn a_limit_refuses_messages_and_lets_the_rest_go_on() {
     let owed = || vec![owed(1, QoS::AtLeastOnce)];
     let mut places = Vec::new();
     let error = loop {
-        match rig.door().append(NOW, &message, owed(), None, 0) {
+        match rig.door().append(NOW, &message, owed().into(), None, 0) {
             Ok(Appended { kept, accepted }) => {
                 places.push(kept.unwrap().place(0));
                 rig.safe(accepted);
@@ -105,7 +105,7 @@ fn a_limit_refuses_messages_and_lets_the_rest_go_on() {
     // Sessions go on, and what settles makes room.
     rig.put(Record::Session(session(2, "two")));
     places.clear();
-    while rig.door().append(NOW, &message, owed(), None, 0).is_err() {
+    while rig.door().append(NOW, &message, owed().into(), None, 0).is_err() {
         rig.put(Record::Session(session(2, "two")));
     }
     assert!(rig.log.used() < 64 << 10);
@@ -119,7 +119,7 @@ fn a_nearly_full_disk_refuses_messages_and_keeps_what_was_promised() {
     let message = Arc::new(message("t", &"x".repeat(200_000), QoS::AtLeastOnce));
     let mut places = Vec::new();
     while let Ok(Appended { kept, accepted }) =
-        rig.door().append(NOW, &message, vec![owed(1, QoS::AtLeastOnce)], None, 0)
+        rig.door().append(NOW, &message, vec![owed(1, QoS::AtLeastOnce)].into(), None, 0)
     {
         places.push(kept.unwrap().place(0));
         rig.safe(accepted);
@@ -128,7 +128,7 @@ fn a_nearly_full_disk_refuses_messages_and_keeps_what_was_promised() {
     assert!(!places.is_empty());
     files.set(Faults::default());
     rig.put(Record::Session(session(1, "one")));
-    while rig.door().append(NOW, &message, vec![owed(1, QoS::AtLeastOnce)], None, 0).is_err() {
+    while rig.door().append(NOW, &message, vec![owed(1, QoS::AtLeastOnce)].into(), None, 0).is_err() {
         rig.put(Record::Session(session(1, "one")));
     }
     rig.log.close();
@@ -171,7 +171,9 @@ fn many_unwritten_bytes_are_congestion() {
     rig.put(Record::Session(session(1, "one")));
     files.set(Faults { sync_fails: true, ..Faults::default() });
     let mut places = Vec::new();
-    while let Ok(Appended { kept, .. }) = rig.door().append(NOW, &large, vec![owed(1, QoS::AtLeastOnce)], None, 0) {
+    while let Ok(Appended { kept, .. }) =
+        rig.door().append(NOW, &large, vec![owed(1, QoS::AtLeastOnce)].into(), None, 0)
+    {
         places.push(kept.unwrap().place(0));
         if rig.door().is_congested() {
             break;

@@ -82,7 +82,7 @@ fn one_of_everything() -> FaultyFiles {
     for _ in 0..2 {
         let all = vec![owed(1, QoS::AtLeastOnce), grouped.clone()];
         let accepted =
-            rig.door().append(NOW, &Arc::new(full.clone()), all, Some((SessionId(1), packet_id(7))), 0).unwrap();
+            rig.door().append(NOW, &Arc::new(full.clone()), all.into(), Some((SessionId(1), packet_id(7))), 0).unwrap();
         rig.safe(accepted.accepted);
         places.extend((0..2).map(|index| accepted.kept.as_ref().unwrap().place(index)));
     }
@@ -163,7 +163,7 @@ fn the_example_of_the_page_is_what_it_says() {
     let mut rig = Rig::one(files.clone());
     rig.door().put(NOW, Record::Session(session(1, "one"))).unwrap();
     let message = Message { payload: "hello".into(), ..message("t/1", "", QoS::AtLeastOnce) };
-    let appended = rig.door().append(NOW, &Arc::new(message), vec![owed(1, QoS::AtLeastOnce)], None, 0).unwrap();
+    let appended = rig.door().append(NOW, &Arc::new(message), vec![owed(1, QoS::AtLeastOnce)].into(), None, 0).unwrap();
     rig.safe(appended.accepted);
     rig.end();
     let written = files.bytes("00000001.log").unwrap();

@@ -140,7 +140,7 @@ fn a_qos_1_message_that_is_acknowledged_in_time_costs_no_write() {
     let mut last = None;
     for _ in 0..10 {
         let owed = vec![owed(1, QoS::AtLeastOnce), owed(1, QoS::AtLeastOnce)];
-        let Appended { kept, accepted } = rig.door().append(NOW, &message, owed, None, 77).unwrap();
+        let Appended { kept, accepted } = rig.door().append(NOW, &message, owed.into(), None, 77).unwrap();
         let kept = kept.unwrap();
         let place = kept.place(0);
         assert_eq!(
@@ -159,7 +159,7 @@ fn a_qos_1_message_that_is_acknowledged_in_time_costs_no_write() {
     // QoS 2 and an inbound identifier are written whatever happens.
     let Appended { kept, accepted } = rig
         .door()
-        .append(NOW, &message, vec![owed(1, QoS::AtLeastOnce)], Some((SessionId(1), packet_id(3))), 78)
+        .append(NOW, &message, vec![owed(1, QoS::AtLeastOnce)].into(), Some((SessionId(1), packet_id(3))), 78)
         .unwrap();
     drop(kept.unwrap().place(0));
     assert!(rig.door().poll_released().is_empty());
@@ -190,7 +190,7 @@ fn only_what_may_settle_in_time_waits() {
     ] {
         let mut rig = Rig::one(FaultyFiles::default());
         let message = Arc::new(message("t", "", QoS::ExactlyOnce));
-        let appended = rig.door().append(NOW, &message, entries.clone(), None, 0).unwrap();
+        let appended = rig.door().append(NOW, &message, entries.clone().into(), None, 0).unwrap();
         assert_eq!(closes_after(&mut rig), Some(expected), "{entries:?}");
         rig.door().handle_timeout(NOW);
         assert_eq!(closes_after(&mut rig), (expected == delay).then_some(delay), "all that is open goes together");
@@ -204,7 +204,7 @@ fn a_stream_that_settles_in_time_is_not_written_for_one_message_that_does_not() 
     let message = Arc::new(message("t", "", QoS::AtLeastOnce));
     let append = |rig: &mut Rig, away| {
         let entries = vec![Owed { away, ..owed(1, QoS::AtLeastOnce) }];
-        let Appended { kept, accepted } = rig.door().append(NOW, &message, entries, None, 0).unwrap();
+        let Appended { kept, accepted } = rig.door().append(NOW, &message, entries.into(), None, 0).unwrap();
         (kept.unwrap().place(0), accepted)
     };
     let mut stream: Vec<_> = (0..9).map(|_| append(&mut rig, false)).collect();
@@ -231,7 +231,7 @@ fn nobody_waits_for_a_retained_message_of_qos_0() {
 fn nothing_owed_is_safe_at_once() {
     let files = FaultyFiles::default();
     let mut rig = Rig::one(files.clone());
-    let nobody = rig.door().append(NOW, &Arc::new(rich()), Vec::new(), None, 1).unwrap();
+    let nobody = rig.door().append(NOW, &Arc::new(rich()), Vec::new().into(), None, 1).unwrap();
     assert!(nobody.kept.is_none());
     assert_eq!(nobody.accepted, Accepted::Safe);
     assert_eq!((rig.door().next_timeout(), files.changes()), (None, 0));
@@ -254,7 +254,7 @@ fn what_was_in_flight_is_in_flight_again() {
     // QoS 1, sent before its group is written.
     let owed = vec![owed(1, QoS::AtLeastOnce)];
     let Appended { kept, accepted } =
-        rig.door().append(NOW, &Arc::new(message("t", "4", QoS::AtLeastOnce)), owed, None, 0).unwrap();
+        rig.door().append(NOW, &Arc::new(message("t", "4", QoS::AtLeastOnce)), owed.into(), None, 0).unwrap();
     let early = kept.unwrap().place(0);
     assert_eq!(rig.door().sent(NOW, &early, packet_id(13), QoS::AtLeastOnce), Ok(Accepted::Safe));
     rig.safe(accepted);
@@ -331,7 +331,8 @@ fn inbound_identifiers_last_until_they_are_released() {
     rig.put(Record::Session(session(1, "one")));
     let message = Arc::new(message("t", "x", QoS::ExactlyOnce));
     for id in 1..=3 {
-        let appended = rig.door().append(NOW, &message, Vec::new(), Some((SessionId(1), packet_id(id))), 0).unwrap();
+        let appended =
+            rig.door().append(NOW, &message, Vec::new().into(), Some((SessionId(1), packet_id(id))), 0).unwrap();
         rig.safe(appended.accepted);
     }
     rig.door().released(NOW, SessionId(1), packet_id(2)).unwrap();
@@ -365,7 +366,7 @@ fn a_place_becomes_a_stub_once_its_message_can_be_read() {
     rig.put(Record::Session(session(1, "one")));
     let owed = vec![owed(1, QoS::AtLeastOnce)];
     let Appended { kept, accepted } =
-        rig.door().append(NOW, &Arc::new(message("t", "x", QoS::AtLeastOnce)), owed, None, 0).unwrap();
+        rig.door().append(NOW, &Arc::new(message("t", "x", QoS::AtLeastOnce)), owed.into(), None, 0).unwrap();
     let place = kept.unwrap().place(0).into_stub(1).unwrap_err();
     rig.safe(accepted);
     let stub = place.into_stub(1).unwrap();
@@ -410,7 +411,7 @@ fn marks_of_one_worker_may_stand_before_the_message_of_another() {
     rig.safe_at(1, accepted);
     let owed = vec![owed(1, QoS::ExactlyOnce)];
     let message = Arc::new(message("t", "x", QoS::ExactlyOnce));
-    let Appended { kept, accepted } = rig.doors[0].append(NOW, &message, owed, None, 0).unwrap();
+    let Appended { kept, accepted } = rig.doors[0].append(NOW, &message, owed.into(), None, 0).unwrap();
     let place = kept.unwrap().place(0);
     let sent = rig.doors[1].sent(NOW, &place, packet_id(4), QoS::AtLeastOnce).unwrap();
     rig.safe_at(1, sent);
@@ -429,7 +430,7 @@ fn groups_close_by_themselves_when_they_are_large() {
     let options = Options { commit_delay: Duration::from_secs(3600), ..options(1) };
     let mut rig = Rig::open(files, &options).unwrap();
     let large = Arc::new(message("t", &"x".repeat(600 << 10), QoS::AtLeastOnce));
-    rig.door().append(NOW, &large, vec![owed(1, QoS::AtLeastOnce)], None, 0).unwrap();
+    rig.door().append(NOW, &large, vec![owed(1, QoS::AtLeastOnce)].into(), None, 0).unwrap();
     while rig.door().poll_committed().is_none() {
         rig.wait();
     }

@@ -110,7 +110,7 @@ impl Rig {
 
     pub(crate) fn append(&mut self, message: Message, owed: Vec<Owed>) -> Vec<Arc<Place>> {
         let count = owed.len() as u32;
-        let Appended { kept, accepted } = self.door().append(NOW, &Arc::new(message), owed, None, 0).unwrap();
+        let Appended { kept, accepted } = self.door().append(NOW, &Arc::new(message), owed.into(), None, 0).unwrap();
         self.safe(accepted);
         let kept = kept.unwrap();
         (0..count).map(|index| kept.place(index)).collect()

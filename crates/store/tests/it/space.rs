@@ -28,7 +28,7 @@ fn dead_segments_go_and_live_entries_move_with_their_state() {
         drop(stays.remove(0));
         let from = Some((SessionId(1), packet_id(77)));
         let inbound = Arc::new(message("t", "inbound", QoS::ExactlyOnce));
-        let accepted = rig.door().append(NOW, &inbound, Vec::new(), from, 0).unwrap().accepted;
+        let accepted = rig.door().append(NOW, &inbound, Vec::new().into(), from, 0).unwrap().accepted;
         rig.safe(accepted);
         let mut many = (0..100).map(|session| owed(session % 2 + 1, QoS::AtLeastOnce)).collect::<Vec<_>>();
         many.truncate(70);
