@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use viaduct_codec::{AckedRun, Message, MessageProperties, PlainAck, QoS, Run, SubscriptionIds, Time, Version};
+use viaduct_session::Delivery;
 use viaduct_session::client::{Client, Event as Heard};
-use viaduct_session::{Delivery, Violation};
 
 use crate::bridge::Bridge;
 use crate::flow::Flow;
@@ -68,37 +68,31 @@ impl Bridge {
     /// Takes the run of QoS 1 at the beginning of `rest`, which this broker sent, and hands it to the remote together. The bytes
     /// of it; `None` when the first packet has to go the long way.
     pub(crate) fn acked_out(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
-        if self.local_state != LocalState::Up || self.outward.was_cut() {
+        if self.local_state != LocalState::Up || self.outward.was_cut() || self.local.room() == 0 {
             return None;
         }
         let mut run = AckedRun::first(rest, Version::V5, u32::MAX, usize::MAX)?;
         let train = self.names.outward(&self.rules, &self.settings.remote, run.topic).ok()?;
         let sample = sample(run.user_properties, QoS::AtLeastOnce, train, now, &self.hops, Hop::Out)?;
-        let most = usize::from(self.window()).saturating_sub(self.outward.len());
-        let taken = take(&mut run, most, &sample, &mut self.local, &mut self.outward);
+        let most = usize::from(self.window()).saturating_sub(self.outward.len()).min(self.local.room());
+        take(&mut run, most, &sample, &mut self.local, &mut self.outward);
         self.local.heard_bytes(now);
-        match taken {
-            Ok(()) => self.pump_outward(now),
-            Err(violation) => self.drop_local(now, &violation.to_string()),
-        }
+        self.pump_outward(now);
         Some(run.used())
     }
 
     /// The same from the remote to this broker.
     pub(crate) fn acked_in(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
-        if !self.link.is_up() || self.inward.was_cut() || self.echoes_come_back() {
+        if !self.link.is_up() || self.inward.was_cut() || self.echoes_come_back() || self.remote.room() == 0 {
             return None;
         }
         let mut run = AckedRun::first(rest, self.link.level().version(), self.settings.max_packet_size, usize::MAX)?;
         let train = self.names.inward(&self.rules, run.topic).ok()?;
         let sample = sample(run.user_properties, QoS::AtLeastOnce, train, now, &self.hops, Hop::In)?;
-        let most = usize::from(self.window()).saturating_sub(self.inward.len());
-        let taken = take(&mut run, most, &sample, &mut self.remote, &mut self.inward);
+        let most = usize::from(self.window()).saturating_sub(self.inward.len()).min(self.remote.room());
+        take(&mut run, most, &sample, &mut self.remote, &mut self.inward);
         self.remote.heard_bytes(now);
-        match taken {
-            Ok(()) => self.pump_inward(now),
-            Err(violation) => self.accuse(now, &violation),
-        }
+        self.pump_inward(now);
         Some(run.used())
     }
 
@@ -148,22 +142,15 @@ impl Bridge {
 
 /// Takes messages of a run from their source, all like `sample` but for their payloads: the first, and up to `most` as long as
 /// the window has room, because a source may send more than it was asked for.
-fn take(
-    run: &mut AckedRun<'_>,
-    most: usize,
-    sample: &Message,
-    source: &mut Client,
-    flow: &mut Flow,
-) -> Result<(), Violation> {
+fn take(run: &mut AckedRun<'_>, most: usize, sample: &Message, source: &mut Client, flow: &mut Flow) {
     for one in run.take(most.max(1)) {
-        source.take_plain(one.packet_id)?;
+        source.take_plain(std::iter::once(one.packet_id));
         let message = Message { payload: Bytes::copy_from_slice(one.payload), ..sample.clone() };
         let (qos, retain) = (message.qos, message.retain);
         let message = Arc::new(message);
         let delivery = Delivery { message, qos, retain, ids: SubscriptionIds::default(), group: None, kept: None };
         flow.take(one.packet_id, QoS::AtLeastOnce, delivery);
     }
-    Ok(())
 }
 
 /// What all messages of a run have in common on the other side; `None` when they go in a circle.

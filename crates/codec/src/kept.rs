@@ -126,10 +126,13 @@ fn packet_id(state: u32) -> Option<PacketId> {
     PacketId::new(u16::try_from(state >> state::PACKET_ID).unwrap_or(0))
 }
 
-/// One appended message and how it stands with each session that is owed it.
+/// One appended message, or several that came together, and how each stands with each session that is owed it.
 #[derive(Debug)]
 pub struct Kept {
+    /// The number of the first message.
     id: u64,
+    /// How many entries each message has; they stand behind each other.
+    stride: u32,
     /// The index of the first of `states`.
     first: u32,
     states: SmallVec<[AtomicU32; 4]>,
@@ -142,38 +145,51 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// A message that is about to be written. `owed` says of each entry whether it must be written even when it settles
-    /// before (QoS 2); `must_write` says so of the message itself (its inbound packet identifier must be safe).
-    /// `publisher` is returned by [`Settler::take_released`] and means nothing here.
+    /// `count` messages from number `id` on that are about to be written. `owed` says of each entry that every one of them has
+    /// whether it must be written even when it settles before (QoS 2); `must_write` says so of the message itself (its inbound
+    /// packet identifier must be safe). `publisher` is returned by [`Settler::take_released`] when all are settled, and means
+    /// nothing here.
     #[must_use]
     pub fn new(
         id: u64,
-        owed: impl Iterator<Item = bool>,
+        count: usize,
+        owed: impl ExactSizeIterator<Item = bool> + Clone,
         must_write: bool,
         publisher: u64,
         settler: Arc<Settler>,
     ) -> Arc<Self> {
-        let states: SmallVec<[AtomicU32; 4]> =
-            owed.map(|lasting| AtomicU32::new(if lasting { state::WRITTEN } else { state::OPEN })).collect();
+        let stride = u32::try_from(owed.len()).unwrap_or(u32::MAX).max(1);
+        let states: SmallVec<[AtomicU32; 4]> = (0..count)
+            .flat_map(|_| owed.clone())
+            .map(|lasting| AtomicU32::new(if lasting { state::WRITTEN } else { state::OPEN }))
+            .collect();
         let open = u32::try_from(states.len()).unwrap_or(u32::MAX - 1) + u32::from(must_write);
-        Arc::new(Self { id, first: 0, states, open: AtomicU32::new(open), publisher, is_from_log: false, settler })
+        let open = AtomicU32::new(open);
+        Arc::new(Self { id, stride, first: 0, states, open, publisher, is_from_log: false, settler })
     }
 
     /// The place of one entry that is in the log already.
     #[must_use]
     pub fn written(id: u64, index: u32, settler: Arc<Settler>) -> Arc<Place> {
         let states = smallvec![AtomicU32::new(state::WRITTEN)];
-        let kept = Self { id, first: index, states, open: AtomicU32::new(1), publisher: 0, is_from_log: true, settler };
-        Arc::new(Place { kept: Arc::new(kept), index, is_stub: false })
+        let open = AtomicU32::new(1);
+        let kept = Self { id, stride: u32::MAX, first: index, states, open, publisher: 0, is_from_log: true, settler };
+        Arc::new(Place { kept: Arc::new(kept), entry: index, is_stub: false })
     }
 
-    /// The number of the message in the store.
+    /// The number of the first message in the store; the others follow it.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// How many are owed it.
+    /// How many entries each message has.
+    #[must_use]
+    pub fn stride(&self) -> u32 {
+        self.stride
+    }
+
+    /// How many entries there are.
     #[must_use]
     pub fn places(&self) -> u32 {
         u32::try_from(self.states.len()).unwrap_or(u32::MAX)
@@ -182,7 +198,12 @@ impl Kept {
     /// The place of entry `index`, to be taken once by whoever delivers it: the entry settles when it is dropped.
     #[must_use]
     pub fn place(self: &Arc<Self>, index: u32) -> Arc<Place> {
-        Arc::new(Place { kept: Arc::clone(self), index, is_stub: false })
+        Arc::new(Place { kept: Arc::clone(self), entry: index, is_stub: false })
+    }
+
+    /// The number of the message of an entry, and which of its own it is.
+    fn address(&self, entry: u32) -> (u64, u32) {
+        (self.id + u64::from(entry / self.stride), entry % self.stride)
     }
 
     /// Claims entry `index` for the log; `None` when it has settled and is to be left out. From here on its settling is
@@ -223,7 +244,10 @@ impl Kept {
         let Some(entry) = self.entry(index) else { return };
         match entry.swap(state::SETTLED, Ordering::AcqRel) & state::MASK {
             state::OPEN if self.open.fetch_sub(1, Ordering::AcqRel) == 1 => self.settler.release(self.publisher),
-            state::WRITTEN => self.settler.settle(self.id, index),
+            state::WRITTEN => {
+                let (id, index) = self.address(index);
+                self.settler.settle(id, index);
+            }
             // One of several, or settled before.
             _ => {}
         }
@@ -239,7 +263,7 @@ impl Kept {
 #[derive(Debug)]
 pub struct Place {
     kept: Arc<Kept>,
-    index: u32,
+    entry: u32,
     /// It lives on as a [`Stub`], so dropping it settles nothing.
     is_stub: bool,
 }
@@ -248,26 +272,26 @@ impl Place {
     /// The number of the message in the store.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.kept.id
+        self.kept.address(self.entry).0
     }
 
     /// Which of the owed entries of the message it is.
     #[must_use]
     pub fn index(&self) -> u32 {
-        self.index
+        self.kept.address(self.entry).1
     }
 
-    /// The message that it is a place of.
+    /// What it is a place in, and which.
     #[must_use]
-    pub fn kept(&self) -> &Arc<Kept> {
-        &self.kept
+    pub fn kept(&self) -> (&Arc<Kept>, u32) {
+        (&self.kept, self.entry)
     }
 
     /// Notes that the entry went out under `packet_id`, when it is not claimed for the log yet: whoever claims it is told.
     /// `false` when it was claimed before, so that the log needs to hear of it apart.
     #[must_use]
     pub fn note_sent(&self, packet_id: PacketId) -> bool {
-        let Some(entry) = self.kept.entry(self.index) else { return true };
+        let Some(entry) = self.kept.entry(self.entry) else { return true };
         let mut now = entry.load(Ordering::Acquire);
         while now & state::MASK == state::OPEN {
             let noted = state::OPEN | u32::from(packet_id.get()) << state::PACKET_ID;
@@ -290,7 +314,7 @@ impl Place {
         }
         let mut place = Arc::try_unwrap(self)?;
         place.is_stub = true;
-        Ok(Stub { id: place.kept.id, index: place.index, size })
+        Ok(Stub { id: place.id(), index: place.index(), size })
     }
 
     /// Gives the place up without settling it: the session is owed the message by another owner. When another copy of
@@ -312,15 +336,15 @@ impl Place {
     pub fn is_readable(&self) -> bool {
         // What was read from the log is in it, whichever door it came by.
         let is_written =
-            self.kept.entry(self.index).is_some_and(|now| now.load(Ordering::Acquire) & state::MASK == state::WRITTEN);
-        is_written && (self.kept.is_from_log || self.kept.id <= self.kept.settler.readable.load(Ordering::Acquire))
+            self.kept.entry(self.entry).is_some_and(|now| now.load(Ordering::Acquire) & state::MASK == state::WRITTEN);
+        is_written && (self.kept.is_from_log || self.id() <= self.kept.settler.readable.load(Ordering::Acquire))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.is_stub {
-            self.kept.settle(self.index);
+            self.kept.settle(self.entry);
         }
     }
 }
@@ -328,7 +352,7 @@ impl Drop for Place {
 /// Two places are equal when they are the same entry.
 impl PartialEq for Place {
     fn eq(&self, other: &Self) -> bool {
-        self.kept.id == other.kept.id && self.index == other.index
+        self.kept.address(self.entry) == other.kept.address(other.entry)
     }
 }
 
@@ -452,7 +476,7 @@ mod tests {
     use super::*;
 
     fn kept(owed: &[bool], settler: &Arc<Settler>) -> Arc<Kept> {
-        Kept::new(7, owed.iter().copied(), false, 99, Arc::clone(settler))
+        Kept::new(7, 1, owed.iter().copied(), false, 99, Arc::clone(settler))
     }
 
     #[test]
@@ -490,7 +514,7 @@ mod tests {
         drop(lasting.place(0));
         assert_eq!(settler.take_settled(), [(7, 0)]);
         assert!(!lasting.is_over());
-        let inbound = Kept::new(8, [false].into_iter(), true, 5, Arc::clone(&settler));
+        let inbound = Kept::new(8, 1, [false].into_iter(), true, 5, Arc::clone(&settler));
         drop(inbound.place(0));
         assert!(!inbound.is_over() && settler.take_released().is_empty());
     }
@@ -508,6 +532,32 @@ mod tests {
         drop(first);
         assert_eq!(settler.take_settled(), [(7, 0)]);
         assert!(kept.is_settled(0) && !kept.is_settled(1));
+    }
+
+    #[test]
+    fn messages_that_came_together_settle_each_and_are_released_together() {
+        let settler = Arc::new(Settler::default());
+        let run = || Kept::new(7, 3, [false, false].into_iter(), false, 99, Arc::clone(&settler));
+        let kept = run();
+        let places: Vec<_> = (0..kept.places()).map(|entry| kept.place(entry)).collect();
+        let addresses: Vec<_> = places.iter().map(|place| (place.id(), place.index())).collect();
+        assert_eq!(addresses, [(7, 0), (7, 1), (8, 0), (8, 1), (9, 0), (9, 1)]);
+        for place in places {
+            assert!(!kept.is_over() && settler.take_released().is_empty());
+            drop(place);
+        }
+        assert!(kept.is_over() && settler.take_settled().is_empty());
+        assert_eq!(settler.take_released(), [99]);
+        // What is written in between is settled in the log, under its own number.
+        let kept = run();
+        let places: Vec<_> = (0..kept.places()).map(|entry| kept.place(entry)).collect();
+        assert!(kept.claim(3).is_some());
+        settler.set_readable(8);
+        assert!(places[3].is_readable() && !places[5].is_readable());
+        assert!(places[3] != places[2]);
+        drop(places);
+        assert_eq!(settler.take_settled(), [(8, 1)]);
+        assert!(!kept.is_over() && settler.take_released().is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 use viaduct_codec::{Kept, PacketId, QoS, ReasonCode, Time};
 use viaduct_session::Hold;
 use viaduct_store::{Accepted, Ticket};
@@ -78,8 +79,9 @@ pub(crate) struct Ack {
 /// An answer with what it waits for.
 #[derive(Debug)]
 struct Answer {
-    /// `None` for a message that nobody is to answer (of QoS 0, a will), which only keeps its place behind others.
-    ack: Option<Ack>,
+    /// Of messages that came together. None for one that nobody is to answer (of QoS 0, a will), which only keeps its place behind
+    /// others.
+    acks: SmallVec<[Ack; 1]>,
     /// `None` waits for nothing but the answers before it.
     ticket: Option<Ticket>,
     /// Safe as well once nobody is owed it any more.
@@ -110,10 +112,10 @@ impl Waiting {
         {
             plan = answer.plan;
             answers.plans -= usize::from(plan.is_some());
-            if answer.ack.is_none() {
+            if answer.acks.is_empty() {
                 answers.unanswered -= plan.as_ref().map_or(0, |plan| plan.message.size());
             }
-            going.extend(answer.ack);
+            going.extend(answer.acks);
         }
         if answers.queue.is_empty()
             && let Some(emptied) = self.answers.remove(&key)
@@ -126,30 +128,32 @@ impl Waiting {
 }
 
 impl Engine {
-    /// Acknowledges at once, or when the store has what it promises and everything before it is answered.
+    /// Acknowledges messages that came together at once, or when the store has what it promises and everything before them is
+    /// answered.
     pub(crate) fn acknowledge(
         &mut self,
         now: Time,
-        ack: Ack,
+        acks: SmallVec<[Ack; 1]>,
         (accepted, kept): (Accepted, Option<Arc<Kept>>),
         plan: Option<Box<Plan>>,
     ) {
+        let Some(session) = acks.first().map(|ack| ack.session) else { return };
         let ticket = match accepted {
             Accepted::Safe => None,
             Accepted::Pending(ticket) => Some(ticket),
         };
-        let waits = || !self.waiting.answers.is_empty() && self.waiting.answers.contains_key(&ack.session);
+        let waits = || !self.waiting.answers.is_empty() && self.waiting.answers.contains_key(&session);
         if ticket.is_none() && !waits() {
             if let Some(plan) = plan {
                 self.carry_out(now, *plan);
             }
-            self.waiting.ready.push(ack);
+            self.waiting.ready.extend(acks);
             if self.waiting.ready.len() >= READY_ANSWERS {
                 self.send_ready();
             }
             return;
         }
-        self.queue(ack.session, Answer { ack: Some(ack), ticket, kept, plan });
+        self.queue(session, Answer { acks, ticket, kept, plan });
     }
 
     /// Hands on a message that nobody is to answer: when the store has it, if it waits for that, and behind those of its session
@@ -162,7 +166,7 @@ impl Engine {
         if plan.message.qos == QoS::AtMostOnce && unanswered + plan.message.size() > HELD_QOS_0 {
             return self.stats.dropped(Dropped::QueueFull, 1);
         }
-        self.queue(key, Answer { ack: None, ticket, kept: None, plan: Some(Box::new(plan)) });
+        self.queue(key, Answer { acks: SmallVec::new(), ticket, kept: None, plan: Some(Box::new(plan)) });
     }
 
     /// Puts an answer behind those of its session.
@@ -171,7 +175,7 @@ impl Engine {
         let fresh = || Answers { queue: std::mem::take(spare), plans: 0, unanswered: 0 };
         let answers = answers.entry(key).or_insert_with(fresh);
         answers.plans += usize::from(answer.plan.is_some());
-        if answer.ack.is_none() {
+        if answer.acks.is_empty() {
             answers.unanswered += answer.plan.as_ref().map_or(0, |plan| plan.message.size());
         }
         let ticket = answer.ticket;

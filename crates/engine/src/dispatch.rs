@@ -40,11 +40,21 @@ pub(crate) struct Plan {
     pub(crate) kept: Option<Arc<Kept>>,
 }
 
-/// A message on its way to those who hear it, and where the store keeps who is owed it.
-#[derive(Debug)]
-pub(crate) struct Routed {
-    pub(crate) message: Arc<Message>,
-    pub(crate) kept: Option<Arc<Kept>>,
+/// Messages of one topic and QoS on their way to those who hear them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch<'a> {
+    pub(crate) messages: &'a [Arc<Message>],
+    /// Where the store keeps who is owed them, and the first place of the first of them there.
+    pub(crate) kept: Option<&'a Arc<Kept>>,
+    pub(crate) first: u32,
+}
+
+impl Batch<'_> {
+    /// Each message with its first place.
+    fn iter(&self) -> impl Iterator<Item = (&Arc<Message>, u32)> {
+        let stride = self.kept.map_or(0, |kept| kept.stride());
+        self.messages.iter().zip((0..).map(move |number| self.first + number * stride))
+    }
 }
 
 /// A member of a share group whose turn it is.
@@ -118,9 +128,8 @@ impl Engine {
     /// Hands the message of `plan` to those who are to get it, and gives back what the store keeps of it.
     pub(crate) fn carry_out(&mut self, now: Time, plan: Plan) -> Option<Arc<Kept>> {
         let Plan { message, routes, chosen, publisher, kept } = plan;
-        let batch = [Routed { message, kept }];
-        let mut place = self.deliver(now, &batch, &routes, publisher);
-        let [Routed { kept, .. }] = batch;
+        let batch = Batch { messages: std::slice::from_ref(&message), kept: kept.as_ref(), first: 0 };
+        let mut place = self.deliver(now, batch, &routes, publisher);
         for mut chosen in chosen {
             if let (true, Some(kept)) = (chosen.durable, &kept) {
                 chosen.delivery.kept = Some(kept.place(place));
@@ -131,11 +140,11 @@ impl Engine {
         kept
     }
 
-    /// Hands messages of one topic and QoS to everybody in `routes`. How many places each has there with the store.
+    /// Hands `batch` to everybody in `routes`. How many places each message has there with the store.
     pub(crate) fn deliver(
         &mut self,
         now: Time,
-        batch: &[Routed],
+        batch: Batch<'_>,
         routes: &Arc<RouteSet<SessionKey>>,
         publisher: Option<SessionKey>,
     ) -> u32 {
@@ -144,9 +153,9 @@ impl Engine {
             let worker = route.key.worker;
             if worker != self.worker.0 && told != Some(worker) {
                 told = Some(worker);
-                for Routed { message, kept } in batch {
-                    let (message, routes, kept) = (Arc::clone(message), Arc::clone(routes), kept.clone());
-                    let item = Item::Routed { message, routes, publisher, kept };
+                for (message, first) in batch.iter() {
+                    let (message, routes, kept) = (Arc::clone(message), Arc::clone(routes), batch.kept.cloned());
+                    let item = Item::Routed { message, routes, publisher, kept, first };
                     self.hearers.tell(WorkerId(worker), News(item));
                 }
             }
@@ -158,32 +167,32 @@ impl Engine {
     pub(crate) fn deliver_here(
         &mut self,
         now: Time,
-        batch: &[Routed],
+        batch: Batch<'_>,
         routes: &RouteSet<SessionKey>,
         publisher: Option<SessionKey>,
     ) -> u32 {
         let mut next_place = 0;
-        let Some(Routed { message: first, .. }) = batch.first() else { return next_place };
+        let Some(like) = batch.messages.first() else { return next_place };
         for route in routes.routes() {
-            let owed = owed(route, first, publisher).map(|_| next_place);
+            let owed = owed(route, like, publisher).map(|_| next_place);
             next_place += u32::from(owed.is_some());
             if route.key.worker != self.worker.0 {
                 continue;
             }
             // From here on each is owed by whoever holds its place; if nobody comes to hold it, it is settled.
-            let place = |routed: &Routed| Some(routed.kept.as_ref()?.place(owed?));
-            let settle = || batch.iter().for_each(|routed| drop(place(routed)));
+            let place = |first: u32| Some(batch.kept?.place(first + owed?));
+            let settle = || batch.iter().for_each(|(_, first)| drop(place(first)));
             let merged = route.for_publisher(publisher == Some(route.key));
             let (Some(merged), Some(index)) = (merged, self.sessions.find(route.key)) else {
                 settle();
                 continue;
             };
-            if merged.checked && !self.may_read(index, first) {
+            if merged.checked && !self.may_read(index, like) {
                 settle();
-                self.stats.dropped(Dropped::NotReadable, batch.len() as u64);
+                self.stats.dropped(Dropped::NotReadable, batch.messages.len() as u64);
                 continue;
             }
-            let each = |routed: &Routed| Delivery { kept: place(routed), ..delivery(&routed.message, merged, None) };
+            let each = |(message, first)| Delivery { kept: place(first), ..delivery(message, merged, None) };
             self.hand_over_all(now, index, batch.iter().map(each));
         }
         next_place

@@ -8,14 +8,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{AckedRun, Message, MessageProperties, PacketId, QoS, ReasonCode, Time};
-use viaduct_session::Violation;
-use viaduct_store::{Appended, Owed};
+use smallvec::SmallVec;
+use viaduct_codec::{AckedRun, Message, MessageProperties, QoS, ReasonCode, Time};
+use viaduct_router::RouteSet;
+use viaduct_store::{Appended, StoreError};
 
 use crate::Engine;
 use crate::acks::Ack;
-use crate::dispatch::{Routed, is_heard, levels};
-use crate::inbound::Taken;
+use crate::dispatch::{Batch, is_heard, levels};
+use crate::key::SessionKey;
 
 impl Engine {
     /// Passes on the run at the beginning of `rest`, which is from the session at `index`, as far as it begins before `limit`
@@ -34,9 +35,10 @@ impl Engine {
         let open = self.connections.get(connection)?;
         let (max_packet_size, hop) = (open.max_packet_size, open.hop.clone());
         let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none())?;
-        let (key, version) = (slot.key, slot.session.version()?);
+        let (key, version, room) = (slot.key, slot.session.version()?, slot.session.room());
         let mut run = AckedRun::first(rest, version, max_packet_size, limit)?;
         if levels(run.topic.as_str()) > self.settings.max_topic_levels
+            || room == 0 // One more breaks a rule.
             || self.waiting.holds_back(key) // It would overtake what came before it.
             || !self.may_publish(index, run.topic)
         {
@@ -54,17 +56,13 @@ impl Engine {
         };
         let reason =
             if is_heard(&routes, Some(key)) { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
-        let mut batch = std::mem::take(&mut self.batch);
-        let (mut count, mut payload, mut end) = (0, 0, None);
-        let mut owed: Option<Arc<[Owed]>> = None;
-        self.sessions.get_mut(index)?.session.touch(now);
-        for one in &mut run {
-            (count, payload) = (count + 1, payload + one.payload.len());
-            if let Err(violation) = self.sessions.get_mut(index)?.session.take_plain(one.packet_id) {
-                end = Some(End::Broken(violation));
-                break;
-            }
-            let message = Arc::new(Message {
+        let mut messages = std::mem::take(&mut self.batch);
+        let mut acks = SmallVec::new();
+        let mut payload = 0;
+        for one in run.by_ref().take(room) {
+            payload += one.payload.len();
+            acks.push(Ack { session: key, packet_id: one.packet_id, qos: QoS::AtLeastOnce, reason });
+            messages.push(Arc::new(Message {
                 topic: topic.clone(),
                 payload: Bytes::copy_from_slice(one.payload),
                 qos: QoS::AtLeastOnce,
@@ -72,51 +70,59 @@ impl Engine {
                 received: now,
                 expires: None,
                 properties: properties.clone(),
-            });
-            let appended = if routes.has_durable() {
-                // The same for all, because nobody comes or goes meanwhile.
-                let list = || self.owed_list(&message, &routes, &[], Some(key)).into();
-                let owed = owed.get_or_insert_with(list);
-                if owed.is_empty() {
-                    Ok(Appended::NOTHING)
-                } else {
-                    self.store.append(now, &message, Arc::clone(owed), None, key.mark())
-                }
-            } else {
-                Ok(Appended::NOTHING)
-            };
-            match appended {
-                Ok(Appended { kept, accepted }) => {
-                    batch.push(Routed { message, kept: kept.clone() });
-                    let ack = Ack { session: key, packet_id: one.packet_id, qos: QoS::AtLeastOnce, reason };
-                    self.acknowledge(now, ack, (accepted, kept), None);
-                }
-                Err(error) => {
-                    end = Some(End::NotTaken(self.not_taken(index, &error), one.packet_id));
-                    break;
-                }
-            }
+            }));
         }
+        let is_done = self.hand_on_run(now, index, &messages, &routes, acks);
+        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        messages.clear();
+        self.batch = messages;
+        is_done?;
         self.stats.received(QoS::AtLeastOnce, u64::from(count), payload);
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.rate_count = connection.rate_count.saturating_add(count);
         }
-        self.deliver(now, &batch, &routes, Some(key));
-        batch.clear();
-        self.batch = batch;
-        match end {
-            None => {}
-            Some(End::Broken(violation)) => self.violate(now, index, &violation),
-            Some(End::NotTaken(taken, id)) => self.answer_publish(now, index, Some(id), QoS::AtLeastOnce, taken),
-        }
         Some((run.used(), count))
     }
-}
 
-/// Why a run ended before its last packet.
-enum End {
-    /// The client broke a rule.
-    Broken(Violation),
-    /// The store could not take a message.
-    NotTaken(Taken, PacketId),
+    /// Keeps, hands on and answers the messages of a run. `None`, and nothing was done, when the store has no room for all of them:
+    /// one by one some may find it.
+    fn hand_on_run(
+        &mut self,
+        now: Time,
+        index: usize,
+        messages: &[Arc<Message>],
+        routes: &Arc<RouteSet<SessionKey>>,
+        acks: SmallVec<[Ack; 1]>,
+    ) -> Option<()> {
+        let key = self.sessions.get(index)?.key;
+        let owed = match messages.first() {
+            Some(like) if routes.has_durable() => self.owed_list(like, routes, &[], Some(key)),
+            _ => Vec::new(),
+        };
+        let appended = if owed.is_empty() {
+            Ok(Appended::NOTHING)
+        } else {
+            self.store.append_all(now, messages, owed.into(), None, key.mark())
+        };
+        if messages.len() > 1 && matches!(appended, Err(StoreError::Full { .. })) {
+            return None;
+        }
+        self.sessions.get_mut(index)?.session.take_plain(now, acks.iter().map(|ack| ack.packet_id));
+        match appended {
+            Ok(Appended { kept, accepted }) => {
+                self.deliver(now, Batch { messages, kept: kept.as_ref(), first: 0 }, routes, Some(key));
+                self.acknowledge(now, acks, (accepted, kept), None);
+            }
+            Err(error) => {
+                for ack in acks {
+                    if self.sessions.get(index).is_none_or(|slot| slot.connection().is_none()) {
+                        break; // The first of them ended it.
+                    }
+                    let taken = self.not_taken(index, &error);
+                    self.answer_publish(now, index, Some(ack.packet_id), QoS::AtLeastOnce, taken);
+                }
+            }
+        }
+        Some(())
+    }
 }

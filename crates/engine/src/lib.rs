@@ -67,7 +67,7 @@ pub use view::ClientView;
 
 use acks::Waiting;
 use connections::{Connection, Connections};
-use dispatch::Routed;
+use dispatch::Batch;
 use due::{Due, Timer};
 use log_budget::LogBudget;
 use mail::Item;
@@ -92,7 +92,7 @@ pub struct Engine {
     /// Those of the last message that had any, if they are not large.
     last_properties: Option<Arc<MessageProperties>>,
     /// Memory for messages that are handed on together.
-    batch: Vec<Routed>,
+    batch: Vec<Arc<Message>>,
     /// The time of the call that is being handled.
     clock: Time,
     /// The rules under which the subscriptions of this worker were granted.
@@ -171,8 +171,9 @@ impl Engine {
         self.notice_new_rules(now);
         for item in mail.items {
             match item {
-                Item::Routed { message, routes, publisher, kept } => {
-                    self.deliver_here(now, &[Routed { message, kept }], &routes, publisher);
+                Item::Routed { message, routes, publisher, kept, first } => {
+                    let batch = Batch { messages: &[message], kept: kept.as_ref(), first };
+                    self.deliver_here(now, batch, &routes, publisher);
                 }
                 Item::Run { parcel, routes, publisher } => self.handle_parcel(now, &parcel, &routes, publisher),
                 Item::Chosen { member, delivery, checked, hops } => {

@@ -38,6 +38,8 @@ pub(crate) enum Item {
         routes: Arc<RouteSet<SessionKey>>,
         publisher: Option<SessionKey>,
         kept: Option<Arc<Kept>>,
+        /// The first of its places there.
+        first: u32,
     },
     /// A run of plain messages for them.
     Run { parcel: Parcel, routes: Arc<RouteSet<SessionKey>>, publisher: SessionKey },

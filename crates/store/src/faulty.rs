@@ -157,10 +157,10 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn append(
+    fn append_all(
         &mut self,
         now: Time,
-        message: &Arc<Message>,
+        messages: &[Arc<Message>],
         owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
@@ -168,11 +168,11 @@ impl Store for FaultyStore {
         let trouble = self.trouble();
         if trouble == Some(Trouble::Torn) {
             let some = owed.iter().take(owed.len().div_ceil(2)).cloned().collect();
-            let part = self.store.append(now, message, some, None, publisher).map(|_| ());
+            let part = self.store.append_all(now, messages, some, None, publisher).map(|_| ());
             return part.and(Err(StoreError::Unknown("a part of it was taken".into())));
         }
         Self::refused(trouble)?;
-        let Appended { kept, accepted } = self.store.append(now, message, owed, from, publisher)?;
+        let Appended { kept, accepted } = self.store.append_all(now, messages, owed, from, publisher)?;
         let accepted = self.answer(trouble, accepted)?;
         Ok(Appended { kept, accepted })
     }

@@ -57,8 +57,8 @@ pub struct Owed {
 /// What became of an append.
 #[derive(Clone, Debug)]
 pub struct Appended {
-    /// The handle of the message, with one [`Place`] to be taken for each that was owed, in that order; `None` when
-    /// the store keeps no copy.
+    /// The handle of the messages, with one [`Place`] to be taken for each that was owed, in that order, message by message;
+    /// `None` when the store keeps no copy.
     pub kept: Option<Arc<Kept>>,
     /// Whether it is safe.
     pub accepted: Accepted,
@@ -110,16 +110,32 @@ pub enum StoreError {
 
 /// The narrow door through which a worker's broker keeps what must survive. One store serves one worker.
 pub trait Store {
-    /// Takes a QoS 1 or 2 message and who is owed it. `from` is the inbound packet identifier of a QoS 2 publisher whose
-    /// session survives: it is safe together with the message. With nothing owed and no `from` it is safe at once and nothing
-    /// is written. `publisher` comes back from [`Store::poll_released`] and means nothing to the store.
+    /// As [`Store::append_all`] with one message.
     ///
     /// # Errors
-    /// The message was not taken, or it is unknown whether it was: it must not be acknowledged as a success.
+    /// As [`Store::append_all`].
     fn append(
         &mut self,
         now: Time,
         message: &Arc<Message>,
+        owed: Arc<[Owed]>,
+        from: Option<(SessionId, PacketId)>,
+        publisher: u64,
+    ) -> Result<Appended, StoreError> {
+        self.append_all(now, std::slice::from_ref(message), owed, from, publisher)
+    }
+
+    /// Takes QoS 1 or 2 messages that come together and who is owed each of them. They are safe together, but settle each for
+    /// itself. `from` is the inbound packet identifier of a QoS 2 publisher whose
+    /// session survives: it is safe together with the one message. With nothing owed and no `from` they are safe at once and
+    /// nothing is written. `publisher` comes back from [`Store::poll_released`] and means nothing to the store.
+    ///
+    /// # Errors
+    /// No message was taken, or it is unknown whether one was: none must be acknowledged as a success.
+    fn append_all(
+        &mut self,
+        now: Time,
+        messages: &[Arc<Message>],
         owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,

@@ -17,10 +17,10 @@ pub struct MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn append(
+    fn append_all(
         &mut self,
         _now: Time,
-        _message: &Arc<Message>,
+        _messages: &[Arc<Message>],
         _owed: Arc<[Owed]>,
         _from: Option<(SessionId, PacketId)>,
         _publisher: u64,

@@ -393,13 +393,16 @@ impl Client {
         self.flow.set_aliases(are_used);
     }
 
-    /// A PUBLISH of QoS 1 came that says nothing but its topic, its payload and User Properties: it waits for
-    /// [`Client::acknowledge`] as one that [`Client::handle`] took.
-    ///
-    /// # Errors
-    /// The server has more unacknowledged than there are identifiers.
-    pub fn take_plain(&mut self, packet_id: PacketId) -> Result<(), Violation> {
-        self.flow.publish1_in(packet_id)
+    /// How many more messages of QoS 1 and 2 the server may have unacknowledged.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.flow.room()
+    }
+
+    /// PUBLISH packets of QoS 1 came that say nothing but topic, payload and User Properties, no more than [`Client::room`]:
+    /// they wait for [`Client::acknowledge`] as those that [`Client::handle`] took.
+    pub fn take_plain(&mut self, packet_ids: impl Iterator<Item = PacketId>) {
+        self.flow.take_plain(packet_ids);
     }
 
     /// Messages came that the owner has read itself: the server lives.

@@ -101,6 +101,23 @@ impl Inbound {
         self.check()
     }
 
+    /// The same of several, no more than there is room for.
+    pub(crate) fn take_plain(&mut self, ids: impl Iterator<Item = PacketId>) {
+        self.qos1.extend(ids);
+    }
+
+    /// How many more messages may be open.
+    pub(crate) fn room(&self) -> usize {
+        if self.maximum == 0 {
+            return usize::MAX;
+        }
+        usize::from(self.maximum).saturating_sub(self.open())
+    }
+
+    fn open(&self) -> usize {
+        self.qos1.len() + self.qos2_here as usize
+    }
+
     pub(crate) fn publish2(&mut self, id: PacketId, dup: bool) -> Result<Arrived, Violation> {
         // What is sent again on another connection says so (MQTT-3.3.1-1). What does not is new, and the peer has
         // forgotten the old one: dropped as a duplicate it would be lost.
@@ -189,8 +206,7 @@ impl Inbound {
     }
 
     fn check(&self) -> Result<(), Violation> {
-        let open = self.qos1.len() + self.qos2_here as usize;
-        if self.maximum > 0 && open > usize::from(self.maximum) {
+        if self.maximum > 0 && self.open() > usize::from(self.maximum) {
             return Err(Violation::ReceiveMaximumExceeded { granted: self.maximum });
         }
         Ok(())

@@ -309,7 +309,7 @@ impl Flow {
             None => None,
         };
         match (publish.qos, publish.packet_id) {
-            (QoS::AtLeastOnce, Some(id)) => self.publish1_in(id)?,
+            (QoS::AtLeastOnce, Some(id)) => self.inbound.publish1(id)?,
             (QoS::ExactlyOnce, Some(id)) => match self.inbound.publish2(id, publish.dup)? {
                 Arrived::New => {}
                 Arrived::Pending => return Ok(None),
@@ -330,9 +330,14 @@ impl Flow {
         }
     }
 
-    /// The same of one of QoS 1 without an alias.
-    pub(crate) fn publish1_in(&mut self, id: PacketId) -> Result<(), Violation> {
-        self.inbound.publish1(id)
+    /// How many more messages of QoS 1 and 2 the peer may have unacknowledged.
+    pub(crate) fn room(&self) -> usize {
+        self.inbound.room()
+    }
+
+    /// The same of QoS 1 without aliases, no more than there is room for.
+    pub(crate) fn take_plain(&mut self, ids: impl Iterator<Item = PacketId>) {
+        self.inbound.take_plain(ids);
     }
 
     /// Answers a PUBLISH with PUBACK or PUBREC under its identifier (MQTT-3.3.4-1, MQTT-3.3.4-1 of 3.1.1, MQTT-2.2.1-5,

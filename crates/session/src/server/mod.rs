@@ -141,13 +141,17 @@ impl Session {
         }
     }
 
-    /// A PUBLISH of QoS 1 came that says nothing but its topic, its payload and User Properties: it waits for
-    /// [`Session::acknowledge`] as one that [`Session::handle`] took.
-    ///
-    /// # Errors
-    /// The client has more unacknowledged than it was granted.
-    pub fn take_plain(&mut self, packet_id: PacketId) -> Result<(), Violation> {
-        self.flow.publish1_in(packet_id)
+    /// How many more messages of QoS 1 and 2 the client may have unacknowledged.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.flow.room()
+    }
+
+    /// PUBLISH packets of QoS 1 came that say nothing but topic, payload and User Properties, no more than [`Session::room`]:
+    /// they wait for [`Session::acknowledge`] as those that [`Session::handle`] took.
+    pub fn take_plain(&mut self, now: Time, packet_ids: impl Iterator<Item = PacketId>) {
+        self.touch(now);
+        self.flow.take_plain(packet_ids);
     }
 
     /// Whether QoS 0 packets of at most `largest` bytes may be appended to `out` as they are: there is a connection whose

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use viaduct_codec::{Backlog, Kept, Message, PacketId, Place, QoS, SessionId, Settler, Stub, Time};
 
 use super::Limits;
@@ -70,8 +71,21 @@ struct Open {
 }
 
 enum Waiting {
-    Message { message: Arc<Message>, owed: Arc<[Owed]>, kept: Arc<Kept>, from: Option<(SessionId, PacketId)> },
-    Sent { kept: Arc<Kept>, index: u32, packet_id: PacketId },
+    /// Messages that came together, all owed to the same.
+    Messages {
+        messages: SmallVec<[Arc<Message>; 1]>,
+        owed: Arc<[Owed]>,
+        kept: Arc<Kept>,
+        from: Option<(SessionId, PacketId)>,
+    },
+    /// The entry was written when it went out.
+    Sent {
+        kept: Arc<Kept>,
+        entry: u32,
+        id: u64,
+        index: u32,
+        packet_id: PacketId,
+    },
     Encoded(Vec<u8>),
 }
 
@@ -79,8 +93,8 @@ impl Waiting {
     /// Whether it has settled and need not be written any more.
     fn is_over(&self) -> bool {
         match self {
-            Self::Message { kept, .. } => kept.is_over(),
-            Self::Sent { kept, index, .. } => kept.is_settled(*index),
+            Self::Messages { kept, .. } => kept.is_over(),
+            Self::Sent { kept, entry, .. } => kept.is_settled(*entry),
             Self::Encoded(_) => false,
         }
     }
@@ -199,14 +213,16 @@ impl Door {
             self.urgent -= usize::from(is_urgent);
             last_ticket = ticket;
             match waiting {
-                Waiting::Message { message, owed, kept, from } => {
-                    if put_claimed(&mut body, &message, &owed, &kept, from) {
-                        last_id = kept.id();
+                Waiting::Messages { messages, owed, kept, from } => {
+                    for (number, message) in (0..).zip(&messages) {
+                        if put_claimed(&mut body, number, message, &owed, &kept, from) {
+                            last_id = kept.id() + u64::from(number);
+                        }
                     }
                 }
-                Waiting::Sent { kept, index, packet_id } => {
-                    if !kept.is_settled(index) {
-                        put_sent(&mut body, kept.id(), index, packet_id);
+                Waiting::Sent { kept, entry, id, index, packet_id } => {
+                    if !kept.is_settled(entry) {
+                        put_sent(&mut body, id, index, packet_id);
                     }
                 }
                 Waiting::Encoded(op) => body.extend_from_slice(&op),
@@ -279,9 +295,11 @@ pub(super) fn lack_of_space(shared: &Shared, max_bytes: u64, bytes: u64) -> Resu
     Ok(())
 }
 
-/// Appends a message with those entries that have not settled; `false` when it can be left out.
+/// Appends the message that is the one with this number in `kept`, with those entries that have not settled; `false` when it
+/// can be left out.
 fn put_claimed(
     body: &mut Vec<u8>,
+    number: u32,
     message: &Message,
     owed: &[Owed],
     kept: &Kept,
@@ -293,23 +311,23 @@ fn put_claimed(
     let mut entries = Vec::with_capacity(owed.len() * 8);
     let mut count = 0;
     for (index, owed) in (0..).zip(owed) {
-        if let Some(claimed) = kept.claim(index) {
+        if let Some(claimed) = kept.claim(number * kept.stride() + index) {
             put_owed(&mut entries, index, owed, claimed.packet_id);
             count += 1;
         }
     }
     let is_needed = count > 0 || from.is_some();
     if is_needed {
-        put_new_message(body, kept.id(), from, (count, &entries), message);
+        put_new_message(body, kept.id() + u64::from(number), from, (count, &entries), message);
     }
     is_needed
 }
 
 impl Store for Door {
-    fn append(
+    fn append_all(
         &mut self,
         now: Time,
-        message: &Arc<Message>,
+        messages: &[Arc<Message>],
         owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
@@ -317,13 +335,15 @@ impl Store for Door {
         if owed.is_empty() && from.is_none() {
             return Ok(Appended::NOTHING);
         }
-        let bytes = message.size() + owed.len() * size_of::<Owed>();
+        let bytes = messages.iter().map(|message| message.size() + owed.len() * size_of::<Owed>()).sum();
         self.refusal(bytes)?;
-        let id = self.shared.next_id.fetch_add(1, Ordering::AcqRel);
+        let id = self.shared.next_id.fetch_add(messages.len() as u64, Ordering::AcqRel);
         let is_urgent = from.is_some() || owed.iter().any(|owed| owed.away || owed.qos == QoS::ExactlyOnce);
         let lasting = owed.iter().map(|owed| owed.qos == QoS::ExactlyOnce);
-        let kept = Kept::new(id, lasting, from.is_some(), publisher, Arc::clone(&self.settler));
-        let waiting = Waiting::Message { message: Arc::clone(message), owed, kept: Arc::clone(&kept), from };
+        let settler = Arc::clone(&self.settler);
+        let kept = Kept::new(id, messages.len(), lasting, from.is_some(), publisher, settler);
+        let messages = messages.iter().cloned().collect();
+        let waiting = Waiting::Messages { messages, owed, kept: Arc::clone(&kept), from };
         let accepted = self.add(now, waiting, bytes, is_urgent);
         Ok(Appended { kept: Some(kept), accepted })
     }
@@ -333,7 +353,9 @@ impl Store for Door {
             return Ok(Accepted::Safe);
         }
         let is_urgent = qos == QoS::ExactlyOnce;
-        let waiting = Waiting::Sent { kept: Arc::clone(place.kept()), index: place.index(), packet_id };
+        let (kept, entry) = place.kept();
+        let (id, index) = (place.id(), place.index());
+        let waiting = Waiting::Sent { kept: Arc::clone(kept), entry, id, index, packet_id };
         Ok(self.add(now, waiting, 16, is_urgent))
     }
 
