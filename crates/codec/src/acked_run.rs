@@ -38,6 +38,13 @@ pub struct AckedMessage<'a> {
 }
 
 impl<'a> AckedRun<'a> {
+    /// Whether a run could begin here: the quick way to know that none does.
+    #[must_use]
+    #[inline]
+    pub fn may_begin(buffer: &[u8]) -> bool {
+        buffer.first() == Some(&PLAIN)
+    }
+
     /// The run at the beginning of `buffer`, as far as its packets begin before `limit` bytes; `None` when the first packet is
     /// not whole, larger than `max_packet_size`, not plain, or malformed. The first is always there to be taken.
     #[must_use]

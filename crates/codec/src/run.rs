@@ -33,6 +33,13 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    /// Whether a run could begin here: the quick way to know that none does.
+    #[must_use]
+    #[inline]
+    pub fn may_begin(buffer: &[u8]) -> bool {
+        buffer.first() == Some(&PLAIN)
+    }
+
     /// The run that is the first packet of `buffer` alone; `None` when that is not whole, larger than `max_packet_size`,
     /// not plain, or malformed.
     #[must_use]
@@ -176,6 +183,7 @@ pub(crate) struct Front<'a> {
 }
 
 /// Of the PUBLISH with this body; `None` when it has other properties or is malformed.
+#[inline]
 pub(crate) fn front(body: &[u8], version: Version, has_id: bool) -> Option<Front<'_>> {
     let (length, rest) = body.split_first_chunk::<2>()?;
     let length = usize::from(u16::from_be_bytes(*length));

@@ -29,7 +29,7 @@ impl Engine {
         rest: &[u8],
         limit: usize,
     ) -> Option<(usize, u32)> {
-        if self.settings.message_rate.is_some() {
+        if !AckedRun::may_begin(rest) || self.settings.message_rate.is_some() {
             return None; // A run would be far over the rate before anybody counts.
         }
         let open = self.connections.get(connection)?;
