@@ -227,8 +227,9 @@ impl Flow {
     }
 
     fn sent(&mut self, token: u64) -> Option<&mut Exchange> {
-        // Tokens grow from front to back.
-        let place = self.exchanges.binary_search_by_key(&token, |exchange| exchange.token).ok()?;
+        // They leave from the front alone, so tokens stand behind each other without gaps.
+        let first = self.exchanges.front()?.token;
+        let place = usize::try_from(token.checked_sub(first)?).ok()?;
         self.exchanges.get_mut(place).filter(|exchange| matches!(exchange.state, State::Sent { .. }))
     }
 
