@@ -133,7 +133,7 @@ impl Engine {
     pub(crate) fn acknowledge(
         &mut self,
         now: Time,
-        acks: SmallVec<[Ack; 1]>,
+        acks: &[Ack],
         (accepted, kept): (Accepted, Option<Arc<Kept>>),
         plan: Option<Box<Plan>>,
     ) {
@@ -147,13 +147,13 @@ impl Engine {
             if let Some(plan) = plan {
                 self.carry_out(now, *plan);
             }
-            self.waiting.ready.extend(acks);
+            self.waiting.ready.extend_from_slice(acks);
             if self.waiting.ready.len() >= READY_ANSWERS {
                 self.send_ready();
             }
             return;
         }
-        self.queue(session, Answer { acks, ticket, kept, plan });
+        self.queue(session, Answer { acks: SmallVec::from_slice(acks), ticket, kept, plan });
     }
 
     /// Hands on a message that nobody is to answer: when the store has it, if it waits for that, and behind those of its session

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 use viaduct_codec::{AckedRun, Message, MessageProperties, QoS, ReasonCode, Time};
 use viaduct_router::RouteSet;
 use viaduct_store::{Appended, StoreError};
@@ -17,6 +16,13 @@ use crate::Engine;
 use crate::acks::Ack;
 use crate::dispatch::{Batch, is_heard, levels};
 use crate::key::SessionKey;
+
+/// Memory for the messages of a run, and for the answers to them.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    messages: Vec<Arc<Message>>,
+    acks: Vec<Ack>,
+}
 
 impl Engine {
     /// Passes on the run at the beginning of `rest`, which is from the session at `index`, as far as it begins before `limit`
@@ -56,8 +62,7 @@ impl Engine {
         };
         let reason =
             if is_heard(&routes, Some(key)) { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
-        let mut messages = std::mem::take(&mut self.batch);
-        let mut acks = SmallVec::new();
+        let Run { mut messages, mut acks } = std::mem::take(&mut self.run);
         let mut payload = 0;
         for one in run.by_ref().take(room) {
             payload += one.payload.len();
@@ -72,10 +77,11 @@ impl Engine {
                 properties: properties.clone(),
             }));
         }
-        let is_done = self.hand_on_run(now, index, &messages, &routes, acks);
+        let is_done = self.hand_on_run(now, index, &messages, &routes, &acks);
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         messages.clear();
-        self.batch = messages;
+        acks.clear();
+        self.run = Run { messages, acks };
         is_done?;
         self.stats.received(QoS::AtLeastOnce, u64::from(count), payload);
         if let Some(connection) = self.connections.get_mut(connection) {
@@ -92,7 +98,7 @@ impl Engine {
         index: usize,
         messages: &[Arc<Message>],
         routes: &Arc<RouteSet<SessionKey>>,
-        acks: SmallVec<[Ack; 1]>,
+        acks: &[Ack],
     ) -> Option<()> {
         let key = self.sessions.get(index)?.key;
         let owed = match messages.first() {

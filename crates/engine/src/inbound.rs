@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use smallvec::smallvec;
 use viaduct_codec::{Frame, Kept, Message, Packet, PacketId, PlainAck, QoS, ReasonCode, Time, TopicRef, Version};
 use viaduct_router::RouteSet;
 use viaduct_session::Incoming;
@@ -196,7 +195,7 @@ impl Engine {
         };
         if let (Some(packet_id), Some(slot)) = (packet_id, self.sessions.get(index)) {
             let ack = Ack { session: slot.key, packet_id, qos, reason };
-            self.acknowledge(now, smallvec![ack], safety, plan);
+            self.acknowledge(now, &[ack], safety, plan);
         }
     }
 

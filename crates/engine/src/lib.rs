@@ -91,8 +91,8 @@ pub struct Engine {
     waiting: Waiting,
     /// Those of the last message that had any, if they are not large.
     last_properties: Option<Arc<MessageProperties>>,
-    /// Memory for messages that are handed on together.
-    batch: Vec<Arc<Message>>,
+    /// What a run of QoS 1 needs while it is handed on; empty in between.
+    run: express_acked::Run,
     /// The time of the call that is being handled.
     clock: Time,
     /// The rules under which the subscriptions of this worker were granted.
@@ -147,7 +147,7 @@ impl Engine {
             log: LogBudget::default(),
             waiting: Waiting::default(),
             last_properties: None,
-            batch: Vec::new(),
+            run: express_acked::Run::default(),
             clock: now,
             rules: shared.rules(),
             authorizer: shared.authorizer(),

@@ -60,6 +60,7 @@ fn conversation(seed: u64, message_rate: Option<u32>, workers: u16) -> Vec<Vec<u
     hello.properties.user_properties = UserProperties::from_encoded(if version.is_v5() { &pair } else { &[] });
     let mut publisher = world.connect(&Packet::Connect(Box::new(hello)));
     let mut id = 0;
+    let (mut topic, mut own) = ("a/1", &[][..]);
     for _ in 0..12 {
         let mut bytes = Vec::new();
         let mut open = Vec::new();
@@ -70,21 +71,21 @@ fn conversation(seed: u64, message_rate: Option<u32>, workers: u16) -> Vec<Vec<u
             if qos == QoS::ExactlyOnce {
                 open.push(id);
             }
+            // Mostly as the message before.
+            match numbers.below(16) {
+                0 => topic = ["a/1", "a/2", "b"][usize::try_from(numbers.below(3)).unwrap()],
+                1 if version.is_v5() => own = if own.is_empty() { &pair } else { &[] },
+                _ => {}
+            }
             let payload = vec![b'p'; usize::try_from(numbers.below(40)).unwrap()];
             let publish = Publish {
                 dup: qos > QoS::AtMostOnce && numbers.below(12) == 0,
                 qos,
                 retain: numbers.below(12) == 0,
-                topic: Some(
-                    TopicRef::new(["a/1", "a/2", "b"][usize::try_from(numbers.below(9) / 4).unwrap()]).unwrap(),
-                ),
+                topic: Some(TopicRef::new(topic).unwrap()),
                 packet_id: PacketId::new(id).filter(|_| qos > QoS::AtMostOnce),
                 properties: PublishProperties {
-                    user_properties: UserProperties::from_encoded(if version.is_v5() && numbers.below(4) == 0 {
-                        &pair
-                    } else {
-                        &[]
-                    }),
+                    user_properties: UserProperties::from_encoded(own),
                     ..PublishProperties::default()
                 },
                 payload: &payload,
