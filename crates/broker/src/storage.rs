@@ -61,7 +61,9 @@ pub(crate) fn look(config: &Config) -> Result<(), OpenError> {
 }
 
 fn say(folder: &std::path::Path, recovery: &Recovery) {
-    let Recovery { segments, bytes, messages, records, torn_bytes, orphans, orphan_sessions, damages, .. } = recovery;
+    let Recovery {
+        segments, bytes, messages, records, torn_bytes, orphans, orphan_sessions, damages, not_copied, ..
+    } = recovery;
     tracing::info!(
         folder = %folder.display(), segments, bytes, messages, records, torn_bytes, orphans,
         damaged = damages.len(), "the store is open"
@@ -75,11 +77,14 @@ fn say(folder: &std::path::Path, recovery: &Recovery) {
     }
     if !damages.is_empty() {
         tracing::error!(
-            "the store is damaged in {} places, first in {} at {}: what is there was set aside under another name, the rest is \
-             served; `viaduct store check` lists everything",
+            "the store is damaged in {} places, first in {} at {}: {}, the rest is served; `viaduct store check` lists everything",
             damages.len(),
             damages.first().map_or("", |first| &first.file),
-            damages.first().map_or(0, |first| first.offset)
+            damages.first().map_or(0, |first| first.offset),
+            match not_copied {
+                0 => "what is there was set aside under another name".to_owned(),
+                _ => format!("{not_copied} of them could not be set aside under another name and stay where they are"),
+            }
         );
     }
 }

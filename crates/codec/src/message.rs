@@ -138,6 +138,16 @@ impl Message {
         }
     }
 
+    /// Has a message that says it was received after `now`, as one from before the clock went back does, begin at `now`: it has no
+    /// more time left than its publisher gave it.
+    pub fn begin_by(message: &mut Arc<Self>, now: Time) {
+        if message.received > now {
+            let own = Arc::make_mut(message);
+            own.expires = own.expires.map(|expires| now.after(expires.since(own.received)));
+            own.received = now;
+        }
+    }
+
     /// Whether its time has passed at `now`.
     #[must_use]
     pub fn is_expired(&self, now: Time) -> bool {

@@ -2,6 +2,7 @@
 //! each share group.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use viaduct_codec::{Kept, Message, QoS, SubscriptionIds, Time, TopicFilter, TopicName, TopicRef};
@@ -16,7 +17,7 @@ use crate::authorize::Who;
 use crate::connections::CloseReason;
 use crate::keep::owed;
 use crate::key::{SessionKey, WorkerId};
-use crate::limits::SHARED_HOPS;
+use crate::limits::{EXPIRY_INTERVAL, EXPIRY_PAUSE, EXPIRY_SWEEP, SHARED_HOPS};
 use crate::mail::Item;
 use crate::registry::Slot;
 use crate::retained::Change;
@@ -417,6 +418,32 @@ impl Engine {
                 Ok(Accepted::Safe)
             }
         }
+    }
+
+    /// Takes retained messages that have expired out of memory and out of the store; how long until it is to be done again.
+    pub(crate) fn sweep_retained(&mut self, now: Time) -> Duration {
+        if self.store.is_congested() {
+            return EXPIRY_PAUSE;
+        }
+        let expired = self.shared.retained.remove_expired(now, EXPIRY_SWEEP);
+        let mut pause = if expired.len() < EXPIRY_SWEEP { EXPIRY_INTERVAL } else { EXPIRY_PAUSE };
+        for (before, version) in expired {
+            let cleared = Arc::new(Message {
+                topic: before.topic.clone(),
+                payload: Bytes::new(),
+                qos: QoS::AtMostOnce, // Nobody waits for it.
+                retain: true,
+                received: now,
+                expires: None,
+                properties: None,
+            });
+            if self.store.put(now, Record::Retained(Arc::clone(&cleared), version)).is_err() {
+                // It is still there for the next sweep, by which the store may write again.
+                self.shared.retained.undo(&cleared, Some(&before));
+                pause = EXPIRY_INTERVAL;
+            }
+        }
+        pause
     }
 
     /// Whether the session at `index` may receive `message`.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use viaduct_codec::{AckedRun, Message, MessageProperties, QoS, ReasonCode, Time};
 use viaduct_router::RouteSet;
-use viaduct_store::{Appended, StoreError};
+use viaduct_store::Appended;
 
 use crate::Engine;
 use crate::acks::Ack;
@@ -110,7 +110,7 @@ impl Engine {
         } else {
             self.store.append_all(now, messages, owed.into(), None, key.mark())
         };
-        if messages.len() > 1 && matches!(appended, Err(StoreError::Full { .. })) {
+        if messages.len() > 1 && matches!(&appended, Err(error) if error.is_full()) {
             return None;
         }
         self.sessions.get_mut(index)?.session.take_plain(now, acks.iter().map(|ack| ack.packet_id));

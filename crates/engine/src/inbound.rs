@@ -291,7 +291,7 @@ impl Engine {
         match error {
             StoreError::Fenced { .. } => Taken::Fenced,
             _ if !is_v5 => Taken::Close(ReasonCode::UNSPECIFIED_ERROR, CloseReason::StoreFailed),
-            StoreError::Full { .. } => Taken::Ack(ReasonCode::QUOTA_EXCEEDED),
+            StoreError::Full { .. } | StoreError::DiskFull { .. } => Taken::Ack(ReasonCode::QUOTA_EXCEEDED),
             StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Damaged(_) => {
                 Taken::Ack(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)
             }

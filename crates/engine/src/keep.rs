@@ -198,8 +198,9 @@ impl Engine {
 
     /// A message from the store as the session at `index` is to get it.
     pub(crate) fn delivery_of(&self, index: usize, stored: viaduct_store::Stored) -> Option<Delivery> {
-        let viaduct_store::Stored { message, owed, place } = stored;
+        let viaduct_store::Stored { mut message, owed, place } = stored;
         let slot = self.sessions.get(index)?;
+        Message::begin_by(&mut message, self.clock);
         let message = if slot.mountpoint.is_some() { slot.unmounted(&message)? } else { message };
         let Owed { qos, retain, ids, group, .. } = owed;
         Some(Delivery { message, qos, retain, ids, group, kept: Some(place) })

@@ -131,7 +131,7 @@ impl Engine {
         let Seams { owners, store, hearers } = seams;
         let mut due = Due::default();
         if worker == WorkerId(0) {
-            due.at(now.after(limits::EXPIRY_INTERVAL), Timer::RetainedExpiry);
+            due.at(now, Timer::RetainedExpiry);
         }
         let mut engine = Self {
             worker,
@@ -208,8 +208,8 @@ impl Engine {
                 Timer::Session(key) => self.check_session(now, time, key),
                 Timer::Page(key) => self.page_again(key),
                 Timer::RetainedExpiry => {
-                    self.shared.retained.remove_expired(now, limits::EXPIRY_SWEEP);
-                    self.due.at(now.after(limits::EXPIRY_INTERVAL), Timer::RetainedExpiry);
+                    let pause = self.sweep_retained(now);
+                    self.due.at(now.after(pause), Timer::RetainedExpiry);
                 }
             }
         }

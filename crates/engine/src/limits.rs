@@ -33,8 +33,10 @@ pub(crate) const REPLAY_QUEUE: usize = 100;
 /// messages, which is counted.
 pub(crate) const REPLAYS: usize = 1_000;
 
-/// Retained messages looked at for expiry at a time.
+/// Expired retained messages that are taken out at a time; each is a small write.
 pub(crate) const EXPIRY_SWEEP: usize = 1_000;
+/// How soon more of them are, when there are more: 100,000 a second.
+pub(crate) const EXPIRY_PAUSE: Duration = Duration::from_millis(10);
 /// How often expired retained messages are looked for; they are never delivered in any case.
 pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{SessionId, Time};
+use viaduct_codec::{Message, SessionId, Time};
 use viaduct_router::Subscription;
 use viaduct_session::server::Terms;
 use viaduct_store::{
@@ -39,7 +39,9 @@ impl Engine {
         self.shared.reserve_session_ids(next_session_id);
         self.shared.retained.reserve_versions(next_retained);
         let unlimited = RetainedSettings { enabled: true, max_messages: None, max_payload: None };
-        for message in retained.into_iter().filter(|message| !message.is_expired(now)) {
+        // The first sweep takes those that have expired out of the store as well.
+        for mut message in retained {
+            Message::begin_by(&mut message, now);
             self.shared.retained.keep(&message, &unlimited);
         }
         let mut indices = hashbrown::HashMap::new();

@@ -122,13 +122,17 @@ impl RetainedMessages {
         }
     }
 
-    /// Removes expired messages, at most `limit` of them from each segment.
-    pub(crate) fn remove_expired(&self, now: Time, limit: usize) {
+    /// Removes expired messages, at most `limit` of them, each with the number of that change.
+    pub(crate) fn remove_expired(&self, now: Time, limit: usize) -> Vec<(Arc<Message>, u64)> {
+        let mut removed = Vec::new();
         for segment in &self.segments {
-            for message in segment.write().remove_expired(now, limit) {
-                self.gone(Some(message));
+            let mut tree = segment.write();
+            for message in tree.remove_expired(now, limit - removed.len()) {
+                self.gone(Some(Arc::clone(&message)));
+                removed.push((message, self.version.fetch_add(1, Ordering::Relaxed)));
             }
         }
+        removed
     }
 
     /// A walk over everything that `filter`, which is not a shared one, matches.

@@ -92,7 +92,7 @@ pub enum StoreError {
     /// The store can't be reached or can't write at the moment; the same call may succeed later.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// A configured limit or the disk is full.
+    /// A configured limit is reached.
     #[error("the store is full: {used} of {limit} bytes are used")]
     Full {
         /// Bytes in use.
@@ -100,12 +100,30 @@ pub enum StoreError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The disk is full, but for what is left to finish what was promised.
+    #[error(
+        "the disk of the store is full: {free} bytes are free, and the last {reserve} are for what was promised already"
+    )]
+    DiskFull {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes of them that nothing new is written to.
+        reserve: u64,
+    },
     /// The outcome is not known: it may or may not have been written.
     #[error("it is not known whether the write happened: {0}")]
     Unknown(String),
     /// What was kept can't be read as it was written. Trying again does not help.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+}
+
+impl StoreError {
+    /// Whether there is no room, and nothing else is wrong.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::DiskFull { .. })
+    }
 }
 
 /// The narrow door through which a worker's broker keeps what must survive. One store serves one worker.

@@ -290,7 +290,7 @@ pub(super) fn lack_of_space(shared: &Shared, max_bytes: u64, bytes: u64) -> Resu
     }
     let free = shared.free.load(Ordering::Acquire);
     if free < wanted.saturating_add(RESERVE) {
-        return Err(StoreError::Full { used, limit: used + free });
+        return Err(StoreError::DiskFull { free, reserve: RESERVE });
     }
     Ok(())
 }
@@ -374,7 +374,9 @@ impl Store for Door {
             // A session that is there must be able to go on when there is no room for messages, and what a client is told of it
             // waits until the disk writes again: nothing is said on the strength of a record that is nowhere.
             (Record::Session(_) | Record::Subscription(_) | Record::Will(_), Err(error))
-                if matches!(error, StoreError::Full { .. }) || !self.is_congested() => {}
+                if error.is_full() || !self.is_congested() => {}
+            // It makes room.
+            (Record::Retained(message, _), Err(error)) if message.payload.is_empty() && error.is_full() => {}
             (_, refusal) => refusal?,
         }
         let key = key_bytes(&record.key());

@@ -80,6 +80,9 @@ impl SegmentHeader {
         if version > VERSION {
             return Some(Header::Newer(version));
         }
+        if version == 0 {
+            return None; // There was none.
+        }
         Some(Header::Good(Self {
             number: input.u32()?,
             salt: input.u64()?,

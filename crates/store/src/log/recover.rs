@@ -37,6 +37,8 @@ pub struct Recovery {
     pub orphan_sessions: u64,
     /// What can't be read any more.
     pub damages: Vec<Damage>,
+    /// How many of them could not be copied to a file of their own.
+    pub not_copied: u64,
 }
 
 /// What one pass over the log brought together.
@@ -117,11 +119,12 @@ pub(super) fn read(segments: Segments) -> Recovered {
 
 impl Recovered {
     /// Cuts the torn end, removes files that were never begun and copies damaged bytes aside.
-    pub(super) fn repair(&self, files: &dyn Files) -> io::Result<()> {
+    pub(super) fn repair(&mut self, files: &dyn Files) -> io::Result<()> {
         for damage in &self.recovery.damages {
             tracing::warn!(file = damage.file, offset = damage.offset, bytes = damage.length, "{}", damage.what);
             if let Err(error) = set_aside(files, damage) {
                 tracing::warn!(file = damage.file, %error, "the damaged bytes could not be copied aside");
+                self.recovery.not_copied += 1;
             }
         }
         for stray in &self.strays {

@@ -124,14 +124,28 @@ fn damage_in_an_old_segment_costs_no_other_segment() {
     }
 }
 
-#[test]
-fn a_newer_format_is_left_alone() {
-    let (files, _) = folder(1, Options::SEGMENT_BYTES);
+/// Has the first segment say that its format is `version`.
+fn set_version(files: &FaultyFiles, version: u8) {
     let mut bytes = files.bytes(FIRST).unwrap();
-    bytes[8] = 2;
+    bytes[8] = version;
     let checksum = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
     files.put(FIRST, bytes);
+}
+
+#[test]
+fn a_format_that_never_was_is_damage() {
+    let (files, _) = folder(3, Options::SEGMENT_BYTES);
+    set_version(&files, 0);
+    let rig = Rig::one(files);
+    assert_eq!((rig.recovery.damages.len(), rig.recovery.messages), (1, 3), "the header alone");
+    rig.end();
+}
+
+#[test]
+fn a_newer_format_is_left_alone() {
+    let (files, _) = folder(1, Options::SEGMENT_BYTES);
+    set_version(&files, 2);
     let before = files.changes();
     let Err(error) = Rig::open(files.clone(), &options(1)).map(|_| ()) else { panic!("it starts") };
     assert!(matches!(error, OpenError::NewerFormat { version: 2, .. }), "{error}");

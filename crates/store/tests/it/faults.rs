@@ -84,6 +84,7 @@ fn a_limit_refuses_messages_and_lets_the_rest_go_on() {
     let options = Options { max_bytes: 64 << 10, segment_bytes: 4 << 10, ..options(1) };
     let mut rig = Rig::open(files, &options).unwrap();
     rig.put(Record::Session(session(1, "one")));
+    rig.put(crate::rig::retained(message("cleared", "x", QoS::AtLeastOnce)));
     let message = Arc::new(message("t", &"x".repeat(1000), QoS::AtLeastOnce));
     let owed = || vec![owed(1, QoS::AtLeastOnce)];
     let mut places = Vec::new();
@@ -102,6 +103,10 @@ fn a_limit_refuses_messages_and_lets_the_rest_go_on() {
         rig.door().put(NOW, crate::rig::retained(crate::rig::message("t", &"x".repeat(2000), QoS::AtLeastOnce))),
         Err(StoreError::Full { .. })
     ));
+    // What makes room is taken.
+    let records = rig.log.numbers().records;
+    rig.put(crate::rig::retained(crate::rig::message("cleared", "", QoS::AtLeastOnce)));
+    assert_eq!(rig.log.numbers().records, records - 1);
     // Sessions go on, and what settles makes room.
     rig.put(Record::Session(session(2, "two")));
     places.clear();
