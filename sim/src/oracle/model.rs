@@ -315,6 +315,9 @@ impl Oracle {
     /// The client of `connection` was told that what it asked for under `packet_id` is done; 0 is CONNECT.
     pub(super) fn told(&mut self, connection: u64, packet_id: u16) {
         let Some(client) = self.wires.get(&connection).map(|wire| wire.client.clone()) else { return };
+        if client.starts_with("$bridge/") {
+            return; // A broker's own half of a bridge is no promise to anybody: it is told before the change is safe.
+        }
         for session in self.brokers.iter_mut().filter_map(|broker| broker.sessions.get_mut(&client)) {
             let subscriptions = session.subscriptions.values_mut().map(|subscription| &mut subscription.change);
             let changes = subscriptions.chain(session.unsubscribed.values_mut()).chain([&mut session.changed]);
