@@ -218,6 +218,19 @@ fn a_stream_that_settles_in_time_is_not_written_for_one_message_that_does_not() 
 }
 
 #[test]
+fn what_has_settled_is_let_go_of_when_the_next_comes() {
+    let mut rig = Rig::one(FaultyFiles::default());
+    let messages = ["first", "second"].map(|payload| Arc::new(message("t", payload, QoS::AtLeastOnce)));
+    for message in &messages {
+        let entries = vec![owed(1, QoS::AtLeastOnce)];
+        let Appended { kept, .. } = rig.door().append(NOW, message, entries.into(), None, 0).unwrap();
+        assert_eq!(Arc::strong_count(message), 2, "it is held as long as it is owed");
+        drop(kept.unwrap().place(0));
+    }
+    assert_eq!(messages.map(|message| Arc::strong_count(&message)), [1, 2]);
+}
+
+#[test]
 fn nobody_waits_for_a_retained_message_of_qos_0() {
     let mut rig = Rig::one(FaultyFiles::default());
     for (qos, expected) in [(QoS::AtMostOnce, 1), (QoS::AtLeastOnce, 0)] {
