@@ -25,7 +25,15 @@ pub(crate) struct Bridged {
 impl Bridged {
     /// One publisher that says `per_turn` messages in a turn, one subscriber, both of 3.1.1, and a bridge over `link`.
     pub(crate) fn of(link: Version, qos: QoS, per_turn: u16) -> Self {
-        let shape = Shape { workers: 1, publishers: 1, subscribers: 0, version: Version::V311, qos, per_turn };
+        let shape = Shape {
+            workers: 1,
+            publishers: 1,
+            subscribers: 0,
+            version: Version::V311,
+            qos,
+            per_turn,
+            user_properties: &[],
+        };
         let near = Rig::of(&shape);
         let far = Rig::of(&Shape { publishers: 1, subscribers: 1, ..shape });
         let bridge = Bridge::new(settings(link), 7).expect("the settings make sense");

@@ -15,6 +15,8 @@ use crate::{Rig, Shape};
 
 /// A topic as sites have them.
 const TOPIC: &str = "site/7/line/3/temperature";
+/// A User Property, encoded.
+const PAIR: &[u8] = b"\x26\0\x04unit\0\x07celsius";
 /// Messages that one publisher sends in one read, where they come together: no more than the window of 3.1.1.
 const TOGETHER: u16 = 16;
 /// Tries that matches are counted in.
@@ -35,7 +37,7 @@ pub struct Operation {
 
 /// All of them. What is counted of a delivery is everything from the read that brings the message on, divided by those
 /// who hear it.
-pub const OPERATIONS: [Operation; 18] = [
+pub const OPERATIONS: [Operation; 20] = [
     single("decode publish 3.1.1 qos 0", 10_000, || decode(Version::V311, false)),
     single("decode publish 5.0 qos 1 all properties", 10_000, || decode(Version::V5, true)),
     single("encode publish 3.1.1 qos 0", 10_000, || encode(Version::V311, false)),
@@ -50,6 +52,8 @@ pub const OPERATIONS: [Operation; 18] = [
     together("deliver 10 to 10 qos 1, together", 10, 30, || deliver(10, 10, QoS::AtLeastOnce, TOGETHER)),
     together("deliver 10 to 10 qos 2, together", 10, 20, || deliver(10, 10, QoS::ExactlyOnce, TOGETHER)),
     together("deliver 1 to 1 qos 1, together", 1, 300, || deliver(1, 1, QoS::AtLeastOnce, TOGETHER)),
+    together("deliver 1 to 1 qos 1 with a pair, together", 1, 300, || deliver_stamped(QoS::AtLeastOnce)),
+    together("deliver 1 to 1 qos 2 with a pair, together", 1, 300, || deliver_stamped(QoS::ExactlyOnce)),
     bridged("bridge qos 0 over 3.1.1, together", 1_000, 20, || bridge(Version::V311, QoS::AtMostOnce, 1_000)),
     bridged("bridge qos 0 over 5.0, together", 1_000, 20, || bridge(Version::V5, QoS::AtMostOnce, 1_000)),
     bridged("bridge qos 1 over 3.1.1, together", TOGETHER, 300, || bridge(Version::V311, QoS::AtLeastOnce, TOGETHER)),
@@ -125,7 +129,7 @@ fn publish(full: bool) -> Packet<'static> {
         properties.response_topic = Some(TopicRef::new("answers/7").unwrap());
         properties.correlation_data = Some(b"17");
         properties.content_type = Some("text/plain");
-        properties.user_properties = UserProperties::from_encoded(b"\x26\0\x04unit\0\x07celsius");
+        properties.user_properties = UserProperties::from_encoded(PAIR);
     }
     Packet::Publish(Publish {
         dup: false,
@@ -169,7 +173,23 @@ fn ten_thousand_filters() -> Subscriptions<u32> {
 }
 
 fn deliver(publishers: usize, subscribers: usize, qos: QoS, per_turn: u16) -> Box<dyn FnMut()> {
-    let mut rig = Rig::of(&Shape { workers: 1, publishers, subscribers, version: Version::V311, qos, per_turn });
+    let shape = Shape { workers: 1, publishers, subscribers, version: Version::V311, qos, per_turn, user_properties: &[] };
+    let mut rig = Rig::of(&shape);
+    Box::new(move || rig.run(1))
+}
+
+/// One to one in 5.0, as what a bridge has stamped goes on.
+fn deliver_stamped(qos: QoS) -> Box<dyn FnMut()> {
+    let shape = Shape {
+        workers: 1,
+        publishers: 1,
+        subscribers: 1,
+        version: Version::V5,
+        qos,
+        per_turn: TOGETHER,
+        user_properties: PAIR,
+    };
+    let mut rig = Rig::of(&shape);
     Box::new(move || rig.run(1))
 }
 

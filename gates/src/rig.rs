@@ -37,6 +37,8 @@ pub struct Shape {
     pub qos: QoS,
     /// Messages that one publisher sends in one turn.
     pub per_turn: u16,
+    /// The User Properties of each message, encoded; 3.1.1 has none.
+    pub user_properties: &'static [u8],
 }
 
 /// The broker, its clients, and what the publishers say.
@@ -273,7 +275,10 @@ fn script(shape: &Shape, topic: &str) -> Vec<u8> {
             retain: false,
             topic: Some(TopicRef::new(topic).unwrap()),
             packet_id: if shape.qos == QoS::AtMostOnce { None } else { PacketId::new(id) },
-            properties: PublishProperties::default(),
+            properties: PublishProperties {
+                user_properties: UserProperties::from_encoded(shape.user_properties),
+                ..PublishProperties::default()
+            },
             payload: &PAYLOAD,
         };
         Packet::Publish(publish).encode(shape.version, &mut bytes).unwrap();

@@ -67,7 +67,7 @@ fn check(version: Version, recorded: &[Row]) {
     let counted: Vec<Row> = recorded
         .iter()
         .map(|&((workers, publishers, subscribers, per_turn), _)| {
-            let shape = |qos| Shape { workers, publishers, subscribers, version, qos, per_turn };
+            let shape = |qos| Shape { workers, publishers, subscribers, version, qos, per_turn, user_properties: &[] };
             ((workers, publishers, subscribers, per_turn), QOS.map(|qos| per_message(&shape(qos))))
         })
         .collect();
