@@ -173,7 +173,8 @@ fn ten_thousand_filters() -> Subscriptions<u32> {
 }
 
 fn deliver(publishers: usize, subscribers: usize, qos: QoS, per_turn: u16) -> Box<dyn FnMut()> {
-    let shape = Shape { workers: 1, publishers, subscribers, version: Version::V311, qos, per_turn, user_properties: &[] };
+    let shape =
+        Shape { workers: 1, publishers, subscribers, version: Version::V311, qos, per_turn, user_properties: &[] };
     let mut rig = Rig::of(&shape);
     Box::new(move || rig.run(1))
 }
