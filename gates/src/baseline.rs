@@ -9,10 +9,14 @@ use std::process::{Command, Stdio};
 
 use crate::{OPERATIONS, Operation};
 
-/// By how much a count may differ from the one that was recorded: a look-up that hashes an address takes another path now
-/// and then.
-pub const TOLERANCE: f64 = 0.02;
-/// As [`TOLERANCE`], when another compiler made the program than the one that is recorded.
+/// By how much a count may exceed the one that was recorded. The same source in another folder is compiled otherwise: encoding a small
+/// packet was 216 and 246 instructions, decoding a large one 2,371 and 2,458, one of a hundred deliveries 40.8 and 42.4. What the
+/// removal of a technique costs is more (docs/hot-path.md).
+pub const TOLERANCE: f64 = 0.05;
+/// Instructions beside [`TOLERANCE`], for the smallest counts.
+pub const SLACK: f64 = 2.0;
+/// By how much a count may stay below the one that was recorded before that has to be recorded as well; and may differ, when
+/// another compiler made the program than the one that is recorded.
 pub const TOLERANCE_ELSEWHERE: f64 = 0.15;
 
 /// The function whose instructions are counted, with all that it calls.
