@@ -12,7 +12,7 @@ mod operations;
 mod peer;
 mod rig;
 
-pub use baseline::{Baseline, SLACK, TOLERANCE, TOLERANCE_ELSEWHERE, compiler, count_all};
+pub use baseline::{Baseline, TOLERANCE, TOLERANCE_ELSEWHERE, compiler, count_all};
 pub use operations::{OPERATIONS, Operation};
 pub use rig::{Rig, Shape};
 
