@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use viaduct_codec::{Level, Looks, ReasonCode};
+use viaduct_codec::{DecodeError, Level, Looks, ReasonCode};
 
 use crate::{ProxyFailure, UpgradeFailure};
 
@@ -289,9 +289,9 @@ pub enum StepDown {
     /// What came instead of CONNACK is not MQTT.
     #[error("peer answered what cannot be read ({0})")]
     Unreadable(Looks),
-    /// A CONNACK that cannot be read.
-    #[error("peer answered with a CONNACK that cannot be read")]
-    Malformed,
+    /// A packet that cannot be read, and what is wrong with it.
+    #[error("peer answered what cannot be read ({0})")]
+    Malformed(DecodeError),
     /// A CONNACK as 3.x writes it to a 5.0 CONNECT, or the reverse, that speaks of something else than the level.
     #[error("peer answered in the form of another version")]
     OtherVersion,

@@ -75,8 +75,8 @@ impl Bridge {
             };
             match packet {
                 Ok(packet) => self.hear_remote(now, packet),
-                Err(_) if !self.link.is_up() => {
-                    self.end_attempt(now, Ending::Level(StepDown::Malformed), None, false);
+                Err(error) if !self.link.is_up() => {
+                    self.end_attempt(now, Ending::Level(StepDown::Malformed(error)), None, false);
                 }
                 Err(error) => self.accuse(now, &Violation::from(error)),
             }

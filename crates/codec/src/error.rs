@@ -8,7 +8,7 @@ use crate::{Looks, PacketType, ReasonCode, TopicError};
 
 /// Why a packet could not be read. "Not enough bytes yet" is not among them: that is `Ok(None)` of
 /// [`crate::Frame::split`].
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// The bytes break the wire format (reason 0x81).
     #[error("malformed {packet}: {fault}")]

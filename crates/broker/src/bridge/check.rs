@@ -61,8 +61,13 @@ async fn run(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
         writeln!(out, "rules: FAIL: {error}")?;
         return Ok(false);
     }
-    if let Some(certificate) = own.and_then(|tls| tls.own) {
-        writeln!(out, "client certificate: {}", tls::describe(&certificate))?;
+    if let Some(tls) = own {
+        if let Some(certificate) = tls.own {
+            writeln!(out, "client certificate: {}", tls::describe(&certificate))?;
+        }
+        if let Some(ends) = tls.expires.and_then(ends_soon) {
+            writeln!(out, "WARNING: our certificate {ends}; put a new one into its tls.cert_file")?;
+        }
     }
     if plan::speaks_tls(bridge) && bridge.tls.verify == Verify::None {
         writeln!(
@@ -88,6 +93,10 @@ fn files(target: CheckTarget<'_>, offered: &Offered) -> Result<(Settings, Option
     let way = plan::way(target.config, bridge, tls.as_ref().map(|tls| tls.config.clone()))
         .map_err(|error| error.to_string())?;
     Ok((settings, tls, way))
+}
+
+fn ends_soon(expires: i64) -> Option<String> {
+    tls::ends_soon(expires, tls::today())
 }
 
 struct Check<'a> {
@@ -189,6 +198,12 @@ impl Check<'_> {
                 index + 1,
                 chain.len(),
                 tls::describe(certificate)
+            )?;
+        }
+        if let Some(ends) = tls::expires(chain).and_then(ends_soon) {
+            writeln!(
+                self.out,
+                "    WARNING: the remote's certificate {ends}; whoever runs the remote has to renew it"
             )?;
         }
         Ok(())

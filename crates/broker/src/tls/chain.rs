@@ -9,7 +9,11 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
+use x509_parser::time::ASN1Time;
 
+const DAY: i64 = 24 * 60 * 60;
+/// How long before its end a certificate is spoken of: time for those who have to ask others for a new one.
+pub(super) const AHEAD: i64 = 14 * DAY;
 /// Names that a line has at most; some certificates are for hundreds.
 const NAMES: usize = 8;
 /// Characters of a peer's text that a line has at most.
@@ -24,6 +28,17 @@ pub(crate) fn expires(chain: &[CertificateDer<'_>]) -> Option<i64> {
         (!is_root).then(|| certificate.validity().not_after.timestamp())
     });
     dates.min()
+}
+
+/// How soon a certificate ends, in words; `None` while nobody has to do anything about it. `now` and `expires` are seconds since 1970.
+pub(crate) fn ends_soon(expires: i64, now: i64) -> Option<String> {
+    let left = expires.saturating_sub(now);
+    let date = ASN1Time::from_timestamp(expires).map_or_else(|_| expires.to_string(), |at| at.to_string());
+    match left {
+        ..=0 => Some(format!("expired on {date}")),
+        1..AHEAD => Some(format!("expires on {date}, in {} days", left / DAY)),
+        AHEAD.. => None,
+    }
 }
 
 /// Who it is, for which names, by whom, and when.

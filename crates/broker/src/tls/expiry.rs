@@ -10,11 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use super::chain::ends_soon;
 use crate::state::Broker;
 
-const DAY: i64 = 24 * 60 * 60;
-/// How long before its end a certificate is spoken of: time for those who have to ask others for a new one.
-const AHEAD: i64 = 14 * DAY;
 /// How often the same is said.
 const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often the dates are looked at: a bridge learns its remote's with each connection.
@@ -32,13 +30,17 @@ enum Owner {
 pub(crate) async fn watch(broker: Arc<Broker>) {
     let mut told = Told::default();
     loop {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        for line in told.due(&dates(&broker), now, Instant::now()) {
+        for line in told.due(&dates(&broker), today(), Instant::now()) {
             tracing::warn!("{line}");
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Seconds since 1970.
+pub(crate) fn today() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 /// What was said when: one entry for each certificate that ends soon.
@@ -48,15 +50,15 @@ struct Told(HashMap<Owner, (i64, Instant)>);
 impl Told {
     /// The lines that are due at `now`, seconds since 1970.
     fn due(&mut self, dates: &[(Owner, i64)], now: i64, instant: Instant) -> Vec<String> {
-        let soon = |expires: i64| expires.saturating_sub(now) < AHEAD;
         // What was renewed or is gone may be spoken of again.
         self.0.retain(|owner, (expires, _)| dates.contains(&(owner.clone(), *expires)));
         let mut lines = Vec::new();
-        for (owner, expires) in dates.iter().filter(|(_, expires)| soon(*expires)) {
+        for (owner, expires) in dates {
+            let Some(ends) = ends_soon(*expires, now) else { continue };
             let said = self.0.get(owner).is_some_and(|(_, at)| instant.duration_since(*at) < EVERY);
             if !said {
                 self.0.insert(owner.clone(), (*expires, instant));
-                lines.push(line(owner, *expires, now));
+                lines.push(line(owner, &ends));
             }
         }
         lines
@@ -79,12 +81,7 @@ fn dates(broker: &Broker) -> Vec<(Owner, i64)> {
     dates
 }
 
-fn line(owner: &Owner, expires: i64, now: i64) -> String {
-    let date =
-        x509_parser::time::ASN1Time::from_timestamp(expires).map_or_else(|_| expires.to_string(), |at| at.to_string());
-    let left = expires.saturating_sub(now);
-    let ends =
-        if left <= 0 { format!("expired on {date}") } else { format!("expires on {date}, in {} days", left / DAY) };
+fn line(owner: &Owner, ends: &str) -> String {
     match owner {
         Owner::Listener(name) => {
             format!("listener \"{name}\": its certificate {ends}; put a new one into its tls.cert_file and reload")
@@ -100,7 +97,10 @@ fn line(owner: &Owner, expires: i64, now: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chain::AHEAD;
     use super::*;
+
+    const DAY: i64 = 24 * 60 * 60;
 
     #[test]
     fn each_is_said_once_a_day_from_fourteen_days_before() {

@@ -16,9 +16,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::{SupportedProtocolVersion, version};
 use viaduct_config::TlsVersion;
 
-pub(crate) use chain::{describe, expires};
+pub(crate) use chain::{describe, ends_soon, expires};
 pub(crate) use client::{ClientTls, Offered, client_config, client_config_watched, server_name};
-pub(crate) use expiry::watch;
+pub(crate) use expiry::{today, watch};
 pub(crate) use failure::failure;
 pub use load::TlsFileError;
 pub(crate) use server::{certificate_name, server_config};

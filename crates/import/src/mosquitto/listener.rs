@@ -150,6 +150,9 @@ fn options(block: &Block, general: &mut General, listener: &mut ListenerOut, des
             }
             "mount_point" => {
                 if let Some(prefix) = text(directive, &mut desk.report) {
+                    if prefix.contains(['+', '#']) {
+                        return wrong(directive, "a prefix of topics, without wildcards", &mut desk.report);
+                    }
                     listener.section.set("mountpoint", quoted(prefix), directive);
                     if let Some(rules) = general.auth.acl_files.first() {
                         let why =

@@ -210,11 +210,11 @@ fn a_listener_on_the_address_of_our_http_has_it() {
 #[test]
 fn every_line_that_means_nothing_is_named_and_nothing_is_made() {
     let text = "max_keepalive often\nallow_anonymous maybe\n# fine\nlistener many\ntopic before/any/connection\n\
-                connection\nconnection x\nconnection y\naddress a\ntopic a sideways\n";
+                connection\nconnection x\nconnection y\naddress a\ntopic a sideways\nlistener 1884\nmount_point a/+/\n";
     let mistakes = import(Origin::Mosquitto, &[("main.conf", text)]).unwrap_err();
     let mut lines: Vec<usize> = mistakes.iter().map(|mistake| mistake.place.line).collect();
     lines.sort_unstable();
-    assert_eq!(lines, [1, 2, 4, 5, 6, 7, 10], "{mistakes:?}");
+    assert_eq!(lines, [1, 2, 4, 5, 6, 7, 10, 12], "{mistakes:?}");
     assert!(mistakes.iter().any(|mistake| mistake.to_string().contains("main.conf:1: max_keepalive: expected")));
 }
 
