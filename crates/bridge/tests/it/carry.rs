@@ -235,12 +235,12 @@ fn rules_that_are_gone_are_unsubscribed_at_both_ends() {
 #[test]
 fn subscriptions_ask_for_no_local_and_retain_as_published_but_not_where_they_are_shared() {
     let mut settings = two_way();
-    settings.topics.push(topic(Direction::In, "$share/g/work/#", "", ""));
+    settings.topics.push(topic(Direction::In, "$share/g/jobs/#", "", ""));
     settings.protocol = Protocol::Fixed(Version::V5);
     let rig = Rig::new(settings);
     let options = |broker: &crate::rig::Broker, filter: &str| broker.filters[filter];
     for (broker, filter) in [(&rig.local, "up/#"), (&rig.remote, "down/#")] {
         assert!(options(broker, filter).no_local && options(broker, filter).retain_as_published);
     }
-    assert!(!options(&rig.remote, "$share/g/work/#").no_local);
+    assert!(!options(&rig.remote, "$share/g/jobs/#").no_local);
 }
