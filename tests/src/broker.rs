@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -13,7 +12,7 @@ use crate::http::{Response, get};
 use crate::metrics;
 use crate::process::{Process, Signal};
 use crate::template::Ports;
-use crate::wait::{DEADLINE, until};
+use crate::wait::{DEADLINE, until, within};
 
 /// The name of the listener that a configuration without one gets.
 const DEFAULT_LISTENER: &str = "";
@@ -165,14 +164,13 @@ impl Broker {
     /// When it does not get there within [`DEADLINE`].
     #[track_caller]
     pub fn wait_for_metric(&self, name: &str, labels: &[(&str, &str)], is: impl Fn(f64) -> bool) -> f64 {
-        let end = Instant::now() + DEADLINE;
-        loop {
+        let look = || {
             let value = self.metric(name, labels);
-            if is(value) {
-                return value;
-            }
-            assert!(Instant::now() < end, "{name}{labels:?} does not get where the test wants it: it is {value}");
-            std::thread::sleep(Duration::from_millis(10));
+            if is(value) { Ok(value) } else { Err(value) }
+        };
+        match within(DEADLINE, look) {
+            Ok(value) => value,
+            Err(value) => panic!("{name}{labels:?} does not get where the test wants it: it is {value}"),
         }
     }
 

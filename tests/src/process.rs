@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use crate::wait::{DEADLINE, until};
+use crate::wait::{DEADLINE, until, within};
 
 /// What a process can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +69,14 @@ impl Process {
     /// When none comes within [`DEADLINE`].
     #[track_caller]
     pub fn wait_for_log(&self, words: &[&str]) -> String {
-        until(DEADLINE, &format!("a line of the {} log with {words:?}; it has:\n{}", self.name, self.log()), || {
-            self.log().lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
-        })
+        let look = || {
+            let log = self.log();
+            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).ok_or(log)
+        };
+        match within(DEADLINE, look) {
+            Ok(line) => line,
+            Err(log) => panic!("no line of the {} log with {words:?}; it has:\n{log}", self.name),
+        }
     }
 
     /// Sends a signal.

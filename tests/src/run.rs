@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::binary::viaduct;
+use crate::wait::within;
 
 /// How long a command may take.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
@@ -61,17 +62,10 @@ pub fn run(command: &mut Command, input: &str) -> Finished {
     let writing = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let out = drain(child.stdout.take().unwrap());
     let err = drain(child.stderr.take().unwrap());
-    let end = Instant::now() + COMMAND_DEADLINE;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() >= end {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("{command:?} did not end; it wrote:\n{}{}", out.join().unwrap(), err.join().unwrap());
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    let Ok(status) = within(COMMAND_DEADLINE, || child.try_wait().unwrap().ok_or(())) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{command:?} did not end; it wrote:\n{}{}", out.join().unwrap(), err.join().unwrap());
     };
     writing.join().unwrap();
     Finished { code: status.code(), out: out.join().unwrap(), err: err.join().unwrap() }

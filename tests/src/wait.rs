@@ -32,12 +32,23 @@ pub fn eventually_within(deadline: Duration, what: &str, mut condition: impl FnM
 /// When it does not within `deadline`; the message says `what` was waited for.
 #[track_caller]
 pub fn until<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    match within(deadline, || look().ok_or(())) {
+        Ok(found) => found,
+        Err(()) => panic!("not within {deadline:?}: {what}"),
+    }
+}
+
+/// Waits until `look` finds something, for those who have more to say or to do when it does not.
+///
+/// # Errors
+/// What it found instead the last time, when `deadline` has passed.
+pub(crate) fn within<T, E>(deadline: Duration, mut look: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     let end = Instant::now() + deadline;
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_ok() || Instant::now() >= end {
             return found;
         }
-        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
         std::thread::sleep(STEP);
     }
 }
