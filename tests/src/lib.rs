@@ -9,6 +9,7 @@
 //! a panicking test.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test harness fails by panicking")]
 
+pub mod api;
 mod binary;
 mod bridge;
 mod broker;

@@ -6,45 +6,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
+use viaduct_tests::api::{JSON, call, clients, ok, subscriptions, wait_for_bridge};
 use viaduct_tests::codec::QoS;
 use viaduct_tests::{
     Broker, Certs, Client, DEADLINE, Hello, Mosquitto, Port, Response, Signal, eventually, get, send, until,
 };
-
-const JSON: &str = "Content-Type: application/json";
-
-/// One call; the answer has to be JSON, or empty.
-#[track_caller]
-fn call(broker: &Broker, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-    let text = body.map(Value::to_string).unwrap_or_default();
-    let headers: &[&str] = if body.is_some() { &[JSON] } else { &[] };
-    read(&send(broker.admin(), method, &format!("/api/v1{path}"), headers, text.as_bytes()).unwrap())
-}
-
-#[track_caller]
-fn read(response: &Response) -> (u16, Value) {
-    let value = if response.body.is_empty() { Value::Null } else { serde_json::from_str(&response.body).unwrap() };
-    (response.status, value)
-}
-
-/// One call that has to succeed.
-#[track_caller]
-fn ok(broker: &Broker, method: &str, path: &str, body: Option<&Value>) -> Value {
-    let (status, value) = call(broker, method, path, body);
-    assert!((200..300).contains(&status), "{method} {path}: {status} {value}");
-    value
-}
-
-/// Waits until the bridge is in `state`.
-#[track_caller]
-fn wait_for(broker: &Broker, name: &str, state: &str) -> Value {
-    let mut last = Value::Null;
-    let look = || {
-        last = ok(broker, "GET", &format!("/bridges/{name}"), None);
-        (last["state"] == state).then(|| last.clone())
-    };
-    until(DEADLINE, &format!("bridge {name} {state}"), look)
-}
 
 /// A bridge that carries `out/#` there and `in/#` back, and is quick to come back.
 fn bridge(remote: SocketAddr) -> Value {
@@ -75,9 +41,8 @@ fn listener(address: SocketAddr) -> Client {
 
 /// ClientIDs of a broker's sessions, each with the address of its connection: another one is another connection.
 fn peers(broker: &Broker) -> BTreeMap<String, String> {
-    let clients = ok(broker, "GET", "/clients", None);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    clients["clients"].as_array().unwrap().iter().map(|c| (text(&c["client_id"]), text(&c["peer"]))).collect()
+    clients(broker).iter().map(|c| (text(&c["client_id"]), text(&c["peer"]))).collect()
 }
 
 fn publish(broker: &Broker, topic: &str, payload: &str) {
@@ -96,7 +61,7 @@ fn a_bridge_is_added_shown_changed_stopped_started_and_removed() {
     let added = send(edge.admin(), "POST", "/api/v1/bridges", &[JSON], body.to_string().as_bytes()).unwrap();
     assert_eq!(added.status, 201, "{added:?}");
     assert!(added.head.to_lowercase().contains("location: /api/v1/bridges/hub"), "{added:?}");
-    let up = wait_for(&edge, "hub", "up");
+    let up = wait_for_bridge(&edge, "hub", "up");
     publish(&edge, "out/1", "one");
     until(DEADLINE, "the message", || (heard.message().topic == "out/1").then_some(()));
     assert_eq!((&up["level"], &up["origin"], &up["enabled"]), (&json!(5), &json!("added"), &json!(true)));
@@ -122,18 +87,18 @@ fn a_bridge_is_added_shown_changed_stopped_started_and_removed() {
         (&json!("7s"), &json!("50ms"))
     );
     assert_eq!(changed["definition"].get("reconnect_max"), None);
-    wait_for(&edge, "hub", "up");
+    wait_for_bridge(&edge, "hub", "up");
 
     let stopped = ok(&edge, "POST", "/bridges/hub/stop", None);
     assert_eq!(stopped["enabled"], false);
-    wait_for(&edge, "hub", "stopped");
+    wait_for_bridge(&edge, "hub", "stopped");
     publish(&edge, "out/2", "while it is stopped");
     edge.wait_for_metric("viaduct_bridge_queued_messages", &[("bridge", "hub")], |count| count == 1.0);
     assert_eq!(edge.metric("viaduct_bridge_up", &[("bridge", "hub")]), 0.0);
     assert_eq!(ok(&edge, "GET", "/bridges/hub", None)["queue"]["messages"], 1);
     assert_eq!(ok(&edge, "POST", "/bridges/hub/stop", None)["state"], "stopped", "twice is as good as once");
     ok(&edge, "POST", "/bridges/hub/start", None);
-    wait_for(&edge, "hub", "up");
+    wait_for_bridge(&edge, "hub", "up");
     until(DEADLINE, "what waited", || (heard.message().topic == "out/2").then_some(()));
 
     assert!(peers(&edge).contains_key("$bridge/hub") && peers(&hub).contains_key("edge.hub"));
@@ -154,7 +119,7 @@ fn the_same_put_twice_disturbs_nothing() {
     let edge = Broker::start("[node]\nid = \"edge\"\n");
     let (status, _) = call(&edge, "PUT", "/bridges/hub", Some(&bridge(hub.address())));
     assert_eq!(status, 201);
-    wait_for(&edge, "hub", "up");
+    wait_for_bridge(&edge, "hub", "up");
     let before = peers(&hub);
     let (status, _) = call(&edge, "PUT", "/bridges/hub", Some(&bridge(hub.address())));
     assert_eq!(status, 200);
@@ -177,7 +142,7 @@ fn what_was_said_survives_a_kill_and_passwords_stay_where_they_are() {
     let file = ["keeps", "rests", "goes", "changes"].map(|name| in_file(name, hub.address(), "")).concat();
     let mut edge = Broker::start(&format!("[node]\nid = \"edge\"\n{file}"));
     for name in ["keeps", "rests", "goes", "changes"] {
-        wait_for(&edge, name, "up");
+        wait_for_bridge(&edge, name, "up");
     }
     let secret = with(with(bridge(hub.address()), "username", json!("u")), "password", json!("hush-hush"));
     ok(&edge, "PUT", "/bridges/new", Some(&secret));
@@ -185,7 +150,7 @@ fn what_was_said_survives_a_kill_and_passwords_stay_where_they_are() {
     ok(&edge, "POST", "/bridges/changes/stop", None);
     ok(&edge, "POST", "/bridges/rests/stop", None);
     ok(&edge, "DELETE", "/bridges/goes", None);
-    wait_for(&edge, "changes", "stopped");
+    wait_for_bridge(&edge, "changes", "stopped");
     publish(&edge, "rests/1", "waits");
     edge.kill();
 
@@ -212,7 +177,7 @@ fn what_was_said_survives_a_kill_and_passwords_stay_where_they_are() {
     edge.wait_for_log(&["bridge \"goes\": it was removed at run time"]);
     assert!(!peers(&edge).contains_key("$bridge/goes"), "its session is not there either");
 
-    let new = wait_for(&edge, "new", "up");
+    let new = wait_for_bridge(&edge, "new", "up");
     assert_eq!(new["secrets"], json!(["password"]));
     for answer in [&new, &list, &ok(&edge, "POST", "/bridges/new", Some(&json!({"keepalive": "5s"})))] {
         assert!(!answer.to_string().contains("hush"), "{answer}");
@@ -220,7 +185,7 @@ fn what_was_said_survives_a_kill_and_passwords_stay_where_they_are() {
     assert!(!edge.log().contains("hush") && !edge.metrics().contains("hush"));
 
     // What rests goes on taking messages in, with the limits that it had.
-    wait_for(&edge, "rests", "stopped");
+    wait_for_bridge(&edge, "rests", "stopped");
     edge.wait_for_metric("viaduct_bridge_queued_messages", &[("bridge", "rests")], |count| count == 1.0);
     for number in 0..5 {
         publish(&edge, "changes/1", &number.to_string());
@@ -241,12 +206,12 @@ fn a_bridge_that_was_removed_from_the_file_while_the_broker_was_down_leaves_noth
     let hub = Broker::start("");
     let both = ["stays", "goes"].map(|name| in_file(name, hub.address(), "")).concat();
     let mut edge = Broker::start(&both);
-    wait_for(&edge, "stays", "up");
-    wait_for(&edge, "goes", "up");
+    wait_for_bridge(&edge, "stays", "up");
+    wait_for_bridge(&edge, "goes", "up");
     edge.kill();
     edge.write_config(&in_file("stays", hub.address(), ""));
     edge.start_again();
-    wait_for(&edge, "stays", "up");
+    wait_for_bridge(&edge, "stays", "up");
     let sessions = peers(&edge);
     assert!(sessions.contains_key("$bridge/stays") && !sessions.contains_key("$bridge/goes"), "{sessions:?}");
 }
@@ -262,7 +227,7 @@ fn a_reload_and_a_change_touch_only_what_changed() {
         in_file("c", at, "")
     ));
     for name in ["a", "b", "c"] {
-        wait_for(&edge, name, "up");
+        wait_for_bridge(&edge, name, "up");
     }
     let before = peers(&hub);
     edge.write_config(&format!(
@@ -276,7 +241,7 @@ fn a_reload_and_a_change_touch_only_what_changed() {
     assert_eq!(reloaded["bridges_removed"], json!(["c"]));
     assert_eq!(reloaded["bridges_changed"], json!(["b"]));
     assert_eq!((&reloaded["changed"], &reloaded["needs_restart"]), (&json!([]), &json!([])));
-    wait_for(&edge, "d", "up");
+    wait_for_bridge(&edge, "d", "up");
     eventually("b has a new link", || {
         peers(&hub).get("edge.b").is_some_and(|peer| !peer.is_empty() && *peer != before["edge.b"])
     });
@@ -288,7 +253,7 @@ fn a_reload_and_a_change_touch_only_what_changed() {
     // By the API, one is changed and another is taken back.
     let d = peers(&hub)["edge.d"].clone();
     ok(&edge, "POST", "/bridges/b", Some(&json!({"keepalive": "11s"})));
-    wait_for(&edge, "b", "up");
+    wait_for_bridge(&edge, "b", "up");
     ok(&edge, "DELETE", "/bridges/b", None);
     assert_eq!(call(&edge, "GET", "/bridges/b", None).0, 404);
     edge.signal(Signal::Hup);
@@ -296,7 +261,7 @@ fn a_reload_and_a_change_touch_only_what_changed() {
     assert_eq!(call(&edge, "GET", "/bridges/b", None).0, 404, "it stays removed");
     let back = ok(&edge, "POST", "/bridges/b/revert", None);
     assert_eq!((&back["origin"], &back["definition"]["keepalive"]), (&json!("file"), &json!("9s")));
-    wait_for(&edge, "b", "up");
+    wait_for_bridge(&edge, "b", "up");
     assert_eq!((peers(&hub)["edge.a"].clone(), peers(&hub)["edge.d"].clone()), (before["edge.a"].clone(), d));
     assert_eq!((connects("a"), connects("d")), (1.0, 1.0));
 
@@ -314,7 +279,7 @@ fn a_bridge_says_why_it_is_down_and_when_it_tries_again() {
     let edge = Broker::start("");
     let slow = with(bridge(nobody.address()), "reconnect_min", json!("1m"));
     ok(&edge, "PUT", "/bridges/b", Some(&with(slow, "reconnect_max", json!("2m"))));
-    let down = wait_for(&edge, "b", "waiting");
+    let down = wait_for_bridge(&edge, "b", "waiting");
     assert_eq!(down["last_error"]["kind"], "refused", "{down}");
     let next = down["next_attempt"]["in_seconds"].as_f64().unwrap();
     assert!((30.0..=120.0).contains(&next), "{down}");
@@ -341,14 +306,14 @@ fn a_bridge_says_which_level_it_speaks_and_why_and_how_it_is_encrypted() {
     drop(certs);
     let edge = Broker::start("");
     ok(&edge, "PUT", "/bridges/old", Some(&bridge(hub.port("old"))));
-    let old = wait_for(&edge, "old", "up");
+    let old = wait_for_bridge(&edge, "old", "up");
     assert_eq!(old["level"], 4, "{old}");
     let reason = old["level_reason"].as_str().unwrap();
     assert!(reason.contains("5: ") && reason.contains("132: "), "{reason}");
     let url = format!("mqtts://localhost:{}", hub.port("tls").port());
     let tls = json!({"url": url, "protocol_version": 5, "tls": {"ca_file": ca}, "topic": [{"filter": "x"}]});
     ok(&edge, "PUT", "/bridges/tls", Some(&tls));
-    let tls = wait_for(&edge, "tls", "up");
+    let tls = wait_for_bridge(&edge, "tls", "up");
     assert_eq!(
         (&tls["tls"]["version"], &tls["level_reason"]),
         (&json!("1.3"), &json!("protocol_version is 5")),
@@ -365,7 +330,7 @@ fn mosquitto_is_bridged_at_run_time_and_forgets_what_was_removed() {
     let Some(mosquitto) = Mosquitto::start("") else { return };
     let edge = Broker::start("[node]\nid = \"edge\"\n");
     ok(&edge, "PUT", "/bridges/m", Some(&bridge(mosquitto.address())));
-    wait_for(&edge, "m", "up");
+    wait_for_bridge(&edge, "m", "up");
     let mut heard = listener(mosquitto.address());
     publish(&edge, "out/1", "one");
     until(DEADLINE, "the message", || (heard.message().topic == "out/1").then_some(()));
@@ -387,10 +352,10 @@ fn a_removed_bridge_leaves_no_session_at_its_remote_whether_it_runs_or_not() {
     for (name, version, stopped) in [("a", 4, false), ("b", 4, true), ("c", 5, true), ("d", 3, true)] {
         let path = format!("/bridges/{name}");
         ok(&edge, "PUT", &path, Some(&with(bridge(hub.address()), "protocol_version", json!(version))));
-        wait_for(&edge, name, "up");
+        wait_for_bridge(&edge, name, "up");
         if stopped {
             ok(&edge, "POST", &format!("{path}/stop"), None);
-            wait_for(&edge, name, "stopped");
+            wait_for_bridge(&edge, name, "stopped");
         }
         let client_id = format!("edge.{name}");
         assert!(peers(&hub).contains_key(&client_id));
@@ -406,14 +371,14 @@ fn one_that_is_removed_and_added_again_at_once_is_another_one() {
     let hub = Broker::start("");
     let edge = Broker::start("[node]\nid = \"edge\"\n");
     ok(&edge, "PUT", "/bridges/b", Some(&bridge(hub.address())));
-    wait_for(&edge, "b", "up");
+    wait_for_bridge(&edge, "b", "up");
     ok(&edge, "POST", "/bridges/b/stop", None);
     publish(&edge, "out/old", "of the old one");
     for _ in 0..3 {
         ok(&edge, "DELETE", "/bridges/b", None);
         ok(&edge, "PUT", "/bridges/b", Some(&bridge(hub.address())));
     }
-    wait_for(&edge, "b", "up");
+    wait_for_bridge(&edge, "b", "up");
     let mut heard = listener(hub.address());
     publish(&edge, "out/new", "of the new one");
     let topic = until(DEADLINE, "the new one carries", || {
@@ -428,7 +393,7 @@ fn what_a_remote_that_is_away_could_not_be_told_is_said() {
     let mut hub = Broker::start("");
     let edge = Broker::start("");
     ok(&edge, "PUT", "/bridges/b", Some(&bridge(hub.address())));
-    wait_for(&edge, "b", "up");
+    wait_for_bridge(&edge, "b", "up");
     hub.stop();
     ok(&edge, "DELETE", "/bridges/b", None);
     edge.wait_for_log(&["bridge \"b\": its session at the remote could not be ended"]);
@@ -439,14 +404,8 @@ fn what_a_remote_that_is_away_could_not_be_told_is_said() {
 fn rules_that_were_taken_away_while_the_bridge_was_stopped_are_unsubscribed_on_both_sides() {
     let hub = Broker::start("");
     let edge = Broker::start("[node]\nid = \"edge\"\n");
-    let subscriptions = |broker: &Broker, client_id: &str| {
-        let clients = ok(broker, "GET", "/clients", None);
-        let client =
-            clients["clients"].as_array().unwrap().iter().find(|client| client["client_id"] == client_id).cloned();
-        client.and_then(|client| client["subscriptions"].as_u64())
-    };
     ok(&edge, "PUT", "/bridges/b", Some(&bridge(hub.address())));
-    wait_for(&edge, "b", "up");
+    wait_for_bridge(&edge, "b", "up");
     eventually("one each", || (subscriptions(&edge, "$bridge/b"), subscriptions(&hub, "edge.b")) == (Some(1), Some(1)));
     ok(&edge, "POST", "/bridges/b/stop", None);
     for filter in ["other/#", "third/#"] {
@@ -454,7 +413,7 @@ fn rules_that_were_taken_away_while_the_bridge_was_stopped_are_unsubscribed_on_b
         ok(&edge, "POST", "/bridges/b", Some(&rules));
     }
     ok(&edge, "POST", "/bridges/b/start", None);
-    wait_for(&edge, "b", "up");
+    wait_for_bridge(&edge, "b", "up");
     let mut heard = listener(hub.address());
     until(DEADLINE, "the new rule carries", || {
         publish(&edge, "third/1", "x");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use viaduct_tests::api::clients;
 use viaduct_tests::codec::{QoS, Slice};
 use viaduct_tests::{
     Broker, Client, Heard, Hello, Link, Outgoing, Proxy, Reply, Scripted, Signal, Tally, eventually, publish_numbers,
@@ -65,15 +66,10 @@ fn assert_whole(tallies: &BTreeMap<String, Tally>, count: u32) {
     }
 }
 
-/// The ClientIDs at `broker`.
-fn clients(broker: &Broker) -> BTreeSet<String> {
-    let answer: serde_json::Value = serde_json::from_str(&broker.get("/api/v1/clients").body).unwrap();
-    let clients = answer["clients"].as_array().unwrap().iter();
-    clients.map(|client| client["client_id"].as_str().unwrap().to_owned()).collect()
-}
-
+/// The ClientIDs at `broker` that begin so.
 fn links_of(broker: &Broker, prefix: &str) -> BTreeSet<String> {
-    clients(broker).into_iter().filter(|client| client.starts_with(prefix)).collect()
+    let names = clients(broker).into_iter().map(|client| client["client_id"].as_str().unwrap().to_owned());
+    names.filter(|name| name.starts_with(prefix)).collect()
 }
 
 fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {

@@ -8,32 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
+use viaduct_tests::api::{call, ok, subscriptions, wait_for_bridge};
 use viaduct_tests::codec::QoS;
 use viaduct_tests::{
     Broker, DEADLINE, Heard, Hello, Mosquitto, Port, Reply, Scripted, Signal, check_tool, eventually, run_viaduct,
-    send, until,
+    until,
 };
-
-fn call(broker: &Broker, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-    let text = body.map(Value::to_string).unwrap_or_default();
-    let headers: &[&str] = if body.is_some() { &["Content-Type: application/json"] } else { &[] };
-    let response = send(broker.admin(), method, &format!("/api/v1{path}"), headers, text.as_bytes()).unwrap();
-    let value = if response.body.is_empty() { Value::Null } else { serde_json::from_str(&response.body).unwrap() };
-    (response.status, value)
-}
-
-#[track_caller]
-fn ok(broker: &Broker, method: &str, path: &str, body: Option<&Value>) -> Value {
-    let (status, value) = call(broker, method, path, body);
-    assert!((200..300).contains(&status), "{method} {path}: {status} {value}");
-    value
-}
-
-#[track_caller]
-fn wait_for(broker: &Broker, state: &str) {
-    eventually(state, || ok(broker, "GET", "/bridges/b", None)["state"] == state);
-}
 
 /// A bridge `b` with these settings, whose rules are `out/FILTER` there and `in/FILTER` back.
 fn config(remote: SocketAddr, more: &str, filters: &[&str]) -> String {
@@ -50,12 +31,6 @@ fn config(remote: SocketAddr, more: &str, filters: &[&str]) -> String {
     )
 }
 
-fn subscriptions(broker: &Broker, client_id: &str) -> Option<u64> {
-    let clients = ok(broker, "GET", "/clients", None);
-    let client = clients["clients"].as_array().unwrap().iter().find(|client| client["client_id"] == client_id)?.clone();
-    client["subscriptions"].as_u64()
-}
-
 fn restart(broker: &mut Broker, config: &str) {
     broker.kill();
     broker.write_config(config);
@@ -69,7 +44,7 @@ fn what_was_done_shows_in_the_answer_and_in_the_next_look() {
     let edge = Broker::start(&config(hub.address(), "", &["#"]));
     let mut publisher = Hello::v5("publisher").connect(edge.address());
     for round in 1..=20 {
-        wait_for(&edge, "up");
+        wait_for_bridge(&edge, "b", "up");
         publisher.publish("out/1", "x", QoS::AtLeastOnce);
         let stopped = ok(&edge, "POST", "/bridges/b/stop", None);
         assert_eq!((&stopped["state"], &stopped["up"]), (&json!("stopped"), &json!(false)), "{round}: {stopped}");
@@ -109,10 +84,10 @@ fn mosquitto_does_not_go_on_sending_what_a_rule_asked_for_that_is_gone() {
         let Some(mosquitto) = Mosquitto::start("") else { return };
         let more = format!("protocol_version = {version}");
         let mut edge = Broker::start(&config(mosquitto.address(), &more, &["stays", "goes"]));
-        wait_for(&edge, "up");
+        wait_for_bridge(&edge, "b", "up");
         mosquitto.wait_for_log(&["in/goes"]);
         restart(&mut edge, &config(mosquitto.address(), &more, &["stays"]));
-        wait_for(&edge, "up");
+        wait_for_bridge(&edge, "b", "up");
         mosquitto.wait_for_log(&["Received UNSUBSCRIBE from edge"]);
         let mut heard = Hello::v5("listener").connect(edge.address());
         heard.subscribe("in/#", QoS::AtLeastOnce);
@@ -133,7 +108,7 @@ fn a_remote_that_takes_no_unsubscribe_is_sent_none_after_a_restart_either() {
     });
     let more = "remote = { unsubscribe = false }";
     let mut edge = Broker::start(&config(remote.address(), more, &["a", "b"]));
-    wait_for(&edge, "up");
+    wait_for_bridge(&edge, "b", "up");
     restart(&mut edge, &config(remote.address(), more, &["b"]));
     edge.wait_for_log(&["goes on sending in/a"]);
     edge.wait_for_metric("viaduct_bridge_lowered_total", &[("bridge", "b"), ("what", "unsubscribe")], |n| n == 1.0);
@@ -147,7 +122,7 @@ fn a_remote_that_has_heard_of_the_end_of_a_rule_is_not_told_at_every_start() {
     let remote = Scripted::v311(|_| Reply::Usual);
     let with = |filters: &[&str]| config(remote.address(), "keepalive = \"1s\"", filters);
     let mut edge = Broker::start(&with(&["a", "b"]));
-    wait_for(&edge, "up");
+    wait_for_bridge(&edge, "b", "up");
     restart(&mut edge, &with(&["b"]));
     remote.wait_for("the end", |heard| *heard == Heard::Unsubscribe(vec!["in/a".into()]));
     eventually("an answer", || ok(&edge, "GET", "/bridges/b", None)["round_trip"]["measured_by"] == "ping");
@@ -196,7 +171,7 @@ fn a_file_that_can_not_be_read_in_time_is_named_and_holds_nobody_up() {
     let Some(python) = check_tool("python3", python.is_file().then_some(python)) else { return };
     let hub = Broker::start("");
     let mut edge = Broker::start(&config(hub.address(), "", &["#"]));
-    wait_for(&edge, "up");
+    wait_for_bridge(&edge, "b", "up");
     let path = edge.folder().join("hub.password");
     let _held = Held::new(&python, &path);
     let wish = json!({
