@@ -98,7 +98,32 @@ impl<'a> Forms<'a> {
     }
 }
 
+/// Whoever sends a run.
+pub(crate) struct Sender {
+    pub(crate) key: SessionKey,
+    pub(crate) version: Version,
+    /// Bytes.
+    pub(crate) max_packet_size: u32,
+    /// What is noted on a message of it that has no User Properties.
+    pub(crate) hop: Option<Arc<MessageProperties>>,
+}
+
 impl Engine {
+    /// Whoever sends on `connection`, with the session at `index`; `None` when everything of it has to go the long way.
+    pub(crate) fn sender(&self, connection: usize, index: usize) -> Option<Sender> {
+        if self.settings.message_rate.is_some() {
+            return None; // A run would be far over the rate before anybody counts.
+        }
+        let connection = self.connections.get(connection)?;
+        let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none())?;
+        let (key, version) = (slot.key, slot.session.version()?);
+        if self.waiting.holds_back(key) {
+            return None; // It would overtake what came before it.
+        }
+        let (max_packet_size, hop) = (connection.max_packet_size, connection.hop.clone());
+        Some(Sender { key, version, max_packet_size, hop })
+    }
+
     /// Passes on the run at the beginning of `rest`, which is from the session at `index`, as far as it begins before `limit`
     /// bytes. The bytes and packets of it; `None` when the first packet has to go the long way.
     pub(crate) fn express(
@@ -109,16 +134,10 @@ impl Engine {
         rest: &[u8],
         limit: usize,
     ) -> Option<(usize, u32)> {
-        if !Run::may_begin(rest) || self.settings.message_rate.is_some() {
-            return None; // A run would be far over the rate before anybody counts.
+        if !Run::may_begin(rest) {
+            return None;
         }
-        let open = self.connections.get(connection)?;
-        let (max_packet_size, hop) = (open.max_packet_size, open.hop.clone());
-        let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none())?;
-        let (key, version) = (slot.key, slot.session.version()?);
-        if self.waiting.holds_back(key) {
-            return None; // It would overtake what came before it.
-        }
+        let Sender { key, version, max_packet_size, hop } = self.sender(connection, index)?;
         let first = Run::first(rest, version, max_packet_size)?;
         if levels(first.topic.as_str()) > self.settings.max_topic_levels || !self.may_publish(index, first.topic) {
             return None;

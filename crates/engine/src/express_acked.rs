@@ -15,6 +15,7 @@ use viaduct_store::Appended;
 use crate::Engine;
 use crate::acks::Ack;
 use crate::dispatch::{Batch, is_heard, levels};
+use crate::express::Sender;
 use crate::key::SessionKey;
 
 /// Memory for the messages of a run, and for the answers to them.
@@ -35,17 +36,14 @@ impl Engine {
         rest: &[u8],
         limit: usize,
     ) -> Option<(usize, u32)> {
-        if !AckedRun::may_begin(rest) || self.settings.message_rate.is_some() {
-            return None; // A run would be far over the rate before anybody counts.
+        if !AckedRun::may_begin(rest) {
+            return None;
         }
-        let open = self.connections.get(connection)?;
-        let (max_packet_size, hop) = (open.max_packet_size, open.hop.clone());
-        let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none())?;
-        let (key, version, room) = (slot.key, slot.session.version()?, slot.session.room());
+        let Sender { key, version, max_packet_size, hop } = self.sender(connection, index)?;
+        let room = self.sessions.get(index)?.session.room();
         let mut run = AckedRun::first(rest, version, max_packet_size, limit)?;
         if levels(run.topic.as_str()) > self.settings.max_topic_levels
             || room == 0 // One more breaks a rule.
-            || self.waiting.holds_back(key) // It would overtake what came before it.
             || !self.may_publish(index, run.topic)
         {
             return None;
