@@ -11,7 +11,7 @@ use viaduct_codec::{
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
 use viaduct_session::QueueLimits;
-use viaduct_store::log::{FaultyFiles, Log, Options};
+use viaduct_store::log::{Door, FaultyFiles, Log, Options};
 use viaduct_store::{FaultyStore, MemoryStore, Script, Store, Trouble};
 use viaduct_testkit::{Client, Got, World, connect, subscribe};
 
@@ -26,6 +26,36 @@ fn world() -> (World, Script) {
 fn replace_store(world: &mut World, store: Box<dyn Store>) {
     let (shared, now) = (Arc::clone(&world.shared), world.now());
     *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::new(Settings::default()), store, now);
+}
+
+/// A log in `files` for one worker.
+fn open(files: &FaultyFiles) -> (Log, Door) {
+    let options = Options::new(1, Arc::new(|_| 0), 7);
+    let mut opened = Log::open(&options, Arc::new(files.clone()), Arc::new(|_| {})).unwrap();
+    (opened.log, opened.doors.remove(0))
+}
+
+/// One worker over the log in `files`.
+fn world_over(files: &FaultyFiles) -> (World, Log) {
+    let mut world = World::new(1);
+    let (log, door) = open(files);
+    replace_store(&mut world, Box::new(door));
+    (world, log)
+}
+
+/// A CONNECT of 3.1.1 whose session stays.
+fn keeps() -> Packet<'static> {
+    let mut keeps = connect(Version::V311, "keeps");
+    keeps.clean_start = false;
+    Packet::Connect(Box::new(keeps))
+}
+
+/// Whose session stays, subscribed to `t` at QoS 1.
+fn keeping_subscriber(world: &mut World) -> Client {
+    let mut client = world.connect(&keeps());
+    world.send(&mut client, &[subscribe("t", QoS::AtLeastOnce)]);
+    wait_for(world, &mut client, 2);
+    client
 }
 
 fn hello(world: &mut World, version: Version, id: &str) -> Client {
@@ -148,15 +178,10 @@ const MANY: u16 = 400;
 #[test]
 fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     let mut world = World::new(1);
-    let options = Options::new(1, Arc::new(|_| 0), 7);
-    let opened = Log::open(&options, Arc::new(FaultyFiles::default()), Arc::new(|_| {})).unwrap();
-    let (store, script) = FaultyStore::new(Box::new(opened.doors.into_iter().next().unwrap()));
+    let (log, door) = open(&FaultyFiles::default());
+    let (store, script) = FaultyStore::new(Box::new(door));
     replace_store(&mut world, Box::new(store));
-    let mut keeps = connect(Version::V311, "keeps");
-    keeps.clean_start = false;
-    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps.clone())));
-    world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
-    wait_for(&mut world, &mut subscriber, 2);
+    let mut subscriber = keeping_subscriber(&mut world);
     world.cut(&mut subscriber);
     let mut publisher = hello(&mut world, Version::V311, "publisher");
     for number in 1..=MANY {
@@ -175,7 +200,7 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
         assert_eq!(wait_for(&mut world, &mut publisher, 1), [Got::Ack(4, number, ReasonCode::SUCCESS)]);
     }
     script.always(Some(Trouble::Unreadable));
-    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
+    let mut subscriber = world.connect(&keeps());
     let mut payloads: Vec<u16> = Vec::new();
     let mut is_readable = false;
     let end = std::time::Instant::now() + Duration::from_secs(60);
@@ -202,32 +227,22 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     }
     assert!(is_readable, "something had to be read");
     assert_eq!(payloads, (1..=MANY).collect::<Vec<_>>());
-    opened.log.close();
+    log.close();
 }
 
 #[test]
 fn a_session_that_was_restored_is_held_to_the_settings_until_its_client_comes_back() {
     let files = FaultyFiles::default();
-    let open = |files: &FaultyFiles| {
-        Log::open(&Options::new(1, Arc::new(|_| 0), 7), Arc::new(files.clone()), Arc::new(|_| {})).unwrap()
-    };
-    let mut world = World::new(1);
-    let opened = open(&files);
-    replace_store(&mut world, Box::new(opened.doors.into_iter().next().unwrap()));
-    let mut keeps = connect(Version::V311, "keeps");
-    keeps.clean_start = false;
-    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
-    world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
-    wait_for(&mut world, &mut subscriber, 2);
-    drop(opened.log);
+    let (mut world, log) = world_over(&files);
+    keeping_subscriber(&mut world);
+    drop(log);
     for limit in [3, 15_000] {
         let queued = |max_messages| Arc::new(QueueLimits { max_messages, ..QueueLimits::default() });
         let settings = |max_messages| Arc::new(Settings { queue: queued(max_messages), ..Settings::default() });
         let mut world = World::new(1);
-        let opened = open(&files.after_kill());
+        let (_log, door) = open(&files.after_kill());
         let (shared, now) = (Arc::clone(&world.shared), world.now());
-        let store = Box::new(opened.doors.into_iter().next().unwrap());
-        *world.engine(0) = Engine::new(WorkerId(0), shared, settings(limit), store, now);
+        *world.engine(0) = Engine::new(WorkerId(0), shared, settings(limit), Box::new(door), now);
         let publish = |world: &mut World, count| {
             let topic = TopicName::new("t").unwrap();
             let payload = b"x".to_vec().into();
@@ -254,12 +269,7 @@ fn a_session_that_was_restored_is_held_to_the_settings_until_its_client_comes_ba
 #[test]
 fn a_clock_that_went_back_gives_a_session_no_more_time_than_it_asked_for() {
     let files = FaultyFiles::default();
-    let open = |files: &FaultyFiles| {
-        Log::open(&Options::new(1, Arc::new(|_| 0), 7), Arc::new(files.clone()), Arc::new(|_| {})).unwrap()
-    };
-    let mut world = World::new(1);
-    let opened = open(&files);
-    replace_store(&mut world, Box::new(opened.doors.into_iter().next().unwrap()));
+    let (mut world, log) = world_over(&files);
     let mut keeps = connect(Version::V5, "keeps");
     (keeps.clean_start, keeps.properties.session_expiry) = (false, Some(60));
     let mut client = world.connect(&Packet::Connect(Box::new(keeps)));
@@ -270,13 +280,12 @@ fn a_clock_that_went_back_gives_a_session_no_more_time_than_it_asked_for() {
     world.send(&mut other, &[publish(QoS::AtLeastOnce)]);
     wait_for(&mut world, &mut other, 1);
     let files = files.after_kill();
-    drop(opened.log);
+    drop(log);
     let mut world = World::new(1);
     let now = Time::from_millis(1_000_000);
     assert!(now < world.now());
-    let (shared, opened) = (Arc::clone(&world.shared), open(&files));
-    let store = Box::new(opened.doors.into_iter().next().unwrap());
-    *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::new(Settings::default()), store, now);
+    let (shared, (_log, door)) = (Arc::clone(&world.shared), open(&files));
+    *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::new(Settings::default()), Box::new(door), now);
     assert!(world.engine(0).client("keeps").is_some());
     world.engine(0).handle_timeout(now.after_secs(61));
     assert!(world.engine(0).client("keeps").is_none(), "its time is over");
@@ -297,11 +306,7 @@ fn only_a_message_whose_hearers_are_all_connected_waits_before_it_is_written() {
             let worker = WorkerId(u16::try_from(number).unwrap());
             *world.engine(number) = Engine::new(worker, Arc::clone(&shared), settings, Box::new(door), now);
         }
-        let mut keeps = connect(Version::V311, "keeps");
-        keeps.clean_start = false;
-        let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
-        world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
-        wait_for(&mut world, &mut subscriber, 2);
+        let mut subscriber = keeping_subscriber(&mut world);
         let mut publisher = hello(&mut world, Version::V311, publisher);
         let message = |payload| {
             Packet::Publish(Publish {
@@ -327,15 +332,8 @@ fn only_a_message_whose_hearers_are_all_connected_waits_before_it_is_written() {
 
 #[test]
 fn a_will_does_not_overtake_one_that_waits_for_the_store() {
-    let options = Options::new(1, Arc::new(|_| 0), 7);
-    let mut opened = Log::open(&options, Arc::new(FaultyFiles::default()), Arc::new(|_| {})).unwrap();
-    let mut world = World::new(1);
-    replace_store(&mut world, Box::new(opened.doors.remove(0)));
-    let mut keeps = connect(Version::V311, "keeps");
-    keeps.clean_start = false;
-    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
-    world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
-    wait_for(&mut world, &mut subscriber, 2);
+    let (mut world, log) = world_over(&FaultyFiles::default());
+    let mut subscriber = keeping_subscriber(&mut world);
     let connects = |world: &mut World, payload: &'static [u8], qos| {
         let mut dying = connect(Version::V311, "dies");
         dying.clean_start = false;
@@ -354,5 +352,5 @@ fn a_will_does_not_overtake_one_that_waits_for_the_store() {
         .filter_map(|got| if let Got::Publish { payload, .. } = got { Some(payload) } else { None })
         .collect();
     assert_eq!(payloads, [b"1", b"2", b"3"]);
-    opened.log.close();
+    log.close();
 }
