@@ -15,6 +15,8 @@ use viaduct_testkit::{Got, World, connect, subscribe};
 
 /// More than one sweep takes.
 const MANY: usize = 2_500;
+/// How long the messages last: longer than a test may take.
+const LIFE: Duration = Duration::from_secs(3_600);
 
 /// Has the world go on, from its time, with what `files` keep.
 fn start(world: &mut World, files: &FaultyFiles) -> (Arc<Log>, Script) {
@@ -26,17 +28,13 @@ fn start(world: &mut World, files: &FaultyFiles) -> (Arc<Log>, Script) {
     (Arc::new(opened.log), script)
 }
 
-/// Lets a little time pass, again and again, until the log has this many records and no more is written.
+/// Waits until the log has this many records.
 fn until_records(world: &mut World, log: &Log, records: u64) {
-    let end = std::time::Instant::now() + Duration::from_secs(60);
-    while log.numbers().records != records {
-        assert!(std::time::Instant::now() < end, "{} records, not {records}", log.numbers().records);
-        world.pass(Duration::from_millis(20));
-        std::thread::yield_now();
-    }
+    let reached = world.wait_for(|_| (log.numbers().records == records).then_some(()));
+    assert!(reached.is_some(), "{} records, not {records}", log.numbers().records);
 }
 
-/// Has [`MANY`] retained messages that expire in ten seconds, and one that does not.
+/// Has [`MANY`] retained messages that expire after [`LIFE`], and one that does not.
 fn retain_many(world: &mut World, log: &Log) {
     let now = world.now();
     for number in 0..=MANY {
@@ -46,13 +44,13 @@ fn retain_many(world: &mut World, log: &Log) {
             qos: QoS::AtLeastOnce,
             retain: true,
             received: now,
-            expires: (number < MANY).then(|| now.after_secs(10)),
+            expires: (number < MANY).then(|| now.after(LIFE)),
             properties: None,
         };
         world.engine(0).publish(now, message);
     }
     until_records(world, log, MANY as u64 + 1);
-    assert!(world.now() < now.after_secs(10), "none has expired so far");
+    assert!(world.now() < now.after(LIFE), "none has expired so far");
 }
 
 #[test]
@@ -61,7 +59,7 @@ fn a_retained_message_that_expires_leaves_the_store_once_the_store_takes_that() 
     let (log, script) = start(&mut world, &files);
     retain_many(&mut world, &log);
     script.always(Some(Trouble::Full));
-    world.pass(Duration::from_secs(70));
+    world.pass(LIFE + Duration::from_secs(60));
     let kept = (world.shared.retained().0, log.numbers().records);
     assert_eq!(kept, (MANY + 1, MANY as u64 + 1), "what the store still has is not forgotten");
     script.always(None);
@@ -81,7 +79,7 @@ fn a_retained_message_that_expired_while_the_broker_was_down_leaves_the_store() 
     let files = files.after_kill();
     assert_eq!(stats(&files).unwrap().retained, MANY as u64 + 1);
     let mut world = World::new(1);
-    world.pass(Duration::from_secs(30));
+    world.pass(LIFE + Duration::from_secs(20));
     let (log, _) = start(&mut world, &files);
     let now = world.now();
     world.engine(0).handle_timeout(now);
@@ -115,7 +113,10 @@ fn a_clock_that_went_back_gives_a_message_no_more_time_than_its_publisher_did() 
                 retain,
                 topic: Some(TopicRef::new(topic).unwrap()),
                 packet_id: PacketId::new(7),
-                properties: PublishProperties { message_expiry: Some(60), ..PublishProperties::default() },
+                properties: PublishProperties {
+                    message_expiry: Some(LIFE.as_secs() as u32),
+                    ..PublishProperties::default()
+                },
                 payload: b"x",
             })],
         );
@@ -128,12 +129,7 @@ fn a_clock_that_went_back_gives_a_message_no_more_time_than_its_publisher_did() 
     let mut client = world.connect(&Packet::Connect(Box::new(keeps)));
     world.send(&mut client, &[subscribe("retained", QoS::AtMostOnce)]);
     let mut got = Vec::new();
-    let end = std::time::Instant::now() + Duration::from_secs(60);
-    while got.len() < 2 {
-        assert!(std::time::Instant::now() < end, "{got:?} came");
-        world.pass(Duration::from_millis(10));
-        let now = world.now();
-        world.engine(0).handle_committed(now);
+    let both = world.wait_for(|world| {
         world.take(&mut client);
         got.extend(client.got().into_iter().filter_map(|got| match got {
             Got::Publish { topic, expiry: Some(left), .. } => Some((topic, left)),
@@ -141,11 +137,12 @@ fn a_clock_that_went_back_gives_a_message_no_more_time_than_its_publisher_did() 
             Got::Connack(_, reason) => (reason != ReasonCode::SUCCESS).then(|| panic!("{reason}")),
             _ => None,
         }));
-        std::thread::yield_now();
-    }
+        (got.len() >= 2).then_some(())
+    });
+    assert!(both.is_some(), "{got:?} came");
     got.sort();
     let topics: Vec<_> = got.iter().map(|(topic, _)| topic.as_str()).collect();
     assert_eq!(topics, ["queued", "retained"]);
-    assert!(got.iter().all(|(_, left)| (1..=60).contains(left)), "{got:?}");
+    assert!(got.iter().all(|(_, left)| (1..=LIFE.as_secs() as u32).contains(left)), "{got:?}");
     log.close();
 }

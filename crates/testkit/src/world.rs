@@ -1,7 +1,7 @@
 //! The broker of a test: engines, mail between them, and a clock that moves when it is told to.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use viaduct_codec::{
     FilterRef, Packet, PacketId, QoS, Subscribe, SubscribeEntry, SubscribeOptions, Time, UserProperties, Version,
@@ -16,6 +16,9 @@ use viaduct_store::{Script, Store};
 
 use crate::client::Client;
 use crate::ground::{self, Ground, Stores};
+
+/// How long a thread of a log may take for what a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker without sockets.
 pub struct World {
@@ -128,6 +131,24 @@ impl World {
             self.settle();
         }
         self.now = end;
+    }
+
+    /// Lets the threads of a log work until `look` finds something; `None` when it does not within a minute. Meanwhile the clock goes on
+    /// as it does outside: on a machine that is slow nothing expires that would not on another.
+    pub fn wait_for<T>(&mut self, mut look: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+        let (begun, start) = (Instant::now(), self.now);
+        while begun.elapsed() < PATIENCE {
+            self.pass(start.after(begun.elapsed()).since(self.now));
+            let now = self.now;
+            self.engines.iter_mut().for_each(|engine| engine.handle_committed(now));
+            self.settle();
+            let found = look(self);
+            if found.is_some() {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        None
     }
 
     /// The moment at which something happens by itself; `None` when nothing is due.
