@@ -10,6 +10,7 @@
 //! before anything new is published.
 
 mod round_trip;
+mod stale;
 
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -28,6 +29,7 @@ use crate::violation::Violation;
 
 use round_trip::Meter;
 pub use round_trip::{Probe, RoundTrip};
+use stale::Stale;
 
 /// What CONNECT says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +140,8 @@ pub struct Client {
     introduction: Vec<u8>,
     /// The server lost the session; nothing is sent before [`Client::forget`].
     lost: bool,
+    /// While the server may hold identifiers of which nothing is known here.
+    stale: Option<Stale>,
     meter: Meter,
 }
 
@@ -166,10 +170,11 @@ impl Client {
 
     /// A client that was never connected and whose packet identifiers begin after `last`: for one that resumes a
     /// session of which it has lost its own part. The server may still hold QoS 2 identifiers in it, and would take a
-    /// new message under one of them for the old one.
+    /// new message under one of them for the old one; so each is freed with PUBREL before its first use at QoS 2, unless
+    /// CONNACK says that there is no such session.
     #[must_use]
     pub fn starting_after(last: u16) -> Self {
-        Self { flow: Flow::starting_after(last), ..Self::default() }
+        Self { flow: Flow::starting_after(last), stale: Some(Stale::default()), ..Self::default() }
     }
 
     /// What every CONNECT of 5.0 says from now on: User Properties, encoded.
@@ -282,6 +287,7 @@ impl Client {
             Packet::Publish(publish) => Ok(self.flow.publish_in(publish, out)?.map_or(Event::None, Event::Publish)),
             Packet::Puback(ack) => self.flow.puback(&ack).map(|answered| self.answered(now, answered, out)),
             Packet::Pubrec(ack) => self.flow.pubrec(&ack, out).map(|answered| self.answered(now, answered, out)),
+            Packet::Pubcomp(ack) if is_freed(&mut self.stale, ack.packet_id) => Ok(Event::None),
             Packet::Pubcomp(ack) => self.flow.pubcomp(&ack).map(|answered| self.answered(now, answered, out)),
             Packet::Pubrel(ack) => {
                 self.flow.pubrel(&ack, out);
@@ -335,6 +341,7 @@ impl Client {
             let answered = match plain.kind {
                 PacketType::Puback => self.flow.puback(&ack),
                 PacketType::Pubrec => self.flow.pubrec(&ack, out),
+                PacketType::Pubcomp if is_freed(&mut self.stale, plain.packet_id) => Ok(Answered::Nothing),
                 PacketType::Pubcomp => self.flow.pubcomp(&ack),
                 _ => {
                     self.flow.pubrel(&ack, out);
@@ -365,6 +372,9 @@ impl Client {
         }
         if delivery.qos != QoS::AtMostOnce && !self.flow.is_open() {
             return Err(PublishError::WindowFull);
+        }
+        if delivery.qos == QoS::ExactlyOnce {
+            self.free_next_id(out);
         }
         // Keep alive is not put off by it: PINGREQ is what finds out that a connection into which messages go is dead.
         self.flow.send(now, delivery.clone(), token, out).map_err(|flow::TooLarge| PublishError::TooLarge)?;
@@ -469,6 +479,9 @@ impl Client {
             }
         }
         self.flow.detach();
+        if let Some(stale) = &mut self.stale {
+            stale.detach();
+        }
         self.meter.forget();
     }
 
@@ -535,12 +548,22 @@ impl Client {
         self.flow.attach(link.terms);
         // 3.1 has no session present flag: what was open is sent again, as 3.1 asks for.
         self.lost = !connack.session_present && link.terms.version != Version::V31;
+        if self.lost || link.clean_start {
+            self.stale = None;
+        }
         if !self.lost {
             self.flow.send_again(now, out);
         } else if self.flow.inflight() == 0 {
             self.forget();
         }
         Ok(Event::Connack(connack))
+    }
+
+    fn free_next_id(&mut self, out: &mut Output) {
+        let Some((stale, id)) = self.stale.as_mut().zip(self.flow.next_id()) else { return };
+        if stale.free(id) {
+            self.flow.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
+        }
     }
 
     fn answered(&mut self, now: Time, answered: Answered, out: &mut Output) -> Event<'static> {
@@ -630,6 +653,11 @@ fn to_wire(will: &Will, now: Time, is_v5: bool) -> viaduct_codec::Will<'_> {
         retain: will.message.retain,
         properties,
     }
+}
+
+/// Whether PUBCOMP only says that an identifier is free now.
+fn is_freed(stale: &mut Option<Stale>, id: PacketId) -> bool {
+    stale.as_mut().is_some_and(|stale| stale.is_answer(id))
 }
 
 fn unexpected(packet: &Packet<'_>, why: &'static str) -> Violation {

@@ -165,6 +165,11 @@ impl Flow {
         &mut self.counts
     }
 
+    /// The identifier that the next message of QoS 1 or 2 goes out with.
+    pub(crate) fn next_id(&self) -> Option<PacketId> {
+        self.ids.next()
+    }
+
     /// An identifier for a SUBSCRIBE or UNSUBSCRIBE.
     pub(crate) fn take_id(&mut self) -> Option<PacketId> {
         self.ids.take()
@@ -444,7 +449,7 @@ impl Flow {
     /// Writes an acknowledgement, without its words when the peer does not want them or they make it too large
     /// (MQTT-3.1.2-29, MQTT-3.4.2-2, MQTT-3.5.2-2, MQTT-3.6.2-2, MQTT-3.7.2-2). User Properties of its own it never has
     /// (MQTT-3.4.2-3, MQTT-3.5.2-3, MQTT-3.6.2-3, MQTT-3.7.2-3).
-    fn write_ack(&mut self, kind: PacketType, mut ack: Ack<'_>, out: &mut Output) {
+    pub(crate) fn write_ack(&mut self, kind: PacketType, mut ack: Ack<'_>, out: &mut Output) {
         if ack.reason == ReasonCode::SUCCESS && ack.reason_string.is_none() {
             if self.terms().is_some_and(|terms| terms.maximum_packet_size as usize >= PlainAck::SIZE) {
                 PlainAck { kind, packet_id: ack.packet_id }.encode(out.buffer());

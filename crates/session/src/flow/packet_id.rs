@@ -24,14 +24,22 @@ impl PacketIds {
 
     /// Takes the next free identifier; `None` when all 65,535 are in use.
     pub(crate) fn take(&mut self) -> Option<PacketId> {
+        let id = self.next()?;
+        self.last = id.get();
+        self.insert(self.last);
+        Some(id)
+    }
+
+    /// What [`PacketIds::take`] would take.
+    pub(crate) fn next(&self) -> Option<PacketId> {
         if !self.has_free() {
             return None;
         }
+        let mut id = self.last;
         loop {
-            self.last = self.last.checked_add(1).unwrap_or(1);
-            if !self.contains(self.last) {
-                self.insert(self.last);
-                return PacketId::new(self.last);
+            id = id.checked_add(1).unwrap_or(1);
+            if !self.contains(id) {
+                return PacketId::new(id);
             }
         }
     }

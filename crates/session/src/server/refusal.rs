@@ -127,9 +127,9 @@ impl Refusal {
                 let version = if level & 0x7f < 5 { Version::V311 } else { Version::V5 };
                 Self::new(version, reason, RefusalKind::UnknownLevel { offered: *level })
             }
-            DecodeError::NotMqtt(_) => Self { reason, answer: Vec::new(), why: RefusalKind::Decode(error.clone()) },
+            DecodeError::NotMqtt(_) => Self { reason, answer: Vec::new(), why: RefusalKind::Decode(*error) },
             DecodeError::Malformed { .. } | DecodeError::Protocol { .. } | DecodeError::TooLarge { .. } => {
-                let why = RefusalKind::Decode(error.clone());
+                let why = RefusalKind::Decode(*error);
                 if speaks_v5(first) {
                     Self::new(Version::V5, reason, why)
                 } else {

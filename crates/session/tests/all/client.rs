@@ -2,7 +2,7 @@
 
 use viaduct_codec::{FilterRef, Level, QoS, ReasonCode, SubscribeEntry, SubscribeOptions};
 use viaduct_session::Violation;
-use viaduct_session::client::{Hello, PublishError};
+use viaduct_session::client::{Client, Hello, PublishError};
 
 use crate::broker::{message, outline};
 use crate::dialer::Dialer;
@@ -339,4 +339,41 @@ fn a_message_of_an_earlier_connection_is_refused_only_when_it_comes_again() {
     assert_eq!(refuse(&mut dialer), "", "the server has not sent it on this connection");
     assert_eq!(dialer.take(again), "", "judged anew");
     assert_eq!(refuse(&mut dialer), "50 03 00 07 97");
+}
+
+#[test]
+fn who_has_lost_its_part_of_a_session_frees_each_identifier_before_its_first_use_at_qos_2() {
+    let mut dialer = Dialer::new();
+    dialer.client = Client::starting_after(7);
+    dialer.connect(&kept(Level::V5), YES_PRESENT);
+    let publish = |qos: &str, id: &str| format!("{qos} 07 00 01 74 00 {id} 00 78");
+    assert_eq!(dialer.publish(2, "x", 1).unwrap(), format!("62 02 00 08 {}", publish("34", "08")));
+    // The server held the identifier; its PUBCOMP is not for the message that comes next.
+    assert_eq!(dialer.take("70 02 00 08"), "");
+    assert_eq!(dialer.take("50 02 00 08"), "62 02 00 08");
+    assert_eq!(dialer.take("70 02 00 08"), "");
+    // It did not, and says so.
+    assert_eq!(dialer.publish(2, "x", 2).unwrap(), format!("62 02 00 09 {}", publish("34", "09")));
+    dialer.take("70 03 00 09 92");
+    dialer.take("50 02 00 09 70 02 00 09");
+    assert_eq!(dialer.events[1..], ["received 1 00", "settled 1 00", "received 2 00", "settled 2 00"]);
+    // QoS 1 has nothing that could be held.
+    assert_eq!(dialer.publish(1, "x", 3).unwrap(), publish("32", "0a"));
+    dialer.take("40 02 00 0a");
+    // What was freed once is free.
+    for _ in 0..65_532 {
+        let sent = dialer.publish(1, "x", 4).unwrap();
+        dialer.take(&format!("40 02 {}", &sent[15..20]));
+    }
+    assert_eq!(dialer.publish(2, "x", 5).unwrap(), publish("34", "08"));
+}
+
+#[test]
+fn where_there_is_no_session_nothing_is_freed() {
+    for (hello, connack) in [(kept(Level::V5), YES), (kept(Level::V311), "20 02 00 00")] {
+        let mut dialer = Dialer::new();
+        dialer.client = Client::starting_after(7);
+        dialer.connect(&hello, connack);
+        assert!(dialer.publish(2, "x", 1).unwrap().starts_with("34"), "{hello:?}");
+    }
 }
