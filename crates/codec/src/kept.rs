@@ -9,7 +9,7 @@
 //! that nothing can be forgotten.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::{SmallVec, smallvec};
@@ -46,8 +46,6 @@ pub struct Settler {
     has_settled: AtomicBool,
     has_released: AtomicBool,
     closed: AtomicBool,
-    /// Messages of this door up to this number can be read back.
-    readable: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -83,11 +81,6 @@ impl Settler {
             return Vec::new();
         }
         std::mem::take(&mut self.lists().released)
-    }
-
-    /// Says that the messages appended through this door up to number `id` can be read back. Never goes back.
-    pub fn set_readable(&self, id: u64) {
-        self.readable.fetch_max(id, Ordering::AcqRel);
     }
 
     fn settle(&self, id: u64, index: u32) {
@@ -139,8 +132,8 @@ pub struct Kept {
     /// Entries that did not settle before they were written, and one more when the message must be written whatever they do.
     open: AtomicU32,
     publisher: u64,
-    /// It was read from the log, so it can be read again.
-    is_from_log: bool,
+    /// What of it is written or bound to be can be read back.
+    readable: AtomicBool,
     settler: Arc<Settler>,
 }
 
@@ -165,7 +158,7 @@ impl Kept {
             .collect();
         let open = u32::try_from(states.len()).unwrap_or(u32::MAX - 1) + u32::from(must_write);
         let open = AtomicU32::new(open);
-        Arc::new(Self { id, stride, first: 0, states, open, publisher, is_from_log: false, settler })
+        Arc::new(Self { id, stride, first: 0, states, open, publisher, readable: AtomicBool::new(false), settler })
     }
 
     /// The place of one entry that is in the log already.
@@ -173,7 +166,8 @@ impl Kept {
     pub fn written(id: u64, index: u32, settler: Arc<Settler>) -> Arc<Place> {
         let states = smallvec![AtomicU32::new(state::WRITTEN)];
         let open = AtomicU32::new(1);
-        let kept = Self { id, stride: u32::MAX, first: index, states, open, publisher: 0, is_from_log: true, settler };
+        let readable = AtomicBool::new(true); // It was read from there.
+        let kept = Self { id, stride: u32::MAX, first: index, states, open, publisher: 0, readable, settler };
         Arc::new(Place { kept: Arc::new(kept), entry: index, is_stub: false })
     }
 
@@ -223,6 +217,11 @@ impl Kept {
                 Err(changed) => now = changed,
             }
         }
+    }
+
+    /// Says that its entries can be read back as far as they are claimed for the log, even if they are not written yet.
+    pub fn set_readable(&self) {
+        self.readable.store(true, Ordering::Release);
     }
 
     /// Whether entry `index` has settled.
@@ -306,7 +305,7 @@ impl Place {
     /// Makes it the sixteen bytes that can be read back later; `size` is what a queue counts for the message, in bytes.
     ///
     /// # Errors
-    /// It comes back when it can't be read back yet (its group is not written), or when another copy of the delivery
+    /// It comes back when it can't be read back yet (it is not made ready to be written), or when another copy of the delivery
     /// holds it.
     pub fn into_stub(self: Arc<Self>, size: u32) -> Result<Stub, Arc<Self>> {
         if !self.is_readable() {
@@ -334,10 +333,9 @@ impl Place {
     /// Whether the message can be read back from the store, so that memory need not hold it.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        // What was read from the log is in it, whichever door it came by.
         let is_written =
             self.kept.entry(self.entry).is_some_and(|now| now.load(Ordering::Acquire) & state::MASK == state::WRITTEN);
-        is_written && (self.kept.is_from_log || self.id() <= self.kept.settler.readable.load(Ordering::Acquire))
+        is_written && self.kept.readable.load(Ordering::Acquire)
     }
 }
 
@@ -552,7 +550,7 @@ mod tests {
         let kept = run();
         let places: Vec<_> = (0..kept.places()).map(|entry| kept.place(entry)).collect();
         assert!(kept.claim(3).is_some());
-        settler.set_readable(8);
+        kept.set_readable();
         assert!(places[3].is_readable() && !places[5].is_readable());
         assert!(places[3] != places[2]);
         drop(places);
@@ -579,7 +577,7 @@ mod tests {
         let place = kept.place(0).into_stub(10).unwrap_err();
         assert!(kept.claim(0).is_some());
         let place = place.into_stub(10).unwrap_err();
-        settler.set_readable(7);
+        kept.set_readable();
         let copy = Arc::clone(&place);
         let place = place.into_stub(10).unwrap_err();
         drop(copy);

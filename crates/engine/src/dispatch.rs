@@ -172,7 +172,7 @@ impl Engine {
         routes: &RouteSet<SessionKey>,
         publisher: Option<SessionKey>,
     ) -> u32 {
-        let mut next_place = 0;
+        let (mut next_place, mut is_any_away) = (0, false);
         let Some(like) = batch.messages.first() else { return next_place };
         for route in routes.routes() {
             let owed = owed(route, like, publisher).map(|_| next_place);
@@ -193,10 +193,27 @@ impl Engine {
                 self.stats.dropped(Dropped::NotReadable, batch.messages.len() as u64);
                 continue;
             }
+            is_any_away |= self.sessions.get(index).is_some_and(|slot| slot.connection().is_none());
             let each = |(message, first)| Delivery { kept: place(first), ..delivery(message, merged, None) };
             self.hand_over_all(now, index, batch.iter().map(each));
         }
+        if is_any_away && batch.kept.is_some() {
+            self.leave_to_store(routes);
+        }
         next_place
+    }
+
+    /// What those of `routes` are owed whose clients are away is made ready to be written, and need not be in memory any more: while
+    /// it is still near the processor, taking it apart costs half.
+    fn leave_to_store(&mut self, routes: &RouteSet<SessionKey>) {
+        self.store.delivered();
+        for route in routes.routes().iter().filter(|route| route.key.worker == self.worker.0) {
+            let index = self.sessions.find(route.key);
+            let slot = index.and_then(|index| self.sessions.get_mut(index));
+            if let Some(slot) = slot.filter(|slot| slot.connection().is_none()) {
+                slot.session.shed();
+            }
+        }
     }
 
     /// Hands a message to the member of `group` whose turn it is.
@@ -270,18 +287,26 @@ impl Engine {
         }
     }
 
-    /// The same for several, with one look at a session for which nothing waits.
+    /// The same for several, with one look at a session for which nothing waits, or whose client is away.
     fn hand_over_all(&mut self, now: Time, index: usize, mut deliveries: impl Iterator<Item = Delivery>) {
         let mut odd = None;
-        let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none() && slot.connection().is_some());
-        if let Some(is_durable) = slot.map(Slot::is_durable) {
+        let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none());
+        if let Some((is_durable, is_away)) = slot.map(|slot| (slot.is_durable(), slot.connection().is_none())) {
             let mut payload = 0;
+            // What waits in memory is bounded; the first that may be too much is looked at by itself.
+            let room = if is_away { self.memory_left() } else { 0 };
             let refused = self.with_session(index, |session, output| {
-                while session.queued().0 == 0 {
+                let (_, before) = session.queued();
+                loop {
+                    let (count, bytes) = session.queued();
+                    let goes_on = if is_away { room > bytes.saturating_sub(before) as u64 } else { count == 0 };
+                    if !goes_on {
+                        return None;
+                    }
                     let delivery = deliveries.next()?;
                     if is_durable && delivery.kept.is_none() && delivery.qos > QoS::AtMostOnce {
                         odd = Some(delivery); // It is kept first.
-                        break;
+                        return None;
                     }
                     let bytes = delivery.message.payload.len() as u64;
                     match session.deliver(now, delivery, output) {
@@ -289,7 +314,6 @@ impl Engine {
                         refused => return Some(refused),
                     }
                 }
-                None
             });
             self.stats.payload_bytes_sent.add(payload);
             if let Some(refused) = refused.flatten() {
@@ -383,7 +407,13 @@ impl Engine {
 
     /// Whether queues and retained messages hold all that the operator allows.
     fn is_memory_full(&self) -> bool {
-        self.settings.memory.is_some_and(|max| self.shared.queued_bytes() + self.shared.retained().1 >= max)
+        self.memory_left() == 0
+    }
+
+    /// Bytes that queues and retained messages may hold beyond what they do.
+    fn memory_left(&self) -> u64 {
+        let held = || self.shared.queued_bytes() + self.shared.retained().1;
+        self.settings.memory.map_or(u64::MAX, |max| max.saturating_sub(held()))
     }
 
     pub(crate) fn client_id(&self, index: usize) -> viaduct_codec::ClientId {

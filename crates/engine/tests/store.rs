@@ -349,3 +349,68 @@ fn a_will_does_not_overtake_one_that_waits_for_the_store() {
     assert_eq!(payloads, [b"1", b"2", b"3"]);
     log.close();
 }
+
+#[test]
+fn what_an_absent_client_is_owed_and_nobody_has_written_yet_comes_when_it_is_back() {
+    let mut world = World::new(1);
+    let options = Options::new(1, Arc::new(|_| 0), 7);
+    let files = FaultyFiles::default();
+    let opened = Log::open_stepped(&options, Arc::new(files.clone())).unwrap();
+    replace_store(&mut world, Box::new(opened.doors.into_iter().next().unwrap()));
+    let turn = |world: &mut World| {
+        world.pass(Duration::from_millis(10));
+        opened.log.step();
+        let now = world.now();
+        world.engine(0).handle_committed(now);
+    };
+    let mut keeps = connect(Version::V311, "keeps");
+    keeps.clean_start = false;
+    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps.clone())));
+    turn(&mut world);
+    world.send(&mut subscriber, &[subscribe("t", QoS::AtLeastOnce)]);
+    turn(&mut world);
+    world.cut(&mut subscriber);
+    turn(&mut world);
+    let before = files.changes();
+    let mut publishers = Vec::new();
+    for first in (1..=MANY).step_by(10) {
+        let mut publisher = hello(&mut world, Version::V5, &format!("publisher-{first}"));
+        let payloads: Vec<String> = (first..first + 10).map(|number| number.to_string()).collect();
+        let publish = |(number, payload)| {
+            Packet::Publish(Publish {
+                dup: false,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                topic: Some(TopicRef::new("t").unwrap()),
+                packet_id: PacketId::new(number),
+                properties: PublishProperties::default(),
+                payload,
+            })
+        };
+        let packets: Vec<_> = (first..).zip(payloads.iter().map(String::as_bytes)).map(publish).collect();
+        publisher.got();
+        world.send(&mut publisher, &packets);
+        assert_eq!(publisher.got(), [], "nothing is safe");
+        publishers.push(publisher);
+    }
+    let mut subscriber = world.connect(&Packet::Connect(Box::new(keeps)));
+    assert_eq!(files.changes(), before, "nothing was written until it was back");
+    let mut payloads: Vec<u16> = Vec::new();
+    for _ in 0..MANY {
+        turn(&mut world);
+        world.take(&mut subscriber);
+        let mut acks = Vec::new();
+        for got in subscriber.got() {
+            if let Got::Publish { payload, id: Some(id), .. } = got {
+                payloads.push(std::str::from_utf8(&payload).unwrap().parse().unwrap());
+                acks.push(Client::puback(id));
+            }
+        }
+        world.send(&mut subscriber, &acks);
+    }
+    assert_eq!(payloads, (1..=MANY).collect::<Vec<_>>());
+    for mut publisher in publishers {
+        world.take(&mut publisher);
+        assert_eq!(publisher.got().len(), 10, "each is acknowledged once it is safe");
+    }
+}

@@ -18,7 +18,8 @@ pub(crate) const ALIASES_OUT: u16 = 64;
 /// Seconds that a client's end waits for PINGRESP before it takes the server for dead.
 pub(crate) const PINGRESP_SECONDS: u32 = 10;
 
-/// Messages that are kept in memory at either end of a long queue of which the store keeps the rest.
+/// Messages that are kept in memory at either end of a long queue of which the store keeps the rest; at the end where they come, only
+/// while the client is there.
 pub(crate) const QUEUED_HERE: usize = 64;
 
 /// Messages of a long queue that are read again at a time: each of the sessions that take theirs holds so many.

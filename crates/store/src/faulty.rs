@@ -177,6 +177,10 @@ impl Store for FaultyStore {
         Ok(Appended { kept, accepted })
     }
 
+    fn delivered(&mut self) {
+        self.store.delivered();
+    }
+
     fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId, qos: QoS) -> Result<Accepted, StoreError> {
         self.asked(|store| store.sent(now, place, packet_id, qos))
     }

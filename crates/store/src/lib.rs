@@ -159,6 +159,10 @@ pub trait Store {
         publisher: u64,
     ) -> Result<Appended, StoreError>;
 
+    /// Whoever is owed what was appended last has heard of it now, as far as they can be told at once. What will not settle
+    /// while it waits may be made ready to be written, and can be read back from then on. Nobody has to call it.
+    fn delivered(&mut self) {}
+
     /// An owed entry goes out with `qos` under this packet identifier. QoS 2 waits until that is safe, QoS 1 need not.
     ///
     /// # Errors

@@ -93,6 +93,13 @@ impl Queue {
         Delivered::Dropped(DropReason::QueueFull)
     }
 
+    /// Holds no more in memory than has to be there: nobody is going to take it soon.
+    pub(crate) fn shed(&mut self) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.shed(0);
+        }
+    }
+
     /// The next QoS 0 message that is not expired and not too old; those that are, are counted.
     pub(crate) fn pop_qos0(&mut self, now: Time, limits: &QueueLimits, counts: &mut Counts) -> Option<Delivery> {
         self.pop(|waiting| &mut waiting.zero, now, limits, counts)
@@ -244,17 +251,24 @@ impl Waiting {
             return self.rest.push_back(delivery);
         }
         self.recent.push_back(delivery);
-        // What came before the last few is written by now, unless the disk is slow; then it stays for longer.
-        while self.recent.len() > QUEUED_HERE
+        self.shed(QUEUED_HERE);
+    }
+
+    /// Gives up the memory of all but the last `few` of the recent ones, as far as they can be read back.
+    fn shed(&mut self, few: usize) {
+        while self.recent.len() > few
             && let Some(first) = self.recent.front_mut()
             && first.group.is_none() // It may have to go to another member of its group.
             && let Ok(size) = u32::try_from(first.message.size())
             && let Some(place) = first.kept.take()
         {
-            let empty = place.backlog();
+            let empty = if self.backlog.is_none() { Some(place.backlog()) } else { None };
             match place.into_stub(size) {
                 Ok(stub) => {
-                    self.backlog.get_or_insert(empty).push_back(stub);
+                    if empty.is_some() {
+                        self.backlog = empty;
+                    }
+                    self.backlog.iter_mut().for_each(|backlog| backlog.push_back(stub));
                     self.recent.pop_front();
                 }
                 Err(place) => {

@@ -403,6 +403,12 @@ impl Session {
         }
     }
 
+    /// Leaves to the store what waits beyond what is to be sent first, as far as it can be read back. For a session whose client
+    /// is away.
+    pub fn shed(&mut self) {
+        self.queue.shed();
+    }
+
     /// Sends what the window and the output have room for: first what an earlier connection left open, then what waits.
     pub fn pump(&mut self, now: Time, out: &mut Output) {
         if self.link.is_none() {

@@ -50,6 +50,10 @@ pub struct Door {
     handed: u64,
     /// The last ticket that was told to be safe.
     told: u64,
+    /// Bytes of the group that was handed over last: about as many will be in the next.
+    last_length: usize,
+    /// Memory for the entries of one message.
+    entries: Vec<u8>,
     loaded: Option<Prepared>,
 }
 
@@ -87,6 +91,11 @@ enum Waiting {
         packet_id: PacketId,
     },
     Encoded(Vec<u8>),
+    /// Messages that stand in what is unwritten, in the same order: so many bytes, and the highest number, 0 for none.
+    Made {
+        length: usize,
+        last_id: u64,
+    },
 }
 
 impl Waiting {
@@ -95,7 +104,7 @@ impl Waiting {
         match self {
             Self::Messages { kept, .. } => kept.is_over(),
             Self::Sent { kept, entry, .. } => kept.is_settled(*entry),
-            Self::Encoded(_) => false,
+            Self::Encoded(_) | Self::Made { .. } => false,
         }
     }
 }
@@ -115,6 +124,8 @@ impl Door {
             closed: 0,
             handed: 0,
             told: 0,
+            last_length: 0,
+            entries: Vec::new(),
             loaded: Some(prepared),
         }
     }
@@ -206,18 +217,33 @@ impl Door {
     /// Hands the `count` oldest over as one group, without what settled in the meantime; when nothing is left, there is nothing to
     /// write. Nothing is split that has one ticket.
     fn close(&mut self, count: usize) {
-        let mut body = Vec::with_capacity(self.open.iter().take(count).map(|open| open.bytes + 32).sum());
+        let shared = Arc::clone(&self.shared);
+        let Some(door) = shared.doors.get(self.number) else { return };
+        let mut unwritten = door.unwritten();
+        let made = std::mem::take(&mut unwritten.open);
+        let is_made = |open: &Open| matches!(open.waiting, Waiting::Made { .. });
+        let is_all_made = count == self.open.len() && self.open.iter().all(is_made);
+        let mut body = Vec::new();
+        if !is_all_made {
+            body.reserve(self.open.iter().take(count).map(|open| open.bytes + 32).sum());
+        }
         let (mut last_id, mut last_ticket) = (0, self.closed);
+        let mut made_until = 0;
         for Open { ticket, bytes, is_urgent, waiting, .. } in self.open.drain(..count) {
             self.bytes -= bytes;
             self.urgent -= usize::from(is_urgent);
             last_ticket = ticket;
             match waiting {
                 Waiting::Messages { messages, owed, kept, from } => {
-                    for (number, message) in (0..).zip(&messages) {
-                        if put_claimed(&mut body, number, message, &owed, &kept, from) {
-                            last_id = kept.id() + u64::from(number);
-                        }
+                    let last = put_all(&mut body, &mut self.entries, &messages, &owed, &kept, from);
+                    last_id = last_id.max(last);
+                }
+                Waiting::Made { length, last_id: last } => {
+                    last_id = last_id.max(last);
+                    let from = made_until;
+                    made_until += length;
+                    if !is_all_made {
+                        body.extend_from_slice(made.get(from..made_until).unwrap_or_default());
                     }
                 }
                 Waiting::Sent { kept, entry, id, index, packet_id } => {
@@ -228,6 +254,11 @@ impl Door {
                 Waiting::Encoded(op) => body.extend_from_slice(&op),
             }
         }
+        if is_all_made {
+            body = made;
+        } else {
+            unwritten.open = made.get(made_until..).unwrap_or_default().to_vec();
+        }
         self.closed = match self.open.front() {
             Some(first) => first.ticket - 1,
             None => {
@@ -237,6 +268,10 @@ impl Door {
         };
         if !body.is_empty() {
             self.handed = last_ticket;
+            self.last_length = body.len();
+            let body = Arc::new(body);
+            unwritten.hand_over(last_ticket, Arc::clone(&body));
+            drop(unwritten);
             self.shared.hand_over(Group { door: self.number, ticket: last_ticket, last_id, body });
         }
     }
@@ -295,10 +330,30 @@ pub(super) fn lack_of_space(shared: &Shared, max_bytes: u64, bytes: u64) -> Resu
     Ok(())
 }
 
-/// Appends the message that is the one with this number in `kept`, with those entries that have not settled; `false` when it
-/// can be left out.
-fn put_claimed(
+/// Appends messages that came together with those entries that have not settled, and says that they can be read back; the highest
+/// number, 0 when all can be left out. `entries` is memory for what it needs in between.
+fn put_all(
     body: &mut Vec<u8>,
+    entries: &mut Vec<u8>,
+    messages: &[Arc<Message>],
+    owed: &[Owed],
+    kept: &Kept,
+    from: Option<(SessionId, PacketId)>,
+) -> u64 {
+    let mut last_id = 0;
+    for (number, message) in (0..).zip(messages) {
+        if put_claimed((body, entries), number, message, owed, kept, from) {
+            last_id = kept.id() + u64::from(number);
+        }
+    }
+    kept.set_readable();
+    last_id
+}
+
+/// Appends the message that is the one with this number in `kept`, with those entries that have not settled; `false` when it
+/// can be left out. `entries` is memory for what it needs in between.
+fn put_claimed(
+    (body, entries): (&mut Vec<u8>, &mut Vec<u8>),
     number: u32,
     message: &Message,
     owed: &[Owed],
@@ -308,17 +363,17 @@ fn put_claimed(
     if kept.is_over() {
         return false;
     }
-    let mut entries = Vec::with_capacity(owed.len() * 8);
+    entries.clear();
     let mut count = 0;
     for (index, owed) in (0..).zip(owed) {
         if let Some(claimed) = kept.claim(number * kept.stride() + index) {
-            put_owed(&mut entries, index, owed, claimed.packet_id);
+            put_owed(entries, index, owed, claimed.packet_id);
             count += 1;
         }
     }
     let is_needed = count > 0 || from.is_some();
     if is_needed {
-        put_new_message(body, kept.id() + u64::from(number), from, (count, &entries), message);
+        put_new_message(body, kept.id() + u64::from(number), from, (count, entries), message);
     }
     is_needed
 }
@@ -346,6 +401,26 @@ impl Store for Door {
         let waiting = Waiting::Messages { messages, owed, kept: Arc::clone(&kept), from };
         let accepted = self.add(now, waiting, bytes, is_urgent);
         Ok(Appended { kept: Some(kept), accepted })
+    }
+
+    fn delivered(&mut self) {
+        let Some(Open { waiting, .. }) = self.open.back_mut().filter(|open| open.is_urgent) else { return };
+        let Waiting::Messages { messages, owed, kept, from } = waiting else { return };
+        let stays = |owed: &Owed| owed.away || owed.qos == QoS::ExactlyOnce;
+        if kept.is_over() || !owed.iter().all(stays) {
+            return;
+        }
+        let Some(door) = self.shared.doors.get(self.number) else { return };
+        let mut unwritten = door.unwritten();
+        let open = &mut unwritten.open;
+        if open.is_empty() {
+            open.reserve(self.last_length);
+        }
+        let before = open.len();
+        let last_id = put_all(open, &mut self.entries, messages, owed, kept, *from);
+        let length = open.len() - before;
+        drop(unwritten);
+        *waiting = Waiting::Made { length, last_id };
     }
 
     fn sent(&mut self, now: Time, place: &Place, packet_id: PacketId, qos: QoS) -> Result<Accepted, StoreError> {
@@ -408,7 +483,7 @@ impl Store for Door {
     }
 
     fn read(&mut self, stubs: &[Stub]) -> Vec<Result<Stored, StoreError>> {
-        read::read(|look| look(&self.shared.index()), stubs, &self.settler)
+        read::read(&self.shared, stubs, &self.settler)
     }
 
     fn backlog(&self) -> Backlog {

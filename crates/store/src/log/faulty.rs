@@ -4,7 +4,7 @@
 //! other crates; it never touches a disk.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::files::{Files, Lock, LogFile};
@@ -235,7 +235,8 @@ struct FaultyFile {
 }
 
 impl LogFile for FaultyFile {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         let mut disk = self.files.disk();
         disk.interrupt()?;
         disk.change()?;

@@ -4,7 +4,7 @@
 //! is the log's matter.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,11 +63,11 @@ pub trait Files: Send + Sync {
 
 /// One file of the store.
 pub trait LogFile: Send + Sync {
-    /// Writes from the front of `bytes` and says how many.
+    /// Writes from the front of `parts`, which stand behind each other, and says how many bytes.
     ///
     /// # Errors
     /// The disk did not take them.
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Reads into `bytes` and says how many; 0 at the end.
     ///
@@ -102,16 +102,18 @@ pub enum Lock {
     Other(Option<u32>),
 }
 
-/// Writes all of `bytes`.
+/// Writes all of `parts`, one behind the other.
 ///
 /// # Errors
 /// The disk did not take them all; some may be written.
-pub(super) fn write_all(file: &dyn LogFile, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match file.write_at(offset, bytes) {
+pub(super) fn write_all(file: &dyn LogFile, mut offset: u64, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Also leaves out what is empty at the front.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match file.write_at(offset, parts) {
             Ok(0) => return Err(io::Error::new(ErrorKind::WriteZero, "the disk took nothing")),
             Ok(written) => {
-                bytes = bytes.get(written..).unwrap_or_default();
+                IoSlice::advance_slices(&mut parts, written);
                 offset += written as u64;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -261,8 +263,8 @@ fn holder(file: File) -> Option<u32> {
 struct DiskFile(File);
 
 impl LogFile for DiskFile {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        FileExt::write_at(&self.0, bytes, offset)
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.0, parts, offset)?)
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {

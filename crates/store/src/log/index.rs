@@ -185,7 +185,9 @@ impl Index {
 
     fn apply_message(&mut self, message: &MessageOp<'_>, at: At) {
         self.saw_id(message.id);
-        self.forget(message.id);
+        if !self.is_above_all(message.id) {
+            self.forget(message.id);
+        }
         if let Some((session, packet_id)) = message.from {
             self.take_inbound(session, packet_id, at);
         }
@@ -217,7 +219,11 @@ impl Index {
         }
         let slot =
             Slot { low: low(message.id), length: rounded(at.length), segment: at.segment, offset: at.offset, live };
-        self.pages.entry(message.id >> PAGE_BITS).or_default().add(slot);
+        let high = message.id >> PAGE_BITS;
+        match self.pages.last_entry().filter(|last| *last.key() == high) {
+            Some(mut last) => last.get_mut().add(slot),
+            None => self.pages.entry(high).or_default().add(slot),
+        }
         self.messages += 1;
         self.live(slot.at());
     }
@@ -255,6 +261,12 @@ impl Index {
     pub(super) fn lose(&mut self, id: u64) {
         self.progress.retain(|(other, _), _| *other != id);
         self.forget(id);
+    }
+
+    /// Whether its number is higher than that of every message here.
+    fn is_above_all(&self, id: u64) -> bool {
+        let last = self.pages.last_key_value().and_then(|(high, page)| Some((*high, page.slots.last()?.low)));
+        last.is_none_or(|last| last < (id >> PAGE_BITS, low(id)))
     }
 
     /// The message has no place in the log any more.
@@ -525,7 +537,7 @@ mod tests {
         let sent = |id, index| Op::Sent { id, index, packet_id: PacketId::new(1).unwrap() };
         assert!(index.is_too_late(&sent(5, 0), |_| false));
         assert!(!index.is_too_late(&sent(5, 0), |_| true), "its message may be another worker's");
-        for (op, ..) in ops(&body).unwrap() {
+        for (op, ..) in ops(&body).map(Result::unwrap) {
             index.apply(&op, At { segment: 1, offset: 64, length: 10 });
         }
         index.settle(5, 1);

@@ -18,6 +18,7 @@ mod scan;
 mod shared;
 mod space;
 mod span;
+mod unwritten;
 mod wire;
 mod writer;
 

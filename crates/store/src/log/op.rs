@@ -3,6 +3,7 @@
 //! In: messages, marks and records, or the body of a frame. Out: bytes appended to a body, or operations borrowed
 //! from it. Messages and records carry a checksum of their own, so that one can be read and verified alone.
 
+use smallvec::SmallVec;
 use viaduct_codec::{Message, PacketId, QoS, SessionId, SubscriptionIds, VarInt};
 
 use super::wire::{In, put_blob, put_message, put_number, put_packet_id};
@@ -59,7 +60,7 @@ pub(super) enum Op<'a> {
 pub(super) struct MessageOp<'a> {
     pub(super) id: u64,
     pub(super) from: Option<(SessionId, PacketId)>,
-    pub(super) owed: Vec<OwedOp<'a>>,
+    pub(super) owed: SmallVec<[OwedOp<'a>; 1]>,
     /// The message itself, for [`super::wire::message`].
     pub(super) message: &'a [u8],
 }
@@ -137,7 +138,7 @@ impl<'a> MessageOp<'a> {
             _ => return None,
         };
         let count = body.number()?;
-        let mut owed = Vec::new();
+        let mut owed = SmallVec::new();
         for _ in 0..count {
             owed.push(OwedOp::read(&mut body)?);
         }

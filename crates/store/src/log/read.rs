@@ -10,7 +10,8 @@ use viaduct_codec::{Kept, Settler, Stub};
 use super::files::{LogFile, read_up_to};
 use super::frame::name_of;
 use super::index::{At, Index};
-use super::op::Op;
+use super::op::{MessageOp, Op};
+use super::shared::Shared;
 use super::wire::{self, In};
 use crate::{StoreError, Stored};
 
@@ -18,6 +19,9 @@ use crate::{StoreError, Stored};
 const GAP: u64 = 8 << 10;
 /// Bytes that are read at once, unless one message is larger.
 const RUN: u64 = 1 << 20;
+
+/// Where a message stands, the place of its result, and its stub.
+type Spot = (At, usize, Stub, Arc<dyn LogFile>);
 
 /// Why something could not be had.
 #[derive(Debug)]
@@ -42,22 +46,17 @@ pub(super) fn fetch(file: &dyn LogFile, at: At) -> Result<Vec<u8>, Fetched> {
 }
 
 /// What each stub stands for, in the order asked.
-pub(super) fn read(
-    index: impl FnOnce(&mut dyn FnMut(&Index)),
-    stubs: &[Stub],
-    settler: &Arc<Settler>,
-) -> Vec<Result<Stored, StoreError>> {
+pub(super) fn read(shared: &Shared, stubs: &[Stub], settler: &Arc<Settler>) -> Vec<Result<Stored, StoreError>> {
+    let missing = |stub: &Stub| Err(StoreError::Damaged(format!("message {} is not in the log", stub.id)));
+    let mut results: Vec<_> = stubs.iter().map(missing).collect();
+    let wanted = stubs.iter().enumerate().map(|(place, stub)| (*stub, place)).collect();
     let mut spots = Vec::with_capacity(stubs.len());
-    let mut results = Vec::with_capacity(stubs.len());
-    index(&mut |index| {
-        for (place, stub) in stubs.iter().enumerate() {
-            results.push(Err(StoreError::Damaged(format!("message {} is not in the log", stub.id))));
-            let Some(at) = index.message(stub.id).filter(|_| index.is_live(stub.id, stub.index)) else { continue };
-            if let Some(segment) = index.segments.get(&at.segment) {
-                spots.push((at, place, *stub, Arc::clone(&segment.file)));
-            }
-        }
-    });
+    let absent = find(&shared.index(), wanted, &mut spots);
+    if !absent.is_empty() {
+        // What was not in the index a moment ago may have come there since.
+        let absent = read_unwritten(shared, absent, settler, &mut results);
+        find(&shared.index(), absent, &mut spots);
+    }
     spots.sort_unstable_by_key(|(at, ..)| (at.segment, at.offset));
     let mut rest = spots.as_slice();
     while let Some(((first, _, _, file), _)) = rest.split_first() {
@@ -78,7 +77,7 @@ pub(super) fn read(
         let bytes = fetch(&**file, At { segment: first.segment, offset: first.offset, length });
         for (at, place, stub, _) in run {
             let read = match &bytes {
-                Ok(bytes) => stored(bytes, u64::from(at.offset) - start, *stub, settler).ok_or_else(|| {
+                Ok(bytes) => stored_at(bytes, u64::from(at.offset) - start, *stub, settler).ok_or_else(|| {
                     StoreError::Damaged(format!("{} at {}: message {}", name_of(at.segment), at.offset, stub.id))
                 }),
                 Err(Fetched::Failed(error)) => Err(StoreError::Unavailable(error.to_string())),
@@ -92,12 +91,47 @@ pub(super) fn read(
     results
 }
 
-fn stored(bytes: &[u8], offset: u64, stub: Stub, settler: &Arc<Settler>) -> Option<Stored> {
+/// Where those of `wanted` are that the index knows; gives back the others.
+fn find(index: &Index, mut wanted: Vec<(Stub, usize)>, spots: &mut Vec<Spot>) -> Vec<(Stub, usize)> {
+    wanted.retain(|(stub, place)| {
+        let at = index.message(stub.id).filter(|_| index.is_live(stub.id, stub.index));
+        let found = at.and_then(|at| Some((at, *place, *stub, Arc::clone(&index.segments.get(&at.segment)?.file))));
+        let is_absent = found.is_none();
+        spots.extend(found);
+        is_absent
+    });
+    wanted
+}
+
+/// Reads those of `wanted` that a door has and the log has not yet; gives back the others.
+fn read_unwritten(
+    shared: &Shared,
+    mut wanted: Vec<(Stub, usize)>,
+    settler: &Arc<Settler>,
+    results: &mut [Result<Stored, StoreError>],
+) -> Vec<(Stub, usize)> {
+    wanted.sort_unstable_by_key(|(stub, _)| stub.id);
+    for door in &shared.doors {
+        let mut found = Vec::new();
+        door.unwritten().read(&wanted, settler, |place, stored| {
+            if let (Some(result), Some(stored)) = (results.get_mut(place), stored) {
+                *result = Ok(stored);
+                found.push(place);
+            }
+        });
+        wanted.retain(|(_, place)| !found.contains(place));
+    }
+    wanted
+}
+
+fn stored_at(bytes: &[u8], offset: u64, stub: Stub, settler: &Arc<Settler>) -> Option<Stored> {
     let mut input = In(bytes.get(usize::try_from(offset).ok()?..)?);
     let Ok(Op::Message(op)) = Op::read(&mut input, true) else { return None };
-    if op.id != stub.id {
-        return None;
-    }
+    if op.id == stub.id { stored(&op, stub, settler) } else { None }
+}
+
+/// The message of `op` as it is owed by the entry of `stub`.
+pub(super) fn stored(op: &MessageOp<'_>, stub: Stub, settler: &Arc<Settler>) -> Option<Stored> {
     let owed = op.owed.iter().find(|owed| owed.index == stub.index)?.to_owed()?;
     let message = Arc::new(wire::message(&mut In(op.message))?);
     Some(Stored { message, owed, place: Kept::written(stub.id, stub.index, Arc::clone(settler)) })

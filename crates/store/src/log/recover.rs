@@ -4,7 +4,7 @@
 //! report of what was torn or damaged. Cuts torn ends and sets damaged bytes aside, nothing else.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io;
+use std::io::{self, IoSlice};
 
 use viaduct_codec::{Message, SessionId, Stub};
 
@@ -327,7 +327,7 @@ fn copy_aside(files: &dyn Files, file: &str, offset: u64, length: u64, name: &st
         if piece.is_empty() {
             break;
         }
-        write_all(&*to, done, &piece)?;
+        write_all(&*to, done, &mut [IoSlice::new(&piece)])?;
         done += piece.len() as u64;
     }
     to.sync()?;

@@ -12,7 +12,7 @@ use super::frame::{
     FRAME_HEADER, FrameHeader, Header, MARKER, SEGMENT_HEADER, SegmentHeader, Spot, name_of, number_of,
 };
 use super::index::At;
-use super::op::Op;
+use super::op::{Bad, Op};
 use super::span::Span;
 use super::wire::In;
 
@@ -216,24 +216,21 @@ pub(super) fn scan(
 
 /// Hands on the operations of a frame, all or none.
 fn hand_on(number: u32, body: &[u8], offset: u64, take: &mut impl FnMut(&Op<'_>, At)) -> Option<()> {
-    for (op, from, length) in ops(body)? {
+    for (op, from, length) in ops(body).collect::<Result<Vec<_>, _>>().ok()? {
         let offset = u32::try_from(offset + from as u64).unwrap_or(u32::MAX);
         take(&op, At { segment: number, offset, length: u32::try_from(length).unwrap_or(u32::MAX) });
     }
     Some(())
 }
 
-/// The operations of a body, each with its offset in it and its length; `None` when one is malformed.
-pub(super) fn ops(body: &[u8]) -> Option<Vec<(Op<'_>, usize, usize)>> {
-    let mut ops = Vec::new();
+/// The operations of a body, each with its offset in it and its length. Nothing is to be asked for behind a malformed one.
+pub(super) fn ops(body: &[u8]) -> impl Iterator<Item = Result<(Op<'_>, usize, usize), Bad>> {
     let mut input = In(body);
-    while !input.is_empty() {
+    std::iter::from_fn(move || {
         let from = body.len() - input.0.len();
         // The checksum of the frame covers them.
-        let op = Op::read(&mut input, false).ok()?;
-        ops.push((op, from, body.len() - input.0.len() - from));
-    }
-    Some(ops)
+        (!input.is_empty()).then(|| Ok((Op::read(&mut input, false)?, from, body.len() - input.0.len() - from)))
+    })
 }
 
 /// A segment, a chunk at a time.
@@ -297,7 +294,7 @@ impl<'a> Reader<'a> {
 
     /// Whether a whole frame begins at `at`.
     fn is_frame(&mut self, at: u64) -> bool {
-        self.frame(at, |body, _| ops(body).map(|_| ())).is_some()
+        self.frame(at, |body, _| ops(body).all(|op| op.is_ok()).then_some(())).is_some()
     }
 
     /// Whether what begins at `at` and is no whole frame is plainly one that was not written to its end.

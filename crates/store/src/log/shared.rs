@@ -12,6 +12,7 @@ use viaduct_codec::Settler;
 
 use super::commits::CommitTimes;
 use super::index::Index;
+use super::unwritten::Unwritten;
 use crate::Health;
 
 /// Called with the number of a door when something became safe for it, or when the health of the log changed.
@@ -24,7 +25,7 @@ pub(super) struct Group {
     pub(super) ticket: u64,
     /// The highest number of a message in it, 0 for none.
     pub(super) last_id: u64,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Arc<Vec<u8>>,
 }
 
 /// One worker's side.
@@ -34,6 +35,13 @@ pub(super) struct DoorState {
     pub(super) settler: Arc<Settler>,
     /// Every message that came through this door up to this number is in the index.
     pub(super) readable: AtomicU64,
+    unwritten: Mutex<Unwritten>,
+}
+
+impl DoorState {
+    pub(super) fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) struct Shared {

@@ -3,7 +3,7 @@
 //! In: two numbers, the newest once it is safe and the oldest before the one in front of it goes. Out: those numbers at the next start.
 //! Every other segment is known by its successor, so nothing but the ends depends on this.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 
 use super::files::{Files, read_up_to, write_all};
 use super::wire::In;
@@ -30,7 +30,7 @@ impl Span {
         };
         let mut bytes = [self.first.to_le_bytes(), self.last.to_le_bytes()].concat();
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        write_all(&*file, 0, &bytes)?;
+        write_all(&*file, 0, &mut [IoSlice::new(&bytes)])?;
         if is_safe {
             file.sync()?;
         }

@@ -4,7 +4,7 @@
 //! sync nothing in it counts: the segment is left as it was, and the same groups are written to a new one when that works.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// And at most.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// Bytes that are written at once.
-const BATCH: usize = 8 << 20;
+const BATCH: u64 = 8 << 20;
 /// Marks in one frame.
 const MARKS: usize = 32 << 10;
 
@@ -46,7 +46,7 @@ struct Current {
 
 /// A frame that waits to be written.
 struct Waiting {
-    body: Vec<u8>,
+    body: Arc<Vec<u8>>,
     /// The door, its ticket, its highest message and when it came, when it is a worker's group.
     group: Option<(usize, u64, u64, Instant)>,
     /// What it holds is somewhere else in the log too, so it may be given up.
@@ -203,7 +203,7 @@ impl Writer {
         for marks in now.chunks(MARKS).rev() {
             let mut body = Vec::with_capacity(marks.len() * 8);
             marks.iter().for_each(|(id, index)| put_settled(&mut body, *id, *index));
-            self.waiting.push_front(Waiting { body, group: None, is_copy: false });
+            self.waiting.push_front(Waiting { body: Arc::new(body), group: None, is_copy: false });
         }
     }
 
@@ -232,7 +232,7 @@ impl Writer {
     /// Adds a frame behind what waits. A copy of what is in the log is given up when it can't be written: until then, its
     /// original may change.
     pub(super) fn push(&mut self, body: Vec<u8>, is_copy: bool) {
-        self.waiting.push_back(Waiting { body, group: None, is_copy });
+        self.waiting.push_back(Waiting { body: Arc::new(body), group: None, is_copy });
     }
 
     /// Writes all that waits, a batch at a time.
@@ -262,22 +262,22 @@ impl Writer {
         }
         let Some(current) = &self.current else { return Err(io::Error::other("there is no segment")) };
         let (start, number) = (current.end, current.number);
-        let mut bytes = Vec::new();
-        let mut frames = Vec::new();
+        let mut end = start;
+        let (mut headers, mut frames) = (Vec::new(), Vec::new());
         for frame in &self.waiting {
-            let length = FRAME_HEADER + frame.body.len();
-            let end = bytes.len() + length;
-            if !frames.is_empty() && (end > BATCH || start + end as u64 > self.limits.segment_bytes) {
+            let next = end + (FRAME_HEADER + frame.body.len()) as u64;
+            if !frames.is_empty() && (next - start > BATCH || next > self.limits.segment_bytes) {
                 break;
             }
-            let offset = start + bytes.len() as u64;
-            let spot = Spot { salt: self.salt, segment: number, offset };
-            bytes.extend_from_slice(&FrameHeader::new(&frame.body, current.synced).to_bytes(spot));
-            bytes.extend_from_slice(&frame.body);
-            frames.push(offset + FRAME_HEADER as u64);
+            let spot = Spot { salt: self.salt, segment: number, offset: end };
+            headers.push(FrameHeader::new(&frame.body, current.synced).to_bytes(spot));
+            frames.push(end + FRAME_HEADER as u64);
+            end = next;
         }
-        let end = start + bytes.len() as u64;
-        let written = write_all(&*current.file, start, &bytes).and_then(|()| match self.limits.sync {
+        let pairs = headers.iter().zip(&self.waiting);
+        let mut parts: Vec<_> =
+            pairs.flat_map(|(header, frame)| [IoSlice::new(header), IoSlice::new(&frame.body)]).collect();
+        let written = write_all(&*current.file, start, &mut parts).and_then(|()| match self.limits.sync {
             SyncMode::Always => {
                 self.shared.commits.add_sync();
                 current.file.sync()
@@ -309,7 +309,7 @@ impl Writer {
                 segment.size = end;
             }
             for (frame, start) in &done {
-                for (op, from, length) in ops(&frame.body).unwrap_or_default() {
+                for (op, from, length) in ops(&frame.body).map_while(Result::ok) {
                     let offset = u32::try_from(start + from as u64).unwrap_or(u32::MAX);
                     let length = u32::try_from(length).unwrap_or(u32::MAX);
                     if index.is_too_late(&op, |id| self.may_come(id)) {
@@ -329,7 +329,8 @@ impl Writer {
             self.shared.unwritten.fetch_sub(frame.body.len() as u64, Ordering::AcqRel);
             let Some(door) = self.shared.doors.get(number) else { continue };
             door.readable.fetch_max(last_id, Ordering::AcqRel);
-            door.settler.set_readable(last_id);
+            // Not before the index has it: whoever reads looks there first, and there again at last.
+            door.unwritten().forget(ticket);
             door.committed.fetch_max(ticket, Ordering::AcqRel);
             if let Some(woken) = woken.get_mut(number) {
                 *woken = true;
@@ -378,7 +379,7 @@ impl Writer {
         let next_id = self.shared.next_id.load(Ordering::Acquire);
         let header = SegmentHeader { number, previous, previous_end, salt: self.salt, next_id };
         let made = self.files.create(&name).and_then(|file| {
-            write_all(&*file, 0, &header.to_bytes())?;
+            write_all(&*file, 0, &mut [IoSlice::new(&header.to_bytes())])?;
             if self.limits.sync != SyncMode::Off {
                 file.sync()?;
                 self.files.sync_dir()?;

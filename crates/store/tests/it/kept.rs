@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use viaduct_codec::{
-    ClientId, MessageProperties, QoS, RetainHandling, SessionId, SubscribeOptions, Time, TopicFilter, TopicName,
+    ClientId, MessageProperties, QoS, RetainHandling, SessionId, Stub, SubscribeOptions, Time, TopicFilter, TopicName,
     UserProperties, VarInt,
 };
 use viaduct_store::log::{FaultyFiles, Options};
@@ -454,4 +454,101 @@ fn groups_close_by_themselves_when_they_are_large() {
         rig.wait();
     }
     assert_eq!(rig.door().next_timeout(), None);
+}
+
+fn away(session: u64) -> Owed {
+    Owed { away: true, ..owed(session, QoS::AtLeastOnce) }
+}
+
+/// The payloads at stubs, read by `door`.
+fn read(rig: &mut Rig, door: usize, stubs: &[Stub]) -> Vec<String> {
+    let read = rig.doors[door].read(stubs).into_iter().map(|stored| stored.unwrap());
+    read.map(|stored| {
+        let payload = String::from_utf8(stored.message.payload.to_vec()).unwrap();
+        let _ = stored.place.into_stub(0).unwrap();
+        payload
+    })
+    .collect()
+}
+
+#[test]
+fn what_is_owed_to_the_absent_can_be_read_before_it_is_written_and_is_written_once() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::open(files.clone(), &options(2)).unwrap();
+    let accepted = rig.door().put(NOW, Record::Session(session(1, "s0"))).unwrap();
+    let messages: Vec<_> = ["a", "b", "c"].map(|payload| Arc::new(message("t", payload, QoS::AtLeastOnce))).to_vec();
+    let mut stubs = Vec::new();
+    let mut last = accepted;
+    for messages in messages.chunks(2) {
+        let Appended { kept, accepted } = rig.door().append_all(NOW, messages, vec![away(1)].into(), None, 0).unwrap();
+        let kept = kept.unwrap();
+        let places = (0..kept.places()).map(|place| kept.place(place));
+        let places: Vec<_> = places.map(|place| place.into_stub(7).unwrap_err()).collect();
+        rig.door().delivered();
+        stubs.extend(places.into_iter().map(|place| place.into_stub(7).unwrap()));
+        last = accepted;
+    }
+    let written = files.changes();
+    for door in 0..2 {
+        assert_eq!(read(&mut rig, door, &stubs), ["a", "b", "c"]);
+    }
+    assert_eq!(files.changes(), written, "nothing had to be written for that");
+    // What was settled before it was written is not owed afterwards.
+    let mut backlog = rig.door().backlog();
+    backlog.push_back(stubs.remove(1));
+    drop(backlog);
+    rig.safe(last);
+    assert_eq!(read(&mut rig, 1, &stubs), ["a", "c"]);
+    rig.flush();
+    rig.flush();
+    rig.end();
+    let mut rig = Rig::one(files.after_power_cut(|_, _| 0));
+    let mut loaded = rig.load();
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), ["a", "c"]);
+}
+
+#[test]
+fn what_waits_for_a_disk_that_does_not_write_can_be_read() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "s")));
+    let one = Arc::new(message("t", "a", QoS::AtLeastOnce));
+    let Appended { kept, accepted } = rig.door().append(NOW, &one, vec![away(1)].into(), None, 0).unwrap();
+    rig.door().delivered();
+    let stub = kept.unwrap().place(0).into_stub(1).unwrap();
+    files.change(|faults| faults.sync_fails = true);
+    let Accepted::Pending(ticket) = accepted else { panic!("nothing is safe at once") };
+    assert!(!rig.commit(0, ticket));
+    assert_eq!(read(&mut rig, 0, &[stub]), ["a"]);
+    files.change(|faults| faults.sync_fails = false);
+    rig.wait_until_healthy();
+    rig.safe(accepted);
+    assert_eq!(read(&mut rig, 0, &[stub]), ["a"]);
+    rig.end();
+    let mut rig = Rig::one(files.after_power_cut(|_, _| 0));
+    let mut loaded = rig.load();
+    assert_eq!(waiting(&mut rig, &mut loaded, 1), ["a"]);
+}
+
+#[test]
+fn what_may_still_settle_and_what_nobody_took_is_not_made_ready() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::one(files.clone());
+    rig.put(Record::Session(session(1, "s")));
+    rig.put(Record::Session(session(2, "t")));
+    let one = Arc::new(message("t", "a", QoS::AtLeastOnce));
+    let both: Vec<Owed> = vec![away(1), owed(2, QoS::AtLeastOnce)];
+    let Appended { kept, .. } = rig.door().append(NOW, &one, both.into(), None, 0).unwrap();
+    rig.door().delivered();
+    let kept = kept.unwrap();
+    assert!(!kept.place(0).is_readable(), "the other one may acknowledge it before it is written");
+    drop(kept.place(1));
+    // A queue that was full gave its place up at once: nothing is written for it.
+    let before = files.changes();
+    let Appended { kept, accepted } = rig.door().append(NOW, &one, vec![away(1)].into(), None, 7).unwrap();
+    drop(kept.unwrap().place(0));
+    rig.door().delivered();
+    assert_eq!(rig.door().poll_released(), [0, 7], "the first and this one");
+    rig.safe(accepted);
+    assert_eq!(files.changes(), before);
 }
