@@ -1,10 +1,10 @@
 //! The short way of plain QoS 0 messages: a run of packets on one topic is looked at once and passed on as bytes.
 //!
-//! Most of what a broker carries says nothing but topic and payload, and what crosses a bridge has its hop beside. For such a run (`viaduct_codec::Run`) the topic is
-//! checked, authorized and looked up once, and whoever has the same wire layout, no rule to be asked and nothing waiting
-//! gets the bytes as they came, in one copy; the other layout is made once for all who need it. Everybody else gets
-//! ordinary messages. What is not plain never comes here. Without it a message one to one takes 23 times the instructions, and
-//! one to a hundred 26 times (docs/hot-path.md).
+//! Most of what a broker carries says nothing but topic and payload, and what crosses a bridge has its hop beside. For such a
+//! run (`viaduct_codec::Run`) the topic is checked, authorized and looked up once, and whoever has the same wire layout, no
+//! rule to be asked and nothing waiting gets the bytes as they came, in one copy; the other layout is made once for all who
+//! need it. Everybody else gets ordinary messages. What is not plain never comes here. Without it a message one to one takes
+//! 23 times the instructions, and one to a hundred 26 times (docs/hot-path.md).
 
 use std::sync::Arc;
 

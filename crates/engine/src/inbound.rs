@@ -61,14 +61,9 @@ impl Engine {
                 break;
             }
             steps += 1;
-            if let Some((bytes, count)) = self.express(now, connection, session, rest, TURN_BYTES - progress.consumed) {
-                progress.consumed += bytes;
-                packets += u64::from(count);
-                continue;
-            }
-            if let Some((bytes, count)) =
-                self.express_acked(now, connection, session, rest, TURN_BYTES - progress.consumed)
-            {
+            let limit = TURN_BYTES - progress.consumed;
+            let run = self.express(now, connection, session, rest, limit);
+            if let Some((bytes, count)) = run.or_else(|| self.express_acked(now, connection, session, rest, limit)) {
                 progress.consumed += bytes;
                 packets += u64::from(count);
                 continue;
