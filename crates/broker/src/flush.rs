@@ -1,6 +1,6 @@
 //! The end of a turn: what the engine has to say is written, once for each connection, and mailed, once for each worker.
 //!
-//! Without turns a dense message takes eleven times the instructions and a system call of its own (docs/hot-path.md).
+//! Without turns a dense message takes ten times the instructions and a system call of its own (docs/hot-path.md).
 //!
 //! In: that somebody used the engine. Out: bytes on sockets, mail, and the engine's next deadline. A socket that does
 //! not take everything is left to its own task, which waits until it does. Must never: wait for a socket, or let one
