@@ -9,9 +9,9 @@ use viaduct_codec::{
     Message, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, TopicName, TopicRef, Version,
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
-use viaduct_store::log::{FaultyFiles, Log, Options, stats};
+use viaduct_store::log::{FaultyFiles, Log, stats};
 use viaduct_store::{FaultyStore, Script, Trouble};
-use viaduct_testkit::{Got, World, connect, subscribe};
+use viaduct_testkit::{Got, World, connect, open_log, subscribe};
 
 /// More than one sweep takes.
 const MANY: usize = 2_500;
@@ -19,13 +19,12 @@ const MANY: usize = 2_500;
 const LIFE: Duration = Duration::from_secs(3_600);
 
 /// Has the world go on, from its time, with what `files` keep.
-fn start(world: &mut World, files: &FaultyFiles) -> (Arc<Log>, Script) {
-    let options = Options::new(1, Arc::new(|_| 0), 7);
-    let opened = Log::open(&options, Arc::new(files.clone()), Arc::new(|_| {})).unwrap();
-    let (store, script) = FaultyStore::new(Box::new(opened.doors.into_iter().next().unwrap()));
+fn start(world: &mut World, files: &FaultyFiles) -> (Log, Script) {
+    let (log, door) = open_log(files);
+    let (store, script) = FaultyStore::new(Box::new(door));
     let (shared, now) = (Arc::clone(&world.shared), world.now());
     *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::new(Settings::default()), Box::new(store), now);
-    (Arc::new(opened.log), script)
+    (log, script)
 }
 
 /// Waits until the log has this many records.

@@ -11,9 +11,9 @@ use viaduct_codec::{
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
 use viaduct_session::QueueLimits;
-use viaduct_store::log::{Door, FaultyFiles, Log, Options};
+use viaduct_store::log::{FaultyFiles, Log, Options};
 use viaduct_store::{FaultyStore, MemoryStore, Script, Store, Trouble};
-use viaduct_testkit::{Client, Got, World, connect, subscribe};
+use viaduct_testkit::{Client, Got, World, connect, open_log, subscribe};
 
 /// One worker over a store that does what the script says.
 fn world() -> (World, Script) {
@@ -28,17 +28,10 @@ fn replace_store(world: &mut World, store: Box<dyn Store>) {
     *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::new(Settings::default()), store, now);
 }
 
-/// A log in `files` for one worker.
-fn open(files: &FaultyFiles) -> (Log, Door) {
-    let options = Options::new(1, Arc::new(|_| 0), 7);
-    let mut opened = Log::open(&options, Arc::new(files.clone()), Arc::new(|_| {})).unwrap();
-    (opened.log, opened.doors.remove(0))
-}
-
 /// One worker over the log in `files`.
 fn world_over(files: &FaultyFiles) -> (World, Log) {
     let mut world = World::new(1);
-    let (log, door) = open(files);
+    let (log, door) = open_log(files);
     replace_store(&mut world, Box::new(door));
     (world, log)
 }
@@ -174,7 +167,7 @@ const MANY: u16 = 400;
 #[test]
 fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     let mut world = World::new(1);
-    let (log, door) = open(&FaultyFiles::default());
+    let (log, door) = open_log(&FaultyFiles::default());
     let (store, script) = FaultyStore::new(Box::new(door));
     replace_store(&mut world, Box::new(store));
     let mut subscriber = keeping_subscriber(&mut world);
@@ -235,7 +228,7 @@ fn a_session_that_was_restored_is_held_to_the_settings_until_its_client_comes_ba
         let queued = |max_messages| Arc::new(QueueLimits { max_messages, ..QueueLimits::default() });
         let settings = |max_messages| Arc::new(Settings { queue: queued(max_messages), ..Settings::default() });
         let mut world = World::new(1);
-        let (_log, door) = open(&files.after_kill());
+        let (_log, door) = open_log(&files.after_kill());
         let (shared, now) = (Arc::clone(&world.shared), world.now());
         *world.engine(0) = Engine::new(WorkerId(0), shared, settings(limit), Box::new(door), now);
         let publish = |world: &mut World, count| {
@@ -279,7 +272,7 @@ fn a_clock_that_went_back_gives_a_session_no_more_time_than_it_asked_for() {
     let mut world = World::new(1);
     let now = Time::from_millis(1_000_000);
     assert!(now < world.now());
-    let (shared, (_log, door)) = (Arc::clone(&world.shared), open(&files));
+    let (shared, (_log, door)) = (Arc::clone(&world.shared), open_log(&files));
     *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::new(Settings::default()), Box::new(door), now);
     assert!(world.engine(0).client("keeps").is_some());
     world.engine(0).handle_timeout(now.after_secs(3_601));

@@ -17,4 +17,4 @@ pub use ground::{
     FaultyHearers, FaultyOwners, Ground, HearerScript, HearerTrouble, OwnerScript, OwnerTrouble, on, on_every_ground,
 };
 pub use spans::{Link, Spans};
-pub use world::{World, connect, subscribe};
+pub use world::{World, connect, open_log, subscribe};

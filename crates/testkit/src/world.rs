@@ -11,7 +11,7 @@ use viaduct_engine::{
     WorkerId, worker_of,
 };
 use viaduct_session::server::{Terms, admit};
-use viaduct_store::log::{FaultyFiles, Log, Pending};
+use viaduct_store::log::{Door, FaultyFiles, Log, Options, Pending};
 use viaduct_store::{Script, Store};
 
 use crate::client::Client;
@@ -313,6 +313,17 @@ impl World {
             }
         }
     }
+}
+
+/// A log in `files` for one worker, with a thread of its own, for engines that a test makes itself.
+///
+/// # Panics
+/// The files can't be used.
+#[must_use]
+pub fn open_log(files: &FaultyFiles) -> (Log, Door) {
+    let mut opened = Log::open(&Options::new(1, Arc::new(|_| 0), 7), Arc::new(files.clone()), Arc::new(|_| {}))
+        .expect("files that can be used");
+    (opened.log, opened.doors.remove(0))
 }
 
 /// A SUBSCRIBE to one filter with nothing special, as packet 1.
