@@ -11,7 +11,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 use x509_parser::time::ASN1Time;
 
-const DAY: i64 = 24 * 60 * 60;
+/// Seconds.
+pub(super) const DAY: i64 = 24 * 60 * 60;
 /// How long before its end a certificate is spoken of: time for those who have to ask others for a new one.
 pub(super) const AHEAD: i64 = 14 * DAY;
 /// Names that a line has at most; some certificates are for hundreds.

@@ -97,10 +97,8 @@ fn line(owner: &Owner, ends: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::chain::AHEAD;
+    use super::super::chain::{AHEAD, DAY};
     use super::*;
-
-    const DAY: i64 = 24 * 60 * 60;
 
     #[test]
     fn each_is_said_once_a_day_from_fourteen_days_before() {
