@@ -461,6 +461,9 @@ impl Client {
     }
 }
 
+/// The longest wait for one event where something else is looked at as well.
+pub(crate) const MOMENT: Duration = Duration::from_millis(5);
+
 /// Waits up to `timeout` until somebody's socket has something or takes something, and says whose, by their places.
 pub(crate) fn ready<'a>(clients: impl IntoIterator<Item = &'a Client>, timeout: Duration) -> Vec<usize> {
     let mut watched = Vec::new();

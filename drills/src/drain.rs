@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use viaduct_codec::QoS;
 
 use crate::arguments::Arguments;
-use crate::client::{Client, Event, Link, Outgoing, Profile, ready};
+use crate::client::{Client, Event, Link, MOMENT, Outgoing, Profile, ready};
 use crate::judge::{Breach, Promise};
 use crate::report::{Outcome, tell};
 use crate::server::{Cost, Places, Server, free_ports};
@@ -31,8 +31,6 @@ const ROOM: u64 = 64 << 20;
 const EACH: u64 = 64;
 /// Nothing happens for so long: nothing more will.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest wait for one event.
-const MOMENT: Duration = Duration::from_millis(5);
 
 /// Fills, kills, drains, compares.
 ///

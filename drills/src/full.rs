@@ -13,7 +13,7 @@ use viaduct_codec::QoS;
 
 use crate::actor::number;
 use crate::arguments::Arguments;
-use crate::client::{Event, Link, Outgoing};
+use crate::client::{Event, Link, MOMENT, Outgoing};
 use crate::disk::Disk;
 use crate::judge::{Breach, Promise};
 use crate::report::{Outcome, Totals, tell};
@@ -26,8 +26,6 @@ const BALLAST: usize = 12 << 20;
 const PAYLOAD: usize = 32 << 10;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
-/// The longest wait for one event.
-const MOMENT: Duration = Duration::from_millis(5);
 /// How long it may take until the broker notices that there is room.
 const RECOVERY: Duration = Duration::from_secs(30);
 /// Messages for the absent session.

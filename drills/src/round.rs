@@ -13,7 +13,7 @@ use viaduct_codec::QoS;
 
 use crate::actor::{Actor, Habit, Weather, number};
 use crate::arguments::{Arguments, Drill};
-use crate::client::{Client, Event, Link, Profile, ready};
+use crate::client::{Client, Event, Link, MOMENT, Profile, ready};
 use crate::disk::Disk;
 use crate::judge::{Breach, Promise};
 use crate::report::{Outcome, Totals, tell};
@@ -28,8 +28,6 @@ const STUMBLES: u64 = 150;
 const AGAIN: u64 = 250;
 /// How long a new subscriber waits for retained messages that are owed.
 const RETAINED: Duration = Duration::from_secs(5);
-/// The longest wait for one event there.
-const MOMENT: Duration = Duration::from_millis(5);
 
 /// Runs the rounds.
 ///
