@@ -485,7 +485,7 @@ fn check_walks_the_levels_and_says_which_are_taken() {
 fn check_of_a_bridge_that_is_not_there_names_those_that_are() {
     let finished = run_viaduct_on(&config("mqtt://127.0.0.1:1", ""), &["bridge", "check", "c", "--config"]);
     assert_eq!(finished.code, Some(2), "{finished:?}");
-    assert!(finished.err.contains("\"c\"") && finished.err.contains('b'), "{finished:?}");
+    assert!(finished.err.contains("no bridge is called \"c\": there are b"), "{finished:?}");
 }
 
 #[test]
