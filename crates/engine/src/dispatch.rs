@@ -193,9 +193,8 @@ impl Engine {
                 self.stats.dropped(Dropped::NotReadable, batch.messages.len() as u64);
                 continue;
             }
-            is_any_away |= self.sessions.get(index).is_some_and(|slot| slot.connection().is_none());
             let each = |(message, first)| Delivery { kept: place(first), ..delivery(message, merged, None) };
-            self.hand_over_all(now, index, batch.iter().map(each));
+            is_any_away |= self.hand_over_all(now, index, batch.iter().map(each));
         }
         if is_any_away && batch.kept.is_some() {
             self.leave_to_store(routes);
@@ -287,22 +286,25 @@ impl Engine {
         }
     }
 
-    /// The same for several, with one look at a session for which nothing waits, or whose client is away.
-    fn hand_over_all(&mut self, now: Time, index: usize, mut deliveries: impl Iterator<Item = Delivery>) {
+    /// The same for several, with one look at a session for which nothing waits, or whose client is away; whether it is.
+    fn hand_over_all(&mut self, now: Time, index: usize, mut deliveries: impl Iterator<Item = Delivery>) -> bool {
         let mut odd = None;
-        let slot = self.sessions.get(index).filter(|slot| slot.mountpoint.is_none());
-        if let Some((is_durable, is_away)) = slot.map(|slot| (slot.is_durable(), slot.connection().is_none())) {
+        let Some(slot) = self.sessions.get(index) else {
+            deliveries.for_each(drop); // It settles them.
+            return false;
+        };
+        let (is_durable, is_away) = (slot.is_durable(), slot.connection().is_none());
+        if slot.mountpoint.is_none() {
             let mut payload = 0;
             // What waits in memory is bounded; the first that may be too much is looked at by itself.
             let room = if is_away { self.memory_left() } else { 0 };
             let refused = self.with_session(index, |session, output| {
-                let (_, before) = session.queued();
-                loop {
-                    let (count, bytes) = session.queued();
-                    let goes_on = if is_away { room > bytes.saturating_sub(before) as u64 } else { count == 0 };
-                    if !goes_on {
-                        return None;
-                    }
+                let before = if is_away { session.queued().1 } else { 0 };
+                let takes = |session: &Session| match is_away {
+                    true => room > session.queued().1.saturating_sub(before) as u64,
+                    false => session.queued().0 == 0,
+                };
+                while takes(session) {
                     let delivery = deliveries.next()?;
                     if is_durable && delivery.kept.is_none() && delivery.qos > QoS::AtMostOnce {
                         odd = Some(delivery); // It is kept first.
@@ -314,6 +316,7 @@ impl Engine {
                         refused => return Some(refused),
                     }
                 }
+                None
             });
             self.stats.payload_bytes_sent.add(payload);
             if let Some(refused) = refused.flatten() {
@@ -323,6 +326,7 @@ impl Engine {
         for delivery in odd.into_iter().chain(deliveries) {
             self.hand_over(now, index, delivery);
         }
+        is_away
     }
 
     /// The session at `index` did not take a message.
