@@ -165,7 +165,7 @@ impl Dialer {
         let delivery = Delivery { message: Arc::new(message), qos, retain: false, ids, group: None, kept: None };
         let (before, has_window) = (self.output.pending(), self.client.has_window());
         self.tokens += 1;
-        match self.client.publish(self.now, &delivery, self.tokens, &mut self.output) {
+        match self.client.publish(self.now, delivery, self.tokens, &mut self.output) {
             Ok(()) => {
                 assert!(qos == QoS::AtMostOnce || has_window, "it said that there is no window");
                 assert!(self.output.pending() > before, "it was taken and does not go out");

@@ -189,7 +189,7 @@ impl Pair {
     fn publish_waiting(&mut self) {
         while let Some(&(qos, number)) = self.waiting.first() {
             let delivery = delivery(qos, number, 0);
-            match self.client.publish(self.now, &delivery, number.into(), &mut self.from_client) {
+            match self.client.publish(self.now, delivery, number.into(), &mut self.from_client) {
                 Ok(()) => self.up.takes(qos, number),
                 Err(PublishError::WindowFull | PublishError::NotConnected) => return,
                 Err(PublishError::TooLarge) => panic!("nothing is too large"),

@@ -9,8 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{AckedRun, Message, MessageProperties, PlainAck, QoS, Run, SubscriptionIds, Time, Version};
-use viaduct_session::Delivery;
+use viaduct_codec::{AckedRun, Message, MessageProperties, PlainAck, QoS, Run, Time, Version};
 use viaduct_session::client::{Client, Event as Heard};
 
 use crate::bridge::Bridge;
@@ -143,14 +142,20 @@ impl Bridge {
 /// Takes messages of a run from their source, all like `sample` but for their payloads: the first, and up to `most` as long as
 /// the window has room, because a source may send more than it was asked for.
 fn take(run: &mut AckedRun<'_>, most: usize, sample: &Message, source: &mut Client, flow: &mut Flow) {
-    for one in run.take(most.max(1)) {
-        source.take_plain(std::iter::once(one.packet_id));
-        let message = Message { payload: Bytes::copy_from_slice(one.payload), ..sample.clone() };
-        let (qos, retain) = (message.qos, message.retain);
-        let message = Arc::new(message);
-        let delivery = Delivery { message, qos, retain, ids: SubscriptionIds::default(), group: None, kept: None };
-        flow.take(one.packet_id, QoS::AtLeastOnce, delivery);
-    }
+    let Message { topic, payload: _, qos, retain, received, expires, properties } = sample;
+    source.take_plain(run.take(most.max(1)).map(|one| {
+        let message = Message {
+            topic: topic.clone(),
+            payload: Bytes::copy_from_slice(one.payload),
+            qos: *qos,
+            retain: *retain,
+            received: *received,
+            expires: *expires,
+            properties: properties.clone(),
+        };
+        flow.take(one.packet_id, QoS::AtLeastOnce, Arc::new(message));
+        one.packet_id
+    }));
 }
 
 /// What all messages of a run have in common on the other side; `None` when they go in a circle.

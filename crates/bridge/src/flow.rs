@@ -9,9 +9,9 @@
 //! client resends what it has sent; when the target's session is gone everything unanswered is published anew.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use viaduct_codec::{PacketId, QoS, TopicName};
-use viaduct_session::Delivery;
+use viaduct_codec::{Message, PacketId, QoS, TopicName};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ struct Exchange {
     /// What the target's client calls it.
     token: u64,
     /// As the rules make it; `None` when it is not carried on.
-    delivery: Option<Delivery>,
+    message: Option<Arc<Message>>,
     source: Source,
     state: State,
 }
@@ -126,8 +126,8 @@ impl Flow {
     }
 
     /// Takes a message that waits for an answer.
-    pub(crate) fn take(&mut self, id: PacketId, qos: QoS, delivery: Delivery) {
-        self.push(id, qos, Some(delivery), State::Waiting { again: false });
+    pub(crate) fn take(&mut self, id: PacketId, qos: QoS, message: Arc<Message>) {
+        self.push(id, qos, Some(message), State::Waiting { again: false });
     }
 
     /// Takes a message that is not carried on; its source is answered in its turn all the same.
@@ -173,10 +173,10 @@ impl Flow {
 
     /// Hands everything that waits to the target in order, until it takes no more. `hand` gets the message, its
     /// token, and whether it was handed over before.
-    pub(crate) fn pump(&mut self, mut hand: impl FnMut(&Delivery, u64, bool) -> Handed) {
+    pub(crate) fn pump(&mut self, mut hand: impl FnMut(&Arc<Message>, u64, bool) -> Handed) {
         for exchange in self.exchanges.iter_mut().skip(self.handed) {
             if let State::Waiting { again } = exchange.state {
-                let handed = exchange.delivery.as_ref().map_or(Handed::Done, |own| hand(own, exchange.token, again));
+                let handed = exchange.message.as_ref().map_or(Handed::Done, |own| hand(own, exchange.token, again));
                 exchange.state = match handed {
                     Handed::Sent(how) => State::Sent { how, owned: false },
                     Handed::Done => State::Done,
@@ -188,10 +188,10 @@ impl Flow {
     }
 
     /// The target answered for a message: it is done. Returns the message, or `None` when it was not waited for.
-    pub(crate) fn settle(&mut self, token: u64) -> Option<&Delivery> {
+    pub(crate) fn settle(&mut self, token: u64) -> Option<&Message> {
         let exchange = self.sent(token)?;
         exchange.state = State::Done;
-        exchange.delivery.as_ref()
+        exchange.message.as_deref()
     }
 
     /// The target owns the message: nothing that it says about its size or properties matters any more.
@@ -202,13 +202,13 @@ impl Flow {
     }
 
     /// Settles the messages that were sent, that the target does not own, and for which `is_over` holds; their topics.
-    pub(crate) fn settle_if(&mut self, is_over: impl Fn(&Delivery, As) -> bool) -> Vec<TopicName> {
+    pub(crate) fn settle_if(&mut self, is_over: impl Fn(&Message, As) -> bool) -> Vec<TopicName> {
         let mut settled = Vec::new();
         for exchange in &mut self.exchanges {
-            if let (State::Sent { how, owned: false }, Some(delivery)) = (exchange.state, &exchange.delivery)
-                && is_over(delivery, how)
+            if let (State::Sent { how, owned: false }, Some(message)) = (exchange.state, &exchange.message)
+                && is_over(message, how)
             {
-                settled.push(delivery.message.topic.clone());
+                settled.push(message.topic.clone());
                 exchange.state = State::Done;
             }
         }
@@ -233,12 +233,19 @@ impl Flow {
         self.exchanges.get_mut(place).filter(|exchange| matches!(exchange.state, State::Sent { .. }))
     }
 
-    fn push(&mut self, id: PacketId, qos: QoS, delivery: Option<Delivery>, state: State) {
+    fn push(&mut self, id: PacketId, qos: QoS, message: Option<Arc<Message>>, state: State) {
         self.next_token += 1;
         if !self.is_waiting() && state == State::Done {
             self.handed += 1;
         }
-        self.exchanges.push_back(Exchange { token: self.next_token, delivery, source: Source::Live(id, qos), state });
+        self.exchanges.push_back(Exchange { token: self.next_token, message, source: Source::Live(id, qos), state });
+    }
+}
+
+impl As {
+    /// As the rules make it.
+    pub(crate) fn wanted(message: &Message) -> Self {
+        Self { qos: message.qos, retain: message.retain }
     }
 }
 

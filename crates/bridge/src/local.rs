@@ -10,10 +10,10 @@ use viaduct_codec::{
     TopicName, TopicRef, Version,
 };
 use viaduct_session::client::{Event as Heard, Hello};
-use viaduct_session::{Delivery, Incoming, Output};
+use viaduct_session::{Incoming, Output};
 
 use crate::bridge::Bridge;
-use crate::flow::Handed;
+use crate::flow::{As, Handed};
 use crate::loop_guard::{Hop, Hops};
 use crate::names::Train;
 use crate::negotiate::Wishes;
@@ -131,9 +131,9 @@ impl Bridge {
         else {
             return;
         };
-        if self.local.publish(now, &notice, NOTICE, &mut self.local_output).is_err() {
+        if self.local.publish(now, notice.clone(), NOTICE, &mut self.local_output).is_err() {
             notice.qos = QoS::AtMostOnce; // the window is full of messages; the state does not wait for them
-            _ = self.local.publish(now, &notice, NOTICE, &mut self.local_output);
+            _ = self.local.publish(now, notice, NOTICE, &mut self.local_output);
         }
     }
 
@@ -142,18 +142,20 @@ impl Bridge {
         if self.local_state == LocalState::Up {
             let Self { inward, local, local_output, stats, .. } = self;
             let mut large = Vec::new();
-            inward.pump(|delivery, token, again| match hand(now, local, delivery, token, local_output) {
-                Ok(Handed::NotNow) => Handed::NotNow,
-                Ok(handed) => {
-                    stats.messages_in += u64::from(!again);
-                    handed
-                }
-                Err(reason) => {
-                    stats.count_drop(reason);
-                    if reason == Drop::TooLarge {
-                        large.push(delivery.message.topic.as_str().to_owned());
+            inward.pump(|message, token, again| {
+                match hand(now, local, (message, As::wanted(message)), token, local_output) {
+                    Ok(Handed::NotNow) => Handed::NotNow,
+                    Ok(handed) => {
+                        stats.messages_in += u64::from(!again);
+                        handed
                     }
-                    Handed::Done
+                    Err(reason) => {
+                        stats.count_drop(reason);
+                        if reason == Drop::TooLarge {
+                            large.push(message.topic.as_str().to_owned());
+                        }
+                        Handed::Done
+                    }
                 }
             });
             for topic in large {
@@ -267,9 +269,9 @@ impl Bridge {
             return self.answer_local();
         }
         match self.outgoing(now, incoming) {
-            Ok(delivery) => match publish.packet_id {
-                Some(id) => self.outward.take(id, publish.qos, delivery),
-                None => self.send_once(now, incoming.topic(), &delivery),
+            Ok(message) => match publish.packet_id {
+                Some(id) => self.outward.take(id, publish.qos, message),
+                None => self.send_once(now, incoming.topic(), &message),
             },
             Err(reason) => {
                 self.stats.count_drop(reason);
@@ -289,22 +291,22 @@ impl Bridge {
     }
 
     /// The message as the remote gets it.
-    fn outgoing(&mut self, now: Time, incoming: &Incoming<'_>) -> Result<Delivery, Drop> {
+    fn outgoing(&mut self, now: Time, incoming: &Incoming<'_>) -> Result<Arc<Message>, Drop> {
         let train = self.names.outward(&self.rules, &self.settings.remote, incoming.topic())?;
         let message = Message::from_publish(&incoming.publish, train.to.clone(), now);
         carried(message, train, |response| self.rules.response_to_remote(response), &self.hops, Hop::Out)
     }
 
     /// QoS 0: now or never. What was retained is fetched again when the link is back.
-    fn send_once(&mut self, now: Time, topic: TopicRef<'_>, delivery: &Delivery) {
+    fn send_once(&mut self, now: Time, topic: TopicRef<'_>, message: &Arc<Message>) {
         if self.link.is_up() {
             if self.remote_output.pending() >= 4 * limits::OUTPUT_HIGH_WATER {
                 return self.stats.count_drop(Drop::Pressure);
             }
-            return self.publish_once(now, delivery);
+            return self.publish_once(now, message);
         }
         self.stats.count_drop(Drop::Offline);
-        if delivery.retain
+        if message.retain
             && let Some(rule) = self.rules.out().find(|rule| rule.local.is_match(topic))
         {
             self.missed.insert(rule.local.subscription.clone());
@@ -323,10 +325,10 @@ impl Bridge {
 
     /// This broker answered for a message of the remote.
     fn settle_inward(&mut self, now: Time, token: u64, reason: ReasonCode) {
-        if let Some(delivery) = self.inward.settle(token)
+        if let Some(message) = self.inward.settle(token)
             && reason.is_error()
         {
-            let topic = delivery.message.topic.as_str().to_owned();
+            let topic = message.topic.as_str().to_owned();
             self.stats.count_drop(Drop::Refused);
             if let Some(count) = self.losses.refused_local.count(now) {
                 self.log(Event::MessageRefused { remote: false, topic, reason, count });
@@ -359,7 +361,7 @@ pub(crate) fn carried(
     response: impl Fn(TopicRef<'_>) -> TopicName,
     hops: &Hops,
     hop: Hop,
-) -> Result<Delivery, Drop> {
+) -> Result<Arc<Message>, Drop> {
     message.qos = message.qos.min(train.qos);
     message.retain &= train.retain;
     if let Some(own) = &mut message.properties
@@ -369,6 +371,5 @@ pub(crate) fn carried(
         Arc::make_mut(own).response_topic = Some(to);
     }
     hops.stamp(&mut message, hop).map_err(|_| Drop::Loop)?;
-    let (qos, retain) = (message.qos, message.retain);
-    Ok(Delivery { message: Arc::new(message), qos, retain, ids: Default::default(), group: None, kept: None })
+    Ok(Arc::new(message))
 }

@@ -3,12 +3,11 @@
 //! In: [`crate::RemoteLimits`], CONNACK. Out: what messages and subscriptions are lowered to, and the words for it. Never
 //! drops anything: that is where the message is.
 
-use std::borrow::Cow;
 use std::num::NonZeroU32;
 
-use viaduct_codec::{Connack, FilterRef, QoS, ReasonCode};
-use viaduct_session::Delivery;
+use viaduct_codec::{Connack, FilterRef, Message, QoS, ReasonCode};
 
+use crate::flow::As;
 use crate::negotiate::Wishes;
 use crate::subscribe::Room;
 use crate::{Lowered, RemoteLimits, Settings, Stats, limits};
@@ -108,20 +107,13 @@ impl Offer {
     }
 }
 
-/// A message with what its receiver takes.
-pub(crate) fn lowered(delivery: &Delivery, wishes: Wishes) -> Cow<'_, Delivery> {
-    let mut lowered = Cow::Borrowed(delivery);
-    if delivery.qos > wishes.qos {
-        lowered.to_mut().qos = wishes.qos;
-    }
-    if delivery.retain && !wishes.retain {
-        lowered.to_mut().retain = false;
-    }
-    lowered
+/// How a message goes to a receiver that takes no more than `wishes`.
+pub(crate) fn lowered(message: &Message, wishes: Wishes) -> As {
+    As { qos: message.qos.min(wishes.qos), retain: message.retain && wishes.retain }
 }
 
 /// A message was handed to the remote, for the first time.
-pub(crate) fn count_sent(stats: &mut Stats, wanted: &Delivery, sent: &Delivery) {
+pub(crate) fn count_sent(stats: &mut Stats, wanted: &Message, sent: As) {
     stats.messages_out += 1;
     stats.count_lowered(Lowered::Qos, u64::from(sent.qos < wanted.qos));
     stats.count_lowered(Lowered::Retain, u64::from(wanted.retain && !sent.retain));

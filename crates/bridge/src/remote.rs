@@ -3,9 +3,11 @@
 //! In: bytes from the remote. Out: bytes for the remote, and messages for the inward flow. Never panics and never ends
 //! more than the present attempt.
 
+use std::sync::Arc;
+
 use viaduct_codec::{
-    Connack, Disconnect, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode, Time, TopicFilter,
-    TopicName, Version,
+    Connack, Disconnect, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionIds,
+    Time, TopicFilter, TopicName, Version,
 };
 use viaduct_session::client::{Client, Event as Heard, Hello, PublishError};
 use viaduct_session::{Delivery, Incoming, NODE_PROPERTY, Output, Violation};
@@ -112,7 +114,7 @@ impl Bridge {
         if was_up {
             if let Some(mut notice) = self.notice(now, false) {
                 notice.qos = QoS::AtMostOnce; // nobody waits for the answer
-                _ = self.remote.publish(now, &notice, NOTICE, &mut self.remote_output);
+                _ = self.remote.publish(now, notice, NOTICE, &mut self.remote_output);
             }
             if end_session {
                 let filters = self.asked_of_remote();
@@ -154,8 +156,8 @@ impl Bridge {
             let max_age = settings.max_age;
             // A message that comes alone is made short with an alias; where many come together time is what is scarce.
             remote.set_aliases(outward.waiting() < 2);
-            outward.pump(|delivery, token, again| {
-                let is_old = max_age.is_some_and(|max| now.since(delivery.message.received) >= max);
+            outward.pump(|message, token, again| {
+                let is_old = max_age.is_some_and(|max| now.since(message.received) >= max);
                 if is_old && !again {
                     stats.count_drop(Drop::TooOld);
                     return Handed::Done;
@@ -163,20 +165,20 @@ impl Bridge {
                 if !again && !pace.allows(now) {
                     return Handed::NotNow;
                 }
-                let lowered = lowered(delivery, offer.wishes);
-                match hand(now, remote, &lowered, token, remote_output) {
+                let lowered = lowered(message, offer.wishes);
+                match hand(now, remote, (message, lowered), token, remote_output) {
                     Ok(Handed::NotNow) => return Handed::NotNow,
                     Ok(handed) => {
                         if !again {
                             pace.spend();
-                            count_sent(stats, delivery, &lowered);
+                            count_sent(stats, message, lowered);
                         }
                         if guard {
-                            echoes.sent(now, lowered.message.topic.by_ref(), &lowered.message.payload);
+                            echoes.sent(now, message.topic.by_ref(), &message.payload);
                         }
                         return handed;
                     }
-                    Err(Drop::TooLarge) => large.push(delivery.message.topic.clone()),
+                    Err(Drop::TooLarge) => large.push(message.topic.clone()),
                     Err(reason) => stats.count_drop(reason),
                 }
                 Handed::Done
@@ -189,16 +191,16 @@ impl Bridge {
     }
 
     /// QoS 0 on a link that is up.
-    pub(crate) fn publish_once(&mut self, now: Time, delivery: &Delivery) {
-        let lowered = lowered(delivery, self.offer.wishes);
-        match hand(now, &mut self.remote, &lowered, NOTICE, &mut self.remote_output) {
+    pub(crate) fn publish_once(&mut self, now: Time, message: &Arc<Message>) {
+        let lowered = lowered(message, self.offer.wishes);
+        match hand(now, &mut self.remote, (message, lowered), NOTICE, &mut self.remote_output) {
             Ok(_) => {
-                count_sent(&mut self.stats, delivery, &lowered);
+                count_sent(&mut self.stats, message, lowered);
                 if self.echoes_come_back() {
-                    self.echoes.sent(now, lowered.message.topic.by_ref(), &lowered.message.payload);
+                    self.echoes.sent(now, message.topic.by_ref(), &message.payload);
                 }
             }
-            Err(Drop::TooLarge) => self.too_large(now, lowered.message.topic.clone()),
+            Err(Drop::TooLarge) => self.too_large(now, message.topic.clone()),
             Err(reason) => self.stats.count_drop(reason),
         }
     }
@@ -279,13 +281,13 @@ impl Bridge {
     fn give_up_large(&mut self, now: Time, connack: &Connack<'_>) {
         let Some(max) = connack.properties.maximum_packet_size else { return };
         let max = usize::try_from(max.get()).unwrap_or(usize::MAX);
-        let given_up = self.outward.settle_if(|delivery, sent| {
+        let given_up = self.outward.settle_if(|message, sent| {
             let publish = Publish {
                 dup: true,
                 qos: sent.qos,
                 retain: sent.retain,
                 packet_id: PacketId::new(1),
-                ..delivery.message.to_publish(now)
+                ..message.to_publish(now)
             };
             Packet::Publish(publish).encoded_len(Version::V5).is_ok_and(|size| size > max)
         });
@@ -328,9 +330,9 @@ impl Bridge {
             self.stats.count_lowered(Lowered::Notification, 1);
         }
         let Some(mut notice) = self.notice(now, true) else { return };
-        if self.remote.publish(now, &notice, NOTICE, &mut self.remote_output).is_err() {
+        if self.remote.publish(now, notice.clone(), NOTICE, &mut self.remote_output).is_err() {
             notice.qos = QoS::AtMostOnce; // the window is full of resends; the state does not wait for them
-            _ = self.remote.publish(now, &notice, NOTICE, &mut self.remote_output);
+            _ = self.remote.publish(now, notice, NOTICE, &mut self.remote_output);
         }
     }
 
@@ -377,11 +379,12 @@ impl Bridge {
             return self.pump_inward(now);
         }
         let echo = self.echoes_come_back() && self.echoes.is_echo(now, incoming.topic(), publish.payload);
-        let delivery = if echo { Err(Drop::Echo) } else { self.arriving(now, incoming) };
-        match (delivery, publish.packet_id) {
-            (Ok(delivery), Some(id)) => self.inward.take(id, publish.qos, delivery),
-            (Ok(delivery), None) => {
-                let handed = hand(now, &mut self.local, &delivery, NOTICE, &mut self.local_output);
+        let message = if echo { Err(Drop::Echo) } else { self.arriving(now, incoming) };
+        match (message, publish.packet_id) {
+            (Ok(message), Some(id)) => self.inward.take(id, publish.qos, message),
+            (Ok(message), None) => {
+                let wanted = As::wanted(&message);
+                let handed = hand(now, &mut self.local, (&message, wanted), NOTICE, &mut self.local_output);
                 match handed {
                     Ok(Handed::NotNow) => self.stats.count_drop(Drop::Offline),
                     Ok(_) => self.stats.messages_in += 1,
@@ -401,7 +404,7 @@ impl Bridge {
     }
 
     /// The message as this broker gets it.
-    fn arriving(&mut self, now: Time, incoming: &Incoming<'_>) -> Result<Delivery, Drop> {
+    fn arriving(&mut self, now: Time, incoming: &Incoming<'_>) -> Result<Arc<Message>, Drop> {
         let train = self.names.inward(&self.rules, incoming.topic())?;
         let message = Message::from_publish(&incoming.publish, train.to.clone(), now);
         carried(message, train, |response| self.rules.response_to_local(response), &self.hops, Hop::In)
@@ -409,10 +412,10 @@ impl Bridge {
 
     /// The remote answered for a message of this broker.
     fn settle_outward(&mut self, now: Time, token: u64, reason: ReasonCode) {
-        if let Some(delivery) = self.outward.settle(token)
+        if let Some(message) = self.outward.settle(token)
             && reason.is_error()
         {
-            let topic = delivery.message.topic.as_str().to_owned();
+            let topic = message.topic.as_str().to_owned();
             self.stats.count_drop(Drop::Refused);
             if let Some(count) = self.losses.refused_remote.count(now) {
                 self.log(Event::MessageRefused { remote: true, topic, reason, count });
@@ -441,20 +444,23 @@ impl Bridge {
     }
 }
 
-/// Hands a message to a client. An error says why it is given up.
+/// Hands a message to a client, in this way. An error says why it is given up.
 pub(crate) fn hand(
     now: Time,
     client: &mut Client,
-    delivery: &Delivery,
+    (message, how): (&Arc<Message>, As),
     token: u64,
     output: &mut Output,
 ) -> Result<Handed, Drop> {
-    if delivery.message.is_expired(now) {
+    if message.is_expired(now) {
         return Err(Drop::Expired);
     }
+    let As { qos, retain } = how;
+    let message = Arc::clone(message);
+    let delivery = Delivery { message, qos, retain, ids: SubscriptionIds::default(), group: None, kept: None };
     match client.publish(now, delivery, token, output) {
-        Ok(()) if delivery.qos == QoS::AtMostOnce => Ok(Handed::Done),
-        Ok(()) => Ok(Handed::Sent(As { qos: delivery.qos, retain: delivery.retain })),
+        Ok(()) if qos == QoS::AtMostOnce => Ok(Handed::Done),
+        Ok(()) => Ok(Handed::Sent(how)),
         Err(PublishError::WindowFull | PublishError::NotConnected) => Ok(Handed::NotNow),
         Err(PublishError::TooLarge) => Err(Drop::TooLarge),
     }

@@ -4,8 +4,8 @@
 /// more would only be memory for a peer that does not read.
 pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;
 
-/// Packet identifiers in use up to which they are found by looking through a list; beyond, a set of 8 KiB is kept.
-pub(crate) const FEW_IDS: usize = 32;
+/// Words of packet identifiers that room is kept for once none is in use: enough for a window of a few hundred.
+pub(crate) const IDLE_ID_WORDS: usize = 8;
 
 /// Open inbound messages that room is kept for once none is open: a session that was busy once must not hold its peak
 /// for ever, and one that is busy now must not allocate for every message.

@@ -285,10 +285,10 @@ impl Client {
         }
         match packet {
             Packet::Publish(publish) => Ok(self.flow.publish_in(publish, out)?.map_or(Event::None, Event::Publish)),
-            Packet::Puback(ack) => self.flow.puback(&ack).map(|answered| self.answered(now, answered, out)),
-            Packet::Pubrec(ack) => self.flow.pubrec(&ack, out).map(|answered| self.answered(now, answered, out)),
+            Packet::Puback(ack) => self.flow.puback(&ack).map(|answered| self.go_on(now, answered, out)),
+            Packet::Pubrec(ack) => self.flow.pubrec(&ack, out).map(|answered| self.go_on(now, answered, out)),
             Packet::Pubcomp(ack) if is_freed(&mut self.stale, ack.packet_id) => Ok(Event::None),
-            Packet::Pubcomp(ack) => self.flow.pubcomp(&ack).map(|answered| self.answered(now, answered, out)),
+            Packet::Pubcomp(ack) => self.flow.pubcomp(&ack).map(|answered| self.go_on(now, answered, out)),
             Packet::Pubrel(ack) => {
                 self.flow.pubrel(&ack, out);
                 Ok(Event::None)
@@ -335,6 +335,7 @@ impl Client {
             return (count, Ok(()));
         }
         self.heard_bytes(now);
+        let (mut is_over, mut result) = (false, Ok(()));
         while let Some(plain) = bytes.get(count * PlainAck::SIZE..).and_then(PlainAck::first) {
             count += 1;
             let ack = Ack::new(plain.packet_id, ReasonCode::SUCCESS);
@@ -349,36 +350,40 @@ impl Client {
                 }
             };
             match answered {
-                Ok(answered) => heard(self.answered(now, answered, out)),
-                Err(violation) => return (count, Err(violation)),
+                Ok(answered) => {
+                    is_over |= matches!(answered, Answered::Over(..));
+                    heard(self.answered(now, answered));
+                }
+                Err(violation) => {
+                    result = Err(violation);
+                    break;
+                }
             }
         }
-        (count, Ok(()))
+        if is_over {
+            self.flow.send_again(now, out);
+        }
+        (count, result)
     }
 
     /// Sends a message. `token` comes back when it is received and settled; it is not looked at here.
     ///
     /// # Errors
     /// Nothing was sent, and why.
-    pub fn publish(
-        &mut self,
-        now: Time,
-        delivery: &Delivery,
-        token: u64,
-        out: &mut Output,
-    ) -> Result<(), PublishError> {
+    pub fn publish(&mut self, now: Time, delivery: Delivery, token: u64, out: &mut Output) -> Result<(), PublishError> {
         if !self.is_connected() || self.lost {
             return Err(PublishError::NotConnected);
         }
-        if delivery.qos != QoS::AtMostOnce && !self.flow.is_open() {
+        let is_answered = delivery.qos != QoS::AtMostOnce;
+        if is_answered && !self.flow.is_open() {
             return Err(PublishError::WindowFull);
         }
         if delivery.qos == QoS::ExactlyOnce {
             self.free_next_id(out);
         }
         // Keep alive is not put off by it: PINGREQ is what finds out that a connection into which messages go is dead.
-        self.flow.send(now, delivery.clone(), token, out).map_err(|flow::TooLarge| PublishError::TooLarge)?;
-        if delivery.qos != QoS::AtMostOnce {
+        self.flow.send(now, delivery, token, out).map_err(|flow::TooLarge| PublishError::TooLarge)?;
+        if is_answered {
             self.meter.sent(now, token);
         }
         Ok(())
@@ -566,7 +571,15 @@ impl Client {
         }
     }
 
-    fn answered(&mut self, now: Time, answered: Answered, out: &mut Output) -> Event<'static> {
+    /// As [`Client::answered`], and sends again what that made room for.
+    fn go_on(&mut self, now: Time, answered: Answered, out: &mut Output) -> Event<'static> {
+        if matches!(answered, Answered::Over(..)) {
+            self.flow.send_again(now, out);
+        }
+        self.answered(now, answered)
+    }
+
+    fn answered(&mut self, now: Time, answered: Answered) -> Event<'static> {
         match answered {
             Answered::Nothing => Event::None,
             Answered::Received(token, reason) => {
@@ -575,7 +588,6 @@ impl Client {
             }
             Answered::Over(token, reason) => {
                 self.meter.answered(now, Probe::Message(token));
-                self.flow.send_again(now, out);
                 Event::Settled { token, reason }
             }
         }

@@ -142,8 +142,12 @@ impl Inbound {
         match qos {
             QoS::AtMostOnce => false,
             QoS::AtLeastOnce => {
-                let found = self.qos1.iter().position(|open| *open == id);
-                let found = found.and_then(|position| self.qos1.remove(position)).is_some();
+                let found = match self.qos1.iter().position(|open| *open == id) {
+                    Some(0) => self.qos1.pop_front(), // Nearly always, and much less work.
+                    Some(position) => self.qos1.remove(position),
+                    None => None,
+                }
+                .is_some();
                 if self.qos1.is_empty() && self.qos1.capacity() > IDLE_CAPACITY {
                     self.qos1 = VecDeque::new();
                 }

@@ -1,18 +1,28 @@
 //! Packet Identifiers of what this end sends: never zero, never one that is in use (MQTT-2.2.1-3, MQTT-2.2.1-4,
 //! MQTT-2.3.1-4 of 3.1.1, MQTT-4.3.2-1, MQTT-4.3.3-1).
+//!
+//! They are given out in turn and mostly come back in turn, so those in use stand near each other: one bit each, from the oldest
+//! to the youngest. One that stays open for long is followed by many bits, all 8 KiB of them at most.
 
-use smallvec::SmallVec;
+use std::collections::VecDeque;
+
 use viaduct_codec::PacketId;
 
-use crate::limits::FEW_IDS;
+use crate::limits::IDLE_ID_WORDS;
+
+/// Identifiers, of which one word has a bit each.
+const WORD: u16 = 64;
+/// How many words stand for all of them; the first comes behind the last.
+const WORDS: u16 = 1024;
 
 /// The identifiers in use, and which comes next.
 #[derive(Debug, Default)]
 pub(crate) struct PacketIds {
     last: u16,
-    few: SmallVec<[u16; 4]>,
-    /// One bit per identifier, while more than [`FEW_IDS`] are in use.
-    many: Option<Box<[u64; 1024]>>,
+    /// Which of all words the first of `words` is.
+    first: u16,
+    /// Ends at the first and the last with an identifier in use.
+    words: VecDeque<u64>,
     used: u32,
 }
 
@@ -38,7 +48,7 @@ impl PacketIds {
         let mut id = self.last;
         loop {
             id = id.checked_add(1).unwrap_or(1);
-            if !self.contains(id) {
+            if !self.is_used(id) {
                 return PacketId::new(id);
             }
         }
@@ -46,9 +56,7 @@ impl PacketIds {
 
     /// Marks an identifier as used by an exchange of an earlier process, the last one that was taken so far.
     pub(crate) fn restore(&mut self, id: PacketId) {
-        if !self.contains(id.get()) {
-            self.insert(id.get());
-        }
+        self.insert(id.get());
         self.last = id.get();
     }
 
@@ -59,50 +67,49 @@ impl PacketIds {
 
     /// Gives an identifier back.
     pub(crate) fn release(&mut self, id: PacketId) {
-        let id = id.get();
-        if !self.contains(id) {
+        let (place, bit) = self.find(id.get());
+        let Some(word) = self.words.get_mut(place).filter(|word| **word & bit != 0) else { return };
+        *word &= !bit;
+        self.used -= 1;
+        if *word != 0 {
             return;
         }
-        self.used -= 1;
-        match &mut self.many {
-            Some(bits) => {
-                if let Some(word) = bits.get_mut(usize::from(id / 64)) {
-                    *word &= !(1 << (id % 64));
-                }
-                if self.used == 0 {
-                    self.many = None;
-                }
-            }
-            None => self.few.retain(|used| *used != id),
+        while self.words.front() == Some(&0) {
+            self.words.pop_front();
+            self.first = (self.first + 1) % WORDS;
+        }
+        while self.words.back() == Some(&0) {
+            self.words.pop_back();
+        }
+        if self.words.is_empty() && self.words.capacity() > IDLE_ID_WORDS {
+            self.words = VecDeque::new();
         }
     }
 
-    fn contains(&self, id: u16) -> bool {
-        match &self.many {
-            Some(bits) => bits.get(usize::from(id / 64)).is_some_and(|word| word & (1 << (id % 64)) != 0),
-            None => self.few.contains(&id),
-        }
+    fn is_used(&self, id: u16) -> bool {
+        let (place, bit) = self.find(id);
+        self.words.get(place).is_some_and(|word| word & bit != 0)
     }
 
+    /// Marks an identifier as used, unless it is.
     fn insert(&mut self, id: u16) {
-        if self.many.is_none() && self.few.len() >= FEW_IDS {
-            let mut bits = Box::new([0; 1024]);
-            for used in std::mem::take(&mut self.few) {
-                if let Some(word) = bits.get_mut(usize::from(used / 64)) {
-                    *word |= 1 << (used % 64);
-                }
-            }
-            self.many = Some(bits);
+        if self.words.is_empty() {
+            self.first = id / WORD;
         }
-        self.used += 1;
-        match &mut self.many {
-            Some(bits) => {
-                if let Some(word) = bits.get_mut(usize::from(id / 64)) {
-                    *word |= 1 << (id % 64);
-                }
-            }
-            None => self.few.push(id),
+        let (place, bit) = self.find(id);
+        if place >= self.words.len() {
+            self.words.resize(place + 1, 0);
         }
+        if let Some(word) = self.words.get_mut(place).filter(|word| **word & bit == 0) {
+            *word |= bit;
+            self.used += 1;
+        }
+    }
+
+    /// The place among `words` of the word that this identifier is in, and its bit.
+    fn find(&self, id: u16) -> (usize, u64) {
+        let place = (id / WORD + WORDS - self.first) % WORDS;
+        (usize::from(place), 1 << (id % WORD))
     }
 }
 
@@ -132,6 +139,37 @@ mod tests {
             ids.release(id);
             ids.release(id);
         }
-        assert!(ids.many.is_none() && ids.used == 0);
+        assert!(ids.words.capacity() <= IDLE_ID_WORDS && ids.used == 0);
+    }
+
+    #[test]
+    fn one_that_stays_open_is_passed_by_and_comes_back() {
+        let mut ids = PacketIds::starting_after(65_500);
+        let held = ids.take().unwrap();
+        let mut open = VecDeque::new();
+        for _ in 0..200_000 {
+            let id = ids.take().unwrap();
+            assert!(id != held && !open.contains(&id));
+            open.push_back(id);
+            if open.len() > 100 {
+                ids.release(open.pop_front().unwrap());
+            }
+        }
+        ids.release(held);
+        assert!(ids.words.len() <= 3, "a hundred that follow each other");
+        open.iter().for_each(|id| ids.release(*id));
+        assert!(ids.words.is_empty() && ids.used == 0);
+    }
+
+    #[test]
+    fn any_of_them_may_be_in_use_from_earlier() {
+        let mut ids = PacketIds::default();
+        for id in [60_000, 3, 65_535, 59_999, 3] {
+            ids.restore(PacketId::new(id).unwrap());
+        }
+        assert_eq!(ids.used, 4);
+        assert_eq!(ids.take(), PacketId::new(4));
+        ids.last = 59_998;
+        assert_eq!(ids.take(), PacketId::new(60_001));
     }
 }

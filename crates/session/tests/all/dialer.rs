@@ -60,7 +60,7 @@ impl Dialer {
 
     /// Publishes to `t`; what went out.
     pub(crate) fn publish(&mut self, qos: u8, payload: &str, token: u64) -> Result<String, PublishError> {
-        self.client.publish(self.now, &delivery("t", qos, payload), token, &mut self.output)?;
+        self.client.publish(self.now, delivery("t", qos, payload), token, &mut self.output)?;
         Ok(self.sent())
     }
 

@@ -136,7 +136,7 @@ impl World {
     /// The client's owner publishes what it holds, in order, as far as the window goes.
     fn publish_waiting(&mut self) {
         while let Some(&(qos, number)) = self.waiting.first() {
-            match self.client.publish(self.now, &delivery(qos, number, 4), number.into(), &mut self.to_server) {
+            match self.client.publish(self.now, delivery(qos, number, 4), number.into(), &mut self.to_server) {
                 Ok(()) => self.up.taken[usize::from(qos)].push(number),
                 Err(PublishError::WindowFull | PublishError::NotConnected) => return,
                 Err(PublishError::TooLarge) => panic!("nothing is too large"),
