@@ -124,7 +124,9 @@ impl Stream {
         loop {
             let Some(tls) = &mut self.tls else {
                 let read = poll_socket(&mut self.tcp, cx, buffer);
-                self.acknowledge();
+                if read.is_ready() {
+                    self.acknowledge();
+                }
                 return read;
             };
             match tls.reader().read(buffer) {

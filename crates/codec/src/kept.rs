@@ -9,7 +9,7 @@
 //! that nothing can be forgotten.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::{SmallVec, smallvec};
@@ -25,18 +25,23 @@ impl SessionId {
     pub const NONE: Self = Self(0);
 }
 
-/// States of an owed entry. Above them stands the packet identifier that an open entry was sent with, if it was.
+/// States of an owed entry. Above them stand the packet identifier that an open entry was sent with, if it was, and how many
+/// places there are of it beyond the first.
 mod state {
     /// Not written and not settled.
-    pub(super) const OPEN: u32 = 0;
+    pub(super) const OPEN: u64 = 0;
     /// Handed to the log, or bound to be.
-    pub(super) const WRITTEN: u32 = 1;
+    pub(super) const WRITTEN: u64 = 1;
     /// Nobody is owed it any more.
-    pub(super) const SETTLED: u32 = 2;
+    pub(super) const SETTLED: u64 = 2;
     /// The bits of the state.
-    pub(super) const MASK: u32 = 0xff;
+    pub(super) const MASK: u64 = 0xff;
     /// Where the packet identifier begins.
     pub(super) const PACKET_ID: u32 = 16;
+    /// One place more. Memory for so many that they run over there is not.
+    pub(super) const COPY: u64 = 1 << 32;
+    /// The bits of the copies.
+    pub(super) const COPIES: u64 = !(COPY - 1);
 }
 
 /// Where settled entries are gathered for whoever writes the log. One for each worker's door of a store.
@@ -115,8 +120,8 @@ pub struct Claimed {
     pub packet_id: Option<PacketId>,
 }
 
-fn packet_id(state: u32) -> Option<PacketId> {
-    PacketId::new(u16::try_from(state >> state::PACKET_ID).unwrap_or(0))
+fn packet_id(state: u64) -> Option<PacketId> {
+    PacketId::new(u16::try_from((state & !state::COPIES) >> state::PACKET_ID).unwrap_or(0))
 }
 
 /// One appended message, or several that came together, and how each stands with each session that is owed it.
@@ -128,7 +133,7 @@ pub struct Kept {
     stride: u32,
     /// The index of the first of `states`.
     first: u32,
-    states: SmallVec<[AtomicU32; 4]>,
+    states: SmallVec<[AtomicU64; 4]>,
     /// Entries that did not settle before they were written, and one more when the message must be written whatever they do.
     open: AtomicU32,
     publisher: u64,
@@ -153,7 +158,7 @@ impl Kept {
     ) -> Arc<Self> {
         let stride = u32::try_from(owed.len()).unwrap_or(u32::MAX).max(1);
         let mut states = SmallVec::with_capacity(count * owed.len());
-        let fresh = |lasting| AtomicU32::new(if lasting { state::WRITTEN } else { state::OPEN });
+        let fresh = |lasting| AtomicU64::new(if lasting { state::WRITTEN } else { state::OPEN });
         (0..count).for_each(|_| states.extend(owed.clone().map(fresh)));
         let open = u32::try_from(states.len()).unwrap_or(u32::MAX - 1) + u32::from(must_write);
         let open = AtomicU32::new(open);
@@ -162,12 +167,12 @@ impl Kept {
 
     /// The place of one entry that is in the log already.
     #[must_use]
-    pub fn written(id: u64, index: u32, settler: Arc<Settler>) -> Arc<Place> {
-        let states = smallvec![AtomicU32::new(state::WRITTEN)];
+    pub fn written(id: u64, index: u32, settler: Arc<Settler>) -> Place {
+        let states = smallvec![AtomicU64::new(state::WRITTEN)];
         let open = AtomicU32::new(1);
         let readable = AtomicBool::new(true); // It was read from there.
         let kept = Self { id, stride: u32::MAX, first: index, states, open, publisher: 0, readable, settler };
-        Arc::new(Place { kept: Arc::new(kept), entry: index, is_stub: false })
+        Place { kept: Arc::new(kept), entry: index, is_stub: false }
     }
 
     /// The number of the first message in the store; the others follow it.
@@ -190,8 +195,8 @@ impl Kept {
 
     /// The place of entry `index`, to be taken once by whoever delivers it: the entry settles when it is dropped.
     #[must_use]
-    pub fn place(self: &Arc<Self>, index: u32) -> Arc<Place> {
-        Arc::new(Place { kept: Arc::clone(self), entry: index, is_stub: false })
+    pub fn place(self: &Arc<Self>, index: u32) -> Place {
+        Place { kept: Arc::clone(self), entry: index, is_stub: false }
     }
 
     /// The number of the message of an entry, and which of its own it is.
@@ -211,7 +216,12 @@ impl Kept {
                 state::WRITTEN => return Some(Claimed { packet_id: None }),
                 _ => return None,
             }
-            match entry.compare_exchange_weak(now, state::WRITTEN, Ordering::AcqRel, Ordering::Acquire) {
+            match entry.compare_exchange_weak(
+                now,
+                now & state::COPIES | state::WRITTEN,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => return Some(Claimed { packet_id: packet_id(now) }),
                 Err(changed) => now = changed,
             }
@@ -235,12 +245,23 @@ impl Kept {
         self.open.load(Ordering::Acquire) == 0
     }
 
-    fn settle(&self, index: u32) {
+    /// A place of entry `index` is dropped: with the last of them the entry settles.
+    fn drop_place(&self, index: u32) {
         if self.settler.is_closed() {
             return;
         }
         let Some(entry) = self.entry(index) else { return };
-        match entry.swap(state::SETTLED, Ordering::AcqRel) & state::MASK {
+        let mut now = entry.load(Ordering::Acquire);
+        loop {
+            let is_last = now < state::COPY;
+            let then = if is_last { state::SETTLED } else { now - state::COPY };
+            match entry.compare_exchange_weak(now, then, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) if is_last => break,
+                Ok(_) => return,
+                Err(changed) => now = changed,
+            }
+        }
+        match now & state::MASK {
             state::OPEN if self.open.fetch_sub(1, Ordering::AcqRel) == 1 => self.settler.release(self.publisher),
             state::WRITTEN => {
                 let (id, index) = self.address(index);
@@ -251,13 +272,13 @@ impl Kept {
         }
     }
 
-    fn entry(&self, index: u32) -> Option<&AtomicU32> {
+    fn entry(&self, index: u32) -> Option<&AtomicU64> {
         self.states.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 }
 
-/// What one session is owed of one kept message. **Dropping it settles the entry.** Shared by the copies of one delivery, and
-/// settled with the last of them.
+/// What one session is owed of one kept message. **Dropping it settles the entry**, with the last of its copies: those are
+/// counted where the entry is, so that a place needs no memory of its own.
 #[derive(Debug)]
 pub struct Place {
     kept: Arc<Kept>,
@@ -292,7 +313,7 @@ impl Place {
         let Some(entry) = self.kept.entry(self.entry) else { return true };
         let mut now = entry.load(Ordering::Acquire);
         while now & state::MASK == state::OPEN {
-            let noted = state::OPEN | u32::from(packet_id.get()) << state::PACKET_ID;
+            let noted = now & state::COPIES | state::OPEN | u64::from(packet_id.get()) << state::PACKET_ID;
             match entry.compare_exchange_weak(now, noted, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return true,
                 Err(changed) => now = changed,
@@ -306,21 +327,23 @@ impl Place {
     /// # Errors
     /// It comes back when it can't be read back yet (it is not made ready to be written), or when another copy of the delivery
     /// holds it.
-    pub fn into_stub(self: Arc<Self>, size: u32) -> Result<Stub, Arc<Self>> {
-        if !self.is_readable() {
+    pub fn into_stub(mut self, size: u32) -> Result<Stub, Self> {
+        if !self.is_readable() || !self.is_only() {
             return Err(self);
         }
-        let mut place = Arc::try_unwrap(self)?;
-        place.is_stub = true;
-        Ok(Stub { id: place.id(), index: place.index(), size })
+        self.is_stub = true;
+        Ok(Stub { id: self.id(), index: self.index(), size })
     }
 
     /// Gives the place up without settling it: the session is owed the message by another owner. When another copy of
     /// the delivery holds it, that one does as it does.
-    pub fn leave(self: Arc<Self>) {
-        if let Ok(mut place) = Arc::try_unwrap(self) {
-            place.is_stub = true;
-        }
+    pub fn leave(mut self) {
+        self.is_stub = self.is_only();
+    }
+
+    /// Whether there is no copy of it. Nobody else can make one then.
+    fn is_only(&self) -> bool {
+        self.kept.entry(self.entry).is_some_and(|now| now.load(Ordering::Acquire) < state::COPY)
     }
 
     /// An empty backlog, for stubs of places like this one.
@@ -338,10 +361,19 @@ impl Place {
     }
 }
 
+impl Clone for Place {
+    fn clone(&self) -> Self {
+        if let Some(entry) = self.kept.entry(self.entry) {
+            entry.fetch_add(state::COPY, Ordering::AcqRel);
+        }
+        Self { kept: Arc::clone(&self.kept), entry: self.entry, is_stub: self.is_stub }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.is_stub {
-            self.kept.settle(self.entry);
+            self.kept.drop_place(self.entry);
         }
     }
 }
@@ -481,7 +513,7 @@ mod tests {
         let settler = Arc::new(Settler::default());
         let kept = kept(&[false, false], &settler);
         let (first, second) = (kept.place(0), kept.place(1));
-        let copy = Arc::clone(&first);
+        let copy = first.clone();
         drop(first);
         assert!(settler.take_released().is_empty() && !kept.is_over());
         drop((copy, second));
@@ -577,7 +609,7 @@ mod tests {
         assert!(kept.claim(0).is_some());
         let place = place.into_stub(10).unwrap_err();
         kept.set_readable();
-        let copy = Arc::clone(&place);
+        let copy = place.clone();
         let place = place.into_stub(10).unwrap_err();
         drop(copy);
         let stub = place.into_stub(10).unwrap();

@@ -19,7 +19,7 @@ pub struct Delivery {
     /// The `$share/<name>/<filter>` that it came by, if it did.
     pub group: Option<Arc<str>>,
     /// Where the store keeps that it is owed, if it does. Whoever drops the last of these says that it is not any more.
-    pub kept: Option<Arc<Place>>,
+    pub kept: Option<Place>,
 }
 
 /// As derived, but for identifiers, of which there are mostly none: a `SmallVec` is cloned one by one.
@@ -46,9 +46,9 @@ pub struct Hold(pub(crate) u32);
 pub enum Note {
     /// A kept message goes out under this identifier. One of QoS 2 waits for
     /// [`Session::proceed`](crate::server::Session::proceed).
-    Sent(PacketId, Arc<Place>, QoS, Hold),
+    Sent(PacketId, Place, QoS, Hold),
     /// PUBREC came for it; PUBREL waits for [`Session::proceed`](crate::server::Session::proceed).
-    Received(PacketId, Arc<Place>, Hold),
+    Received(PacketId, Place, Hold),
     /// PUBREL came: the client's identifier is free. PUBCOMP waits for
     /// [`Session::complete`](crate::server::Session::complete).
     Released(PacketId),

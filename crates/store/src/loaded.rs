@@ -37,7 +37,7 @@ pub struct Stored {
     /// How it is owed.
     pub owed: Owed,
     /// Settles the entry when it is dropped.
-    pub place: Arc<Place>,
+    pub place: Place,
 }
 
 /// A message that was sent and not acknowledged.

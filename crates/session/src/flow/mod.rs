@@ -10,8 +10,6 @@ mod outbound;
 mod packet_id;
 mod queue;
 
-use std::sync::Arc;
-
 use viaduct_codec::{
     Ack, Outgoing, Packet, PacketId, PacketType, PlainAck, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version,
 };
@@ -192,7 +190,7 @@ impl Flow {
             && (delivery.qos == QoS::ExactlyOnce || !place.note_sent(id))
         {
             let hold = next_hold(&mut self.holds);
-            self.notes.get_or_insert_default().push(Note::Sent(id, Arc::clone(place), delivery.qos, hold));
+            self.notes.get_or_insert_default().push(Note::Sent(id, place.clone(), delivery.qos, hold));
             if delivery.qos == QoS::ExactlyOnce {
                 self.outbound.sent(id, delivery, token, Written::WhenStored(hold)); // Whether it fits is seen when it is written.
                 return Ok(());
@@ -389,7 +387,7 @@ impl Flow {
                 if let Some(place) = &exchange.delivery.kept {
                     let hold = next_hold(&mut self.holds);
                     exchange.held = Some(hold);
-                    let note = Note::Received(id, Arc::clone(place), hold);
+                    let note = Note::Received(id, place.clone(), hold);
                     self.notes.get_or_insert_default().push(note);
                 } else {
                     self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);

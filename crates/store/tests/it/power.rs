@@ -67,7 +67,7 @@ impl<T: Clone + PartialEq> Known<T> {
 }
 
 struct Entry {
-    place: Option<Arc<Place>>,
+    place: Option<Place>,
     /// Whether it is there.
     there: Known<bool>,
     /// Packet identifier, PUBREC.

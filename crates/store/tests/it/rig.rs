@@ -108,7 +108,7 @@ impl Rig {
         self.put(retained(message("flush", "", QoS::AtMostOnce)));
     }
 
-    pub(crate) fn append(&mut self, message: Message, owed: Vec<Owed>) -> Vec<Arc<Place>> {
+    pub(crate) fn append(&mut self, message: Message, owed: Vec<Owed>) -> Vec<Place> {
         let count = owed.len() as u32;
         let Appended { kept, accepted } = self.door().append(NOW, &Arc::new(message), owed.into(), None, 0).unwrap();
         self.safe(accepted);
