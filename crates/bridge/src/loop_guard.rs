@@ -165,10 +165,14 @@ impl EchoGuard {
         *self.owed.entry(key).or_default() += 1;
     }
 
-    /// Whether a message that came in is an echo; it is then owed once less.
-    pub fn is_echo(&mut self, now: Time, topic: TopicRef<'_>, payload: &[u8]) -> bool {
+    /// Whether a message that came in is an echo; it is then owed once less. A `retained` one answers a SUBSCRIBE and comes beside
+    /// the echo, which has no RETAIN on 3.x (MQTT-3.3.1-9 of 3.1.1): that one is owed still.
+    pub fn is_echo(&mut self, now: Time, topic: TopicRef<'_>, payload: &[u8], retained: bool) -> bool {
         self.age(now);
         let key = self.key(topic, payload);
+        if retained {
+            return self.owed.contains_key(&key);
+        }
         if !self.settle(key) {
             return false;
         }
@@ -329,16 +333,17 @@ mod tests {
         let topic = TopicRef::new("a").unwrap();
         let at = |seconds: u64| Time::from_millis(seconds * 1000);
         let mut guard = EchoGuard::new(1);
-        assert!(!guard.is_echo(at(0), topic, b"x"));
+        assert!(!guard.is_echo(at(0), topic, b"x", false));
         guard.sent(at(0), topic, b"x");
         guard.sent(at(0), topic, b"x");
-        assert!(!guard.is_echo(at(1), topic, b"y"));
-        assert!(!guard.is_echo(at(1), TopicRef::new("b").unwrap(), b"x"));
-        assert!(guard.is_echo(at(1), topic, b"x"));
-        assert!(guard.is_echo(at(59), topic, b"x"));
-        assert!(!guard.is_echo(at(59), topic, b"x"));
+        assert!(!guard.is_echo(at(1), topic, b"y", false));
+        assert!(!guard.is_echo(at(1), TopicRef::new("b").unwrap(), b"x", false));
+        assert!(guard.is_echo(at(1), topic, b"x", true), "what it sent, retained there");
+        assert!(guard.is_echo(at(1), topic, b"x", false));
+        assert!(guard.is_echo(at(59), topic, b"x", false));
+        assert!(!guard.is_echo(at(59), topic, b"x", false));
         guard.sent(at(59), topic, b"x");
-        assert!(!guard.is_echo(at(119), topic, b"x"));
+        assert!(!guard.is_echo(at(119), topic, b"x", false));
         assert!(guard.order.is_empty() && guard.owed.is_empty());
     }
 
@@ -351,7 +356,7 @@ mod tests {
         }
         assert_eq!(guard.order.len(), limits::ECHOES);
         assert_eq!(guard.owed.len(), limits::ECHOES);
-        assert!(!guard.is_echo(Time::default(), topic, &0_usize.to_be_bytes()));
-        assert!(guard.is_echo(Time::default(), topic, &limits::ECHOES.to_be_bytes()));
+        assert!(!guard.is_echo(Time::default(), topic, &0_usize.to_be_bytes(), false));
+        assert!(guard.is_echo(Time::default(), topic, &limits::ECHOES.to_be_bytes(), false));
     }
 }

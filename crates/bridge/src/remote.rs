@@ -378,7 +378,8 @@ impl Bridge {
         {
             return self.pump_inward(now);
         }
-        let echo = self.echoes_come_back() && self.echoes.is_echo(now, incoming.topic(), publish.payload);
+        let echo =
+            self.echoes_come_back() && self.echoes.is_echo(now, incoming.topic(), publish.payload, publish.retain);
         let message = if echo { Err(Drop::Echo) } else { self.arriving(now, incoming) };
         match (message, publish.packet_id) {
             (Ok(message), Some(id)) => self.inward.take(id, publish.qos, message),
