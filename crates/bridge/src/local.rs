@@ -215,6 +215,7 @@ impl Bridge {
                 let reason = disconnect.reason.to_string();
                 self.drop_local(now, &reason);
             }
+            Heard::Freed => self.pump_inward(now),
             Heard::None | Heard::Unsuback(_) | Heard::Auth(_) => {}
         }
     }

@@ -219,6 +219,7 @@ impl Bridge {
             Heard::Settled { token, reason } => self.settle_outward(now, token, reason),
             // The remote has it, but mosquitto hands a QoS 2 message on only at PUBREL: it is safe at PUBCOMP.
             Heard::Received { token, .. } => self.outward.received(token),
+            Heard::Freed => self.pump_outward(now),
             Heard::None | Heard::Unsuback(_) => {}
             Heard::Disconnect(disconnect) => {
                 self.end_attempt(now, farewell(&disconnect), None, false);

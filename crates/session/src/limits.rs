@@ -28,3 +28,7 @@ pub(crate) const PAGE: usize = 64;
 /// Bytes of a CONNACK without User Properties, at most: an assigned ClientID of its own making, a method and its data. A
 /// client that takes no more gets none.
 pub(crate) const CONNACK_ROOM: usize = 1024;
+
+/// Identifiers that a client's end which may have left some open frees together: nothing is sent under them before they are
+/// known to be free, so each time costs a round trip.
+pub(crate) const FREED_AHEAD: usize = 64;

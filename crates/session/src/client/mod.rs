@@ -22,7 +22,7 @@ use viaduct_codec::{
 
 use crate::delivery::{Counts, Delivery};
 use crate::flow::{self, Answered, Flow, Incoming, KeepAlive};
-use crate::limits::PINGRESP_SECONDS;
+use crate::limits::{FREED_AHEAD, PINGRESP_SECONDS};
 use crate::output::Output;
 use crate::server::Will;
 use crate::violation::Violation;
@@ -90,7 +90,8 @@ pub enum PublishError {
     /// There is no connection.
     #[error("there is no connection")]
     NotConnected,
-    /// As many as the server takes are unacknowledged: try again after the next answer.
+    /// As many as the server takes are unacknowledged, or it is not known yet that it does not hold the packet identifier
+    /// ([`Client::starting_after`]): try again after the next answer.
     #[error("as many messages as the server takes are unacknowledged")]
     WindowFull,
     /// The server takes no packet that large.
@@ -103,6 +104,8 @@ pub enum PublishError {
 pub enum Event<'a> {
     /// Nothing.
     None,
+    /// An identifier is free for a message of QoS 2 that could not be sent before ([`PublishError::WindowFull`]).
+    Freed,
     /// The server's answer to CONNECT. Its limits are in force already.
     Connack(Box<Connack<'a>>),
     /// A message. QoS 1 and 2 wait for [`Client::acknowledge`], in the order of their coming.
@@ -170,8 +173,8 @@ impl Client {
 
     /// A client that was never connected and whose packet identifiers begin after `last`: for one that resumes a
     /// session of which it has lost its own part. The server may still hold QoS 2 identifiers in it, and would take a
-    /// new message under one of them for the old one; so each is freed with PUBREL before its first use at QoS 2, unless
-    /// CONNACK says that there is no such session.
+    /// new message under one of them for the old one; so each is freed with PUBREL, and that answered, before its first use
+    /// at QoS 2, unless CONNACK says that there is no such session.
     #[must_use]
     pub fn starting_after(last: u16) -> Self {
         Self { flow: Flow::starting_after(last), stale: Some(Stale::default()), ..Self::default() }
@@ -287,7 +290,7 @@ impl Client {
             Packet::Publish(publish) => Ok(self.flow.publish_in(publish, out)?.map_or(Event::None, Event::Publish)),
             Packet::Puback(ack) => self.flow.puback(&ack).map(|answered| self.go_on(now, answered, out)),
             Packet::Pubrec(ack) => self.flow.pubrec(&ack, out).map(|answered| self.go_on(now, answered, out)),
-            Packet::Pubcomp(ack) if is_freed(&mut self.stale, ack.packet_id) => Ok(Event::None),
+            Packet::Pubcomp(ack) if is_freed(&mut self.stale, ack.packet_id) => Ok(Event::Freed),
             Packet::Pubcomp(ack) => self.flow.pubcomp(&ack).map(|answered| self.go_on(now, answered, out)),
             Packet::Pubrel(ack) => {
                 self.flow.pubrel(&ack, out);
@@ -342,7 +345,10 @@ impl Client {
             let answered = match plain.kind {
                 PacketType::Puback => self.flow.puback(&ack),
                 PacketType::Pubrec => self.flow.pubrec(&ack, out),
-                PacketType::Pubcomp if is_freed(&mut self.stale, plain.packet_id) => Ok(Answered::Nothing),
+                PacketType::Pubcomp if is_freed(&mut self.stale, plain.packet_id) => {
+                    heard(Event::Freed);
+                    continue;
+                }
                 PacketType::Pubcomp => self.flow.pubcomp(&ack),
                 _ => {
                     self.flow.pubrel(&ack, out);
@@ -378,8 +384,8 @@ impl Client {
         if is_answered && !self.flow.is_open() {
             return Err(PublishError::WindowFull);
         }
-        if delivery.qos == QoS::ExactlyOnce {
-            self.free_next_id(out);
+        if delivery.qos == QoS::ExactlyOnce && !self.is_next_id_free(out) {
+            return Err(PublishError::WindowFull);
         }
         // Keep alive is not put off by it: PINGREQ is what finds out that a connection into which messages go is dead.
         self.flow.send(now, delivery, token, out).map_err(|flow::TooLarge| PublishError::TooLarge)?;
@@ -564,11 +570,18 @@ impl Client {
         Ok(Event::Connack(connack))
     }
 
-    fn free_next_id(&mut self, out: &mut Output) {
-        let Some((stale, id)) = self.stale.as_mut().zip(self.flow.next_id()) else { return };
-        if stale.free(id) {
+    /// Whether the server is known not to hold the identifier that comes next; if not, it is asked to free it, and those that
+    /// come behind it.
+    fn is_next_id_free(&mut self, out: &mut Output) -> bool {
+        let Some((stale, next)) = self.stale.as_mut().zip(self.flow.next_id()) else { return true };
+        if stale.is_free(next) || stale.is_awaited(next) {
+            return stale.is_free(next);
+        }
+        let asked: Vec<PacketId> = self.flow.coming_ids().take(FREED_AHEAD).filter(|id| stale.ask(*id)).collect();
+        for id in asked {
             self.flow.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
         }
+        false
     }
 
     /// As [`Client::answered`], and sends again what that made room for.

@@ -1,9 +1,9 @@
 //! Packet identifiers that an earlier process may have left open at the server.
 //!
 //! In: the identifiers that are about to be used at QoS 2, and PUBCOMPs. Out: which of them to free first with PUBREL, and
-//! which PUBCOMPs answer that. A server that still holds an identifier takes a new message under it for the old one and drops it
-//! (MQTT-4.3.3-10); PUBREL ends that, and for an identifier that it does not hold it changes nothing. Must never: ask twice
-//! for one identifier.
+//! which are free. A server that still holds an identifier takes a new message under it for the old one and drops it
+//! (MQTT-4.3.3-10), and holds it until it has sent PUBCOMP (MQTT-4.3.3-12); for an identifier that it does not hold, PUBREL
+//! changes nothing. Must never: call one free whose PUBCOMP has not come.
 
 use viaduct_codec::PacketId;
 
@@ -13,31 +13,52 @@ const WORDS: usize = 1024;
 /// Of which identifiers nothing is known: all at first.
 #[derive(Debug, Default)]
 pub(super) struct Stale {
-    /// A bit for each identifier that was freed; nothing before the first.
+    /// A bit for each identifier that is free; nothing before the first.
     freed: Vec<u64>,
-    /// Whose PUBCOMP has not come.
+    /// Whose PUBCOMP has not come on this connection.
     awaited: Vec<PacketId>,
 }
 
 impl Stale {
-    /// Whether `id` has to be freed before it is used; it counts as freed from now on.
-    pub(super) fn free(&mut self, id: PacketId) -> bool {
+    /// Whether the server is known not to hold `id`.
+    pub(super) fn is_free(&self, id: PacketId) -> bool {
+        let (place, bit) = bit_of(id);
+        self.freed.get(place).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Whether PUBREL was sent for `id` on this connection and has no answer.
+    pub(super) fn is_awaited(&self, id: PacketId) -> bool {
+        self.awaited.contains(&id)
+    }
+
+    /// Whether `id` has to be freed before it is used and nobody has asked for that; its PUBCOMP is awaited from now on.
+    pub(super) fn ask(&mut self, id: PacketId) -> bool {
+        let is_new = !self.is_free(id) && !self.is_awaited(id);
+        if is_new {
+            self.awaited.push(id);
+        }
+        is_new
+    }
+
+    /// Whether this PUBCOMP answers what [`Stale::ask`] had sent; then the identifier is free.
+    pub(super) fn is_answer(&mut self, id: PacketId) -> bool {
+        let Some(place) = self.awaited.iter().position(|awaited| *awaited == id) else { return false };
+        self.awaited.swap_remove(place);
         self.freed.resize(WORDS, 0);
-        let (place, bit) = (usize::from(id.get() / 64), 1 << (id.get() % 64));
-        let Some(word) = self.freed.get_mut(place).filter(|word| **word & bit == 0) else { return false };
-        *word |= bit;
-        self.awaited.push(id);
+        let (place, bit) = bit_of(id);
+        if let Some(word) = self.freed.get_mut(place) {
+            *word |= bit;
+        }
         true
     }
 
-    /// Whether this PUBCOMP answers what [`Stale::free`] had sent.
-    pub(super) fn is_answer(&mut self, id: PacketId) -> bool {
-        let place = self.awaited.iter().position(|awaited| *awaited == id);
-        place.map(|place| self.awaited.swap_remove(place)).is_some()
-    }
-
-    /// The connection is over: what was sent by it is answered no more.
+    /// The connection is over: what was sent by it is answered no more, and may not have arrived.
     pub(super) fn detach(&mut self) {
         self.awaited.clear();
     }
+}
+
+/// The word of an identifier, and its bit in it.
+fn bit_of(id: PacketId) -> (usize, u64) {
+    (usize::from(id.get() / 64), 1 << (id.get() % 64))
 }

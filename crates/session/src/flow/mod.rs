@@ -168,6 +168,11 @@ impl Flow {
         self.ids.next()
     }
 
+    /// The identifiers that the next messages of QoS 1 and 2 go out with, as far as nothing is acknowledged before.
+    pub(crate) fn coming_ids(&self) -> impl Iterator<Item = PacketId> {
+        self.ids.coming()
+    }
+
     /// An identifier for a SUBSCRIBE or UNSUBSCRIBE.
     pub(crate) fn take_id(&mut self) -> Option<PacketId> {
         self.ids.take()

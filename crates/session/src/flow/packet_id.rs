@@ -54,6 +54,12 @@ impl PacketIds {
         }
     }
 
+    /// What [`PacketIds::take`] would take, one after the other.
+    pub(crate) fn coming(&self) -> impl Iterator<Item = PacketId> {
+        let behind = self.last.checked_add(1).into_iter().flat_map(|first| first..=u16::MAX);
+        behind.chain(1..=self.last).filter(|id| !self.is_used(*id)).filter_map(PacketId::new)
+    }
+
     /// Marks an identifier as used by an exchange of an earlier process, the last one that was taken so far.
     pub(crate) fn restore(&mut self, id: PacketId) {
         self.insert(id.get());

@@ -341,31 +341,66 @@ fn a_message_of_an_earlier_connection_is_refused_only_when_it_comes_again() {
     assert_eq!(refuse(&mut dialer), "50 03 00 07 97");
 }
 
+/// Frees with PUBREL (5.0 and 3.1.1 alike) those of `ids`.
+fn pubrels(ids: std::ops::RangeInclusive<u16>) -> String {
+    let pubrels: Vec<_> = ids.map(|id| format!("62 02 {:02x} {:02x}", id >> 8, id & 0xff)).collect();
+    pubrels.join(" ")
+}
+
+fn publish_2(id: &str) -> String {
+    format!("34 07 00 01 74 00 {id} 00 78")
+}
+
 #[test]
-fn who_has_lost_its_part_of_a_session_frees_each_identifier_before_its_first_use_at_qos_2() {
+fn who_has_lost_its_part_of_a_session_uses_no_identifier_at_qos_2_before_the_server_says_that_it_is_free() {
     let mut dialer = Dialer::new();
     dialer.client = Client::starting_after(7);
     dialer.connect(&kept(Level::V5), YES_PRESENT);
-    let publish = |qos: &str, id: &str| format!("{qos} 07 00 01 74 00 {id} 00 78");
-    assert_eq!(dialer.publish(2, "x", 1).unwrap(), format!("62 02 00 08 {}", publish("34", "08")));
-    // The server held the identifier; its PUBCOMP is not for the message that comes next.
-    assert_eq!(dialer.take("70 02 00 08"), "");
+    assert_eq!(dialer.publish(2, "x", 1), Err(PublishError::WindowFull));
+    assert_eq!(dialer.sent(), pubrels(8..=71));
+    assert_eq!(dialer.publish(2, "x", 1), Err(PublishError::WindowFull));
+    assert_eq!(dialer.sent(), "", "it was asked for");
+    // The server held the one, and not the other.
+    assert_eq!(dialer.take("70 02 00 08 70 03 00 09 92"), "");
+    assert_eq!(dialer.publish(2, "x", 1).unwrap(), publish_2("08"));
+    assert_eq!(dialer.publish(2, "x", 2).unwrap(), publish_2("09"));
+    assert_eq!(dialer.publish(2, "x", 3), Err(PublishError::WindowFull));
     assert_eq!(dialer.take("50 02 00 08"), "62 02 00 08");
-    assert_eq!(dialer.take("70 02 00 08"), "");
-    // It did not, and says so.
-    assert_eq!(dialer.publish(2, "x", 2).unwrap(), format!("62 02 00 09 {}", publish("34", "09")));
-    dialer.take("70 03 00 09 92");
-    dialer.take("50 02 00 09 70 02 00 09");
-    assert_eq!(dialer.events[1..], ["received 1 00", "settled 1 00", "received 2 00", "settled 2 00"]);
+    dialer.take("70 02 00 08 50 02 00 09 70 02 00 09");
+    let settled = ["freed", "freed", "received 1 00", "settled 1 00", "received 2 00", "settled 2 00"];
+    assert_eq!(dialer.events[1..], settled);
     // QoS 1 has nothing that could be held.
-    assert_eq!(dialer.publish(1, "x", 3).unwrap(), publish("32", "0a"));
+    assert_eq!(dialer.publish(1, "x", 3).unwrap(), publish_2("0a").replacen("34", "32", 1));
     dialer.take("40 02 00 0a");
     // What was freed once is free.
     for _ in 0..65_532 {
         let sent = dialer.publish(1, "x", 4).unwrap();
         dialer.take(&format!("40 02 {}", &sent[15..20]));
     }
-    assert_eq!(dialer.publish(2, "x", 5).unwrap(), publish("34", "08"));
+    assert_eq!(dialer.publish(2, "x", 5).unwrap(), publish_2("08"));
+}
+
+#[test]
+fn a_connection_that_was_cut_before_an_identifier_was_known_to_be_free_has_freed_none() {
+    let mut dialer = Dialer::new();
+    dialer.client = Client::starting_after(7);
+    dialer.connect(&kept(Level::V5), YES_PRESENT);
+    assert!(dialer.publish(2, "x", 1).is_err());
+    assert_eq!(dialer.sent(), pubrels(8..=71));
+    dialer.take("70 02 00 09");
+    dialer.client.detach();
+    // PUBREL may not have arrived, and a PUBLISH behind it would have been the old one again on this connection.
+    assert_eq!(dialer.connect(&kept(Level::V5), YES_PRESENT), "");
+    assert!(dialer.publish(2, "x", 1).is_err());
+    assert_eq!(dialer.sent(), format!("{} {}", pubrels(8..=8), pubrels(10..=71)));
+    dialer.take("70 02 00 08");
+    assert_eq!(dialer.publish(2, "x", 1).unwrap(), publish_2("08"));
+    assert_eq!(dialer.publish(2, "x", 2).unwrap(), publish_2("09"), "that was known before");
+    // It is no identifier of this session any more once the session is gone.
+    dialer.client.detach();
+    dialer.connect(&kept(Level::V5), YES);
+    assert_eq!(dialer.client.forget().len(), 2);
+    assert!(dialer.publish(2, "x", 3).unwrap().starts_with("34"));
 }
 
 #[test]
