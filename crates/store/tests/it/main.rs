@@ -8,3 +8,4 @@ mod kept;
 mod power;
 mod rig;
 mod space;
+mod unwritten;
