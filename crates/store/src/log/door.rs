@@ -270,7 +270,7 @@ impl Door {
             self.handed = last_ticket;
             self.last_length = body.len();
             let body = Arc::new(body);
-            unwritten.hand_over(last_ticket, Arc::clone(&body));
+            unwritten.hand_over(last_ticket, last_id, Arc::clone(&body));
             drop(unwritten);
             self.shared.hand_over(Group { door: self.number, ticket: last_ticket, last_id, body });
         }
