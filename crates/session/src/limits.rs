@@ -30,5 +30,5 @@ pub(crate) const PAGE: usize = 64;
 pub(crate) const CONNACK_ROOM: usize = 1024;
 
 /// Identifiers that a client's end which may have left some open frees together: nothing is sent under them before they are
-/// known to be free, so each time costs a round trip.
+/// known to be free, so the next are asked for when half of them are used.
 pub(crate) const FREED_AHEAD: usize = 64;

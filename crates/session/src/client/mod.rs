@@ -308,7 +308,8 @@ impl Client {
             Packet::Pingresp => {
                 link.pingresp_due = None;
                 self.meter.answered(now, Probe::Ping);
-                Ok(Event::None)
+                let is_freed = self.stale.as_mut().is_some_and(Stale::give_up_silent);
+                Ok(if is_freed { Event::Freed } else { Event::None })
             }
             Packet::Disconnect(disconnect) if disconnect.session_expiry.is_some() => {
                 Err(Violation::SessionExpiryFromServer)
@@ -574,14 +575,17 @@ impl Client {
     /// come behind it.
     fn is_next_id_free(&mut self, out: &mut Output) -> bool {
         let Some((stale, next)) = self.stale.as_mut().zip(self.flow.next_id()) else { return true };
-        if stale.is_free(next) || stale.is_awaited(next) {
-            return stale.is_free(next);
+        let is_free = stale.is_free(next);
+        // Asked for in time, so that nobody waits for a round trip each time.
+        let ahead = if is_free { FREED_AHEAD / 2 } else { 0 };
+        if self.flow.coming_ids().nth(ahead).is_none_or(|id| stale.is_free(id) || stale.is_awaited(id)) {
+            return is_free;
         }
         let asked: Vec<PacketId> = self.flow.coming_ids().take(FREED_AHEAD).filter(|id| stale.ask(*id)).collect();
         for id in asked {
             self.flow.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
         }
-        false
+        is_free
     }
 
     /// As [`Client::answered`], and sends again what that made room for.

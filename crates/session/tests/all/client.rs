@@ -404,6 +404,35 @@ fn a_connection_that_was_cut_before_an_identifier_was_known_to_be_free_has_freed
 }
 
 #[test]
+fn the_next_identifiers_are_freed_before_the_last_is_used() {
+    let mut dialer = Dialer::new();
+    dialer.client = Client::starting_after(7);
+    dialer.connect(&Hello { max_inflight: 100, ..kept(Level::V311) }, "20 02 01 00");
+    assert!(dialer.publish(2, "x", 1).is_err());
+    dialer.sent();
+    (8..=71).for_each(|id: u16| _ = dialer.take(&format!("70 02 00 {id:02x}")));
+    for id in 8..40 {
+        assert_eq!(dialer.publish(2, "x", 1).unwrap().matches("62 02").count(), 0, "{id}");
+    }
+    assert!(dialer.publish(2, "x", 1).unwrap().starts_with(&pubrels(72..=103)));
+}
+
+#[test]
+fn a_server_that_never_says_that_an_identifier_is_free_is_not_waited_for_for_ever() {
+    let mut dialer = Dialer::new();
+    dialer.client = Client::starting_after(7);
+    dialer.connect(&kept(Level::V5), YES_PRESENT);
+    assert!(dialer.publish(2, "x", 1).is_err());
+    dialer.sent();
+    for is_first in [true, false] {
+        assert_eq!(dialer.pass(61).unwrap(), "c0 00");
+        dialer.take("d0 00");
+        assert_eq!(dialer.publish(2, "x", 1).is_err(), is_first);
+    }
+    assert_eq!(dialer.events.last().unwrap(), "freed");
+}
+
+#[test]
 fn where_there_is_no_session_nothing_is_freed() {
     for (hello, connack) in [(kept(Level::V5), YES), (kept(Level::V311), "20 02 00 00")] {
         let mut dialer = Dialer::new();
