@@ -12,8 +12,8 @@ use crate::client::{Link, ready};
 use crate::judge::{Breach, Promise, judge, outstanding};
 use crate::rng::Rng;
 
-/// Without any event for this long, what has not come will not come.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long nothing at all may happen: longer than a disk that others keep busy takes for a sync, which is several seconds now and then.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// In any case.
 const DEADLINE: Duration = Duration::from_secs(60);
 
