@@ -6,6 +6,7 @@
 //! acknowledgement is answered, until nothing moves any more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use viaduct_codec::{
     Connect, ConnectProperties, FilterRef, Level, Packet, PacketId, Publish, PublishProperties, QoS, Subscribe,
@@ -15,12 +16,14 @@ use viaduct_engine::{
     AllowAll, Arrival, Connected, ConnectionId, Engine, Identity, Settings, Shared, WorkerId, worker_of,
 };
 use viaduct_session::server::{Terms, admit};
-use viaduct_store::MemoryStore;
+use viaduct_store::{MemoryStore, Store};
 
 use crate::peer::Peer;
 
 /// Bytes of payload of every message.
 const PAYLOAD: [u8; 16] = [b'x'; 16];
+/// Longer than a store waits for what may settle by waiting.
+const COMMIT_DELAY: Duration = Duration::from_millis(10);
 
 /// Who talks to whom, and how.
 #[derive(Clone, Copy, Debug)]
@@ -61,14 +64,23 @@ impl Rig {
     /// There is a number of workers that no broker has.
     #[must_use]
     pub fn new(workers: u16) -> Self {
+        let stores = (0..workers).map(|_| -> Box<dyn Store> { Box::<MemoryStore>::default() });
+        Self::over(stores.collect())
+    }
+
+    /// A broker without clients, of a worker for each of `stores`. What they make safe is said in [`Rig::commit`].
+    ///
+    /// # Panics
+    /// There are so many as no broker has workers.
+    #[must_use]
+    pub fn over(stores: Vec<Box<dyn Store>>) -> Self {
         let now = Time::from_millis(1_700_000_000_000);
+        let workers = u16::try_from(stores.len()).unwrap();
         let shared = Shared::new(workers, Box::new(AllowAll));
         let settings = Arc::new(Settings::default());
-        let engine = |worker| {
-            let store = Box::<MemoryStore>::default();
-            Engine::new(WorkerId(worker), Arc::clone(&shared), Arc::clone(&settings), store, now)
-        };
-        let engines = (0..workers).map(engine).collect();
+        let engine =
+            |(worker, store)| Engine::new(WorkerId(worker), Arc::clone(&shared), Arc::clone(&settings), store, now);
+        let engines = (0..).zip(stores).map(engine).collect();
         let mut introduction = Vec::new();
         UserProperties::push(&mut introduction, viaduct_session::NODE_PROPERTY, "rig");
         let terms = Arc::new(Terms { introduction, ..Terms::default() });
@@ -102,17 +114,39 @@ impl Rig {
     /// # Panics
     /// The broker does not let it in.
     pub fn connect(&mut self, version: Version, client_id: &str) -> ConnectionId {
-        let connect = Connect {
-            level: if version == Version::V5 { Level::V5 } else { Level::V311 },
-            clean_start: true,
-            keep_alive: 60,
-            client_id,
-            will: None,
-            username: None,
-            password: None,
-            properties: ConnectProperties::default(),
-        };
-        self.arrive(&connect, Identity::default(), false)
+        let level = if version == Version::V5 { Level::V5 } else { Level::V311 };
+        self.arrive(&hello(level, true, client_id), Identity::default(), false)
+    }
+
+    /// Connects a client of 3.1.1 whose session outlives its connection.
+    ///
+    /// # Panics
+    /// The broker does not let it in.
+    pub fn connect_lasting(&mut self, client_id: &str) -> ConnectionId {
+        self.arrive(&hello(Level::V311, false, client_id), Identity::default(), false)
+    }
+
+    /// The connection of a client is no more.
+    ///
+    /// # Panics
+    /// There is no such client.
+    pub fn cut(&mut self, client: ConnectionId) {
+        let worker = self.peers[usize::try_from(client.0).unwrap()].worker;
+        self.engines[worker].handle_closed(self.now, client, "cut");
+        self.settle();
+    }
+
+    /// Time passes until the stores wait for nothing more, `step` makes safe what they have, and all that waited for it comes
+    /// to its end.
+    ///
+    /// # Panics
+    /// The broker sends what is no packet.
+    pub fn commit(&mut self, step: impl FnOnce()) {
+        self.now = self.now.after(COMMIT_DELAY);
+        self.engines.iter_mut().for_each(|engine| engine.handle_timeout(self.now));
+        step();
+        self.engines.iter_mut().for_each(|engine| engine.handle_committed(self.now));
+        self.settle();
     }
 
     /// Takes in a client that said this; `is_relay`: what it hears is kept for whoever asks with [`Rig::relayed`].
@@ -138,7 +172,7 @@ impl Rig {
         id
     }
 
-    /// The time, which stands.
+    /// The time, which stands but for [`Rig::commit`].
     pub(crate) fn now(&self) -> Time {
         self.now
     }
@@ -259,6 +293,20 @@ impl Rig {
         if count > 0 {
             self.engines[worker].handle_drained(self.now, id);
         }
+    }
+}
+
+/// A CONNECT with a keep alive of a minute and nothing special.
+fn hello(level: Level, clean_start: bool, client_id: &str) -> Connect<'_> {
+    Connect {
+        level,
+        clean_start,
+        keep_alive: 60,
+        client_id,
+        will: None,
+        username: None,
+        password: None,
+        properties: ConnectProperties::default(),
     }
 }
 

@@ -1,11 +1,12 @@
-//! Heap allocations per message, from the read that brings it to the last acknowledgement; per packet that is decoded; and
-//! per look-up of who hears a topic.
+//! Heap allocations per message, from the read that brings it to the last acknowledgement; per message that waits for somebody
+//! who is away; per packet that is decoded; and per look-up of who hears a topic.
 //!
 //! Whoever changes one of the numbers says so here. A reallocation counts as one.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::hint::black_box;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use allocation_counter::measure;
 use viaduct_codec::{
@@ -14,6 +15,8 @@ use viaduct_codec::{
 };
 use viaduct_gates::{Rig, Shape};
 use viaduct_router::{Matches, Subscription, Subscriptions};
+use viaduct_store::Store;
+use viaduct_store::log::{FaultyFiles, Log, Options};
 
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 /// Turns until caches and buffers have their size.
@@ -89,6 +92,50 @@ fn per_message(shape: &Shape) -> f64 {
     let heard = messages * shape.subscribers as u64 / shape.publishers as u64;
     assert_eq!(rig.heard() - before, heard, "somebody did not hear everything of {shape:?}");
     (info.count_total as f64 * 100.0 / messages as f64).round() / 100.0
+}
+
+/// Clients that are away, each with a publisher of its own that says [`TOGETHER`] messages at a time.
+const ABSENT: usize = 64;
+const TOGETHER: u16 = 16;
+/// How often it says them before anything is counted: what a session sends first is in memory, and that is the first 64.
+const BEFORE: u16 = 4;
+/// Allocations of each message that stay until it is written: six of a run, whose answers wait. Each message would be two more.
+const STAYS: f64 = 0.38;
+
+#[test]
+fn a_message_to_a_client_that_is_away_stays_as_bytes_of_the_log() {
+    let opened = Log::open_stepped(&Options::new(1, Arc::new(|_| 0), 7), Arc::new(FaultyFiles::default())).unwrap();
+    let doors = opened.doors.into_iter().map(|door| -> Box<dyn Store> { Box::new(door) });
+    let (mut rig, log) = (Rig::over(doors.collect()), opened.log);
+    let mut publishers = Vec::new();
+    for number in 0..ABSENT {
+        let topic = format!("t/{number}");
+        let absent = rig.connect_lasting(&format!("absent-{number}"));
+        rig.subscribe(absent, Version::V311, &topic, QoS::AtLeastOnce);
+        rig.commit(|| log.step());
+        rig.cut(absent);
+        let mut said = Vec::new();
+        for id in 1..=TOGETHER {
+            let publish = Publish { packet_id: PacketId::new(id), ..publish(QoS::AtLeastOnce, &topic) };
+            Packet::Publish(publish).encode(Version::V311, &mut said).unwrap();
+        }
+        publishers.push((rig.connect(Version::V311, &format!("publisher-{number}")), said));
+    }
+    let say = |rig: &mut Rig| publishers.iter().for_each(|(publisher, said)| rig.say(*publisher, said));
+    for _ in 0..BEFORE {
+        say(&mut rig);
+        rig.commit(|| log.step());
+    }
+    let info = measure(|| say(&mut rig));
+    let messages = ABSENT * usize::from(TOGETHER);
+    let stays = (info.count_current as f64 * 100.0 / messages as f64).round() / 100.0;
+    assert_eq!(stays, STAYS, "another number than is recorded; if that is meant, record it");
+    for number in 0..ABSENT {
+        rig.connect_lasting(&format!("absent-{number}"));
+    }
+    let owed = u64::from((BEFORE + 1) * TOGETHER) * ABSENT as u64;
+    (0..BEFORE).for_each(|_| rig.commit(|| log.step()));
+    assert_eq!(rig.heard(), owed, "all of them were owed, and come");
 }
 
 #[test]
