@@ -76,7 +76,7 @@ impl Ends {
 
     fn exchange(&mut self, delivery: &Delivery) {
         for token in 0..IN_FLIGHT {
-            black_box(self.client.publish(now(), delivery, token, &mut self.to_session)).unwrap();
+            black_box(self.client.publish(now(), delivery.clone(), token, &mut self.to_session)).unwrap();
         }
         self.settle();
     }
