@@ -66,15 +66,19 @@ fn subscriber(world: &mut World) -> Client {
 }
 
 fn publish(qos: QoS) -> Packet<'static> {
-    Packet::Publish(Publish {
+    Packet::Publish(Publish { retain: true, ..publication(qos, 7, b"x") })
+}
+
+fn publication(qos: QoS, id: u16, payload: &[u8]) -> Publish<'_> {
+    Publish {
         dup: false,
         qos,
-        retain: true,
+        retain: false,
         topic: Some(TopicRef::new("t").unwrap()),
-        packet_id: PacketId::new(7),
+        packet_id: PacketId::new(id),
         properties: PublishProperties::default(),
-        payload: b"x",
-    })
+        payload,
+    }
 }
 
 /// Proves: v4:4.8.0-2, trap:12
@@ -164,6 +168,10 @@ fn wait_for(world: &mut World, client: &mut Client, count: usize) -> Vec<Got> {
 /// More than is kept in memory at the ends of a queue.
 const MANY: u16 = 400;
 
+fn numbered(number: u16, payload: &str) -> Packet<'_> {
+    Packet::Publish(publication(QoS::AtLeastOnce, number, payload.as_bytes()))
+}
+
 #[test]
 fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     let mut world = World::new(1);
@@ -175,16 +183,7 @@ fn what_can_not_be_read_for_a_while_is_neither_lost_nor_overtaken() {
     let mut publisher = hello(&mut world, Version::V311, "publisher");
     for number in 1..=MANY {
         let payload = number.to_string();
-        let publish = Packet::Publish(Publish {
-            dup: false,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            topic: Some(TopicRef::new("t").unwrap()),
-            packet_id: PacketId::new(number),
-            properties: PublishProperties::default(),
-            payload: payload.as_bytes(),
-        });
-        world.send(&mut publisher, &[publish]);
+        world.send(&mut publisher, &[numbered(number, &payload)]);
         // Each in its time, so that what came before it is written by then.
         assert_eq!(wait_for(&mut world, &mut publisher, 1), [Got::Ack(4, number, ReasonCode::SUCCESS)]);
     }
@@ -369,18 +368,7 @@ fn what_an_absent_client_is_owed_and_nobody_has_written_yet_comes_when_it_is_bac
     for first in (1..=MANY).step_by(10) {
         let mut publisher = hello(&mut world, Version::V5, &format!("publisher-{first}"));
         let payloads: Vec<String> = (first..first + 10).map(|number| number.to_string()).collect();
-        let publish = |(number, payload)| {
-            Packet::Publish(Publish {
-                dup: false,
-                qos: QoS::AtLeastOnce,
-                retain: false,
-                topic: Some(TopicRef::new("t").unwrap()),
-                packet_id: PacketId::new(number),
-                properties: PublishProperties::default(),
-                payload,
-            })
-        };
-        let packets: Vec<_> = (first..).zip(payloads.iter().map(String::as_bytes)).map(publish).collect();
+        let packets: Vec<_> = (first..).zip(&payloads).map(|(number, payload)| numbered(number, payload)).collect();
         publisher.got();
         world.send(&mut publisher, &packets);
         assert_eq!(publisher.got(), [], "nothing is safe");

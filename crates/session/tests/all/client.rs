@@ -351,11 +351,17 @@ fn publish_2(id: &str) -> String {
     format!("34 07 00 01 74 00 {id} 00 78")
 }
 
-#[test]
-fn who_has_lost_its_part_of_a_session_uses_no_identifier_at_qos_2_before_the_server_says_that_it_is_free() {
+/// One that lost its part of a session and has come back to it.
+fn resumed(hello: &Hello, connack: &str) -> Dialer {
     let mut dialer = Dialer::new();
     dialer.client = Client::starting_after(7);
-    dialer.connect(&kept(Level::V5), YES_PRESENT);
+    dialer.connect(hello, connack);
+    dialer
+}
+
+#[test]
+fn who_has_lost_its_part_of_a_session_uses_no_identifier_at_qos_2_before_the_server_says_that_it_is_free() {
+    let mut dialer = resumed(&kept(Level::V5), YES_PRESENT);
     assert_eq!(dialer.publish(2, "x", 1), Err(PublishError::WindowFull));
     assert_eq!(dialer.sent(), pubrels(8..=71));
     assert_eq!(dialer.publish(2, "x", 1), Err(PublishError::WindowFull));
@@ -382,9 +388,7 @@ fn who_has_lost_its_part_of_a_session_uses_no_identifier_at_qos_2_before_the_ser
 
 #[test]
 fn a_connection_that_was_cut_before_an_identifier_was_known_to_be_free_has_freed_none() {
-    let mut dialer = Dialer::new();
-    dialer.client = Client::starting_after(7);
-    dialer.connect(&kept(Level::V5), YES_PRESENT);
+    let mut dialer = resumed(&kept(Level::V5), YES_PRESENT);
     assert!(dialer.publish(2, "x", 1).is_err());
     assert_eq!(dialer.sent(), pubrels(8..=71));
     dialer.take("70 02 00 09");
@@ -405,9 +409,7 @@ fn a_connection_that_was_cut_before_an_identifier_was_known_to_be_free_has_freed
 
 #[test]
 fn the_next_identifiers_are_freed_before_the_last_is_used() {
-    let mut dialer = Dialer::new();
-    dialer.client = Client::starting_after(7);
-    dialer.connect(&Hello { max_inflight: 100, ..kept(Level::V311) }, "20 02 01 00");
+    let mut dialer = resumed(&Hello { max_inflight: 100, ..kept(Level::V311) }, "20 02 01 00");
     assert!(dialer.publish(2, "x", 1).is_err());
     dialer.sent();
     (8..=71).for_each(|id: u16| _ = dialer.take(&format!("70 02 00 {id:02x}")));
@@ -419,9 +421,7 @@ fn the_next_identifiers_are_freed_before_the_last_is_used() {
 
 #[test]
 fn a_server_that_never_says_that_an_identifier_is_free_is_not_waited_for_for_ever() {
-    let mut dialer = Dialer::new();
-    dialer.client = Client::starting_after(7);
-    dialer.connect(&kept(Level::V5), YES_PRESENT);
+    let mut dialer = resumed(&kept(Level::V5), YES_PRESENT);
     assert!(dialer.publish(2, "x", 1).is_err());
     dialer.sent();
     for is_first in [true, false] {
@@ -435,9 +435,7 @@ fn a_server_that_never_says_that_an_identifier_is_free_is_not_waited_for_for_eve
 #[test]
 fn where_there_is_no_session_nothing_is_freed() {
     for (hello, connack) in [(kept(Level::V5), YES), (kept(Level::V311), "20 02 00 00")] {
-        let mut dialer = Dialer::new();
-        dialer.client = Client::starting_after(7);
-        dialer.connect(&hello, connack);
+        let mut dialer = resumed(&hello, connack);
         assert!(dialer.publish(2, "x", 1).unwrap().starts_with("34"), "{hello:?}");
     }
 }
