@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("engine", &["codec", "session", "router", "store"]),
     ("bridge", &["codec", "session"]),
     ("config", &["codec"]),
-    ("import", &["codec"]),
+    ("import", &["codec", "config"]),
     ("broker", &["codec", "session", "store", "engine", "bridge", "config"]),
     ("viaduct", &["broker", "config", "import"]),
 ];

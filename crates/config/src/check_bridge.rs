@@ -99,8 +99,10 @@ fn tls(reader: &mut Reader, at: &At<'_>, bridge: &Bridge) {
     }
 }
 
-/// Whether a certificate can be asked for under this name. A wildcard stands in certificates, and is no name itself.
-fn is_server_name(name: &str) -> bool {
+/// Whether a certificate can be asked for under `name`: an IP address, or labels of a DNS name. A wildcard stands in certificates,
+/// and is no name itself.
+#[must_use]
+pub fn is_server_name(name: &str) -> bool {
     let is_label = |label: &str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         (1..=63).contains(&label.len()) && label.bytes().all(fits) && !label.starts_with('-') && !label.ends_with('-')

@@ -24,6 +24,7 @@ mod value;
 mod written;
 
 pub use changes::{Changes, Section, changes};
+pub use check_bridge::is_server_name;
 pub use document::{reference, sample};
 pub use error::{ConfigError, Errors, Place, Problem};
 pub use model::{

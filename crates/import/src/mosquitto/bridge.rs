@@ -140,7 +140,11 @@ fn tls(block: &Block, bridge: &mut BridgeOut, desk: &mut Desk<'_>) -> bool {
     if let Some(directive) = block.last("bridge_alpn")
         && let Some(protocol) = text(directive, &mut desk.report)
     {
-        bridge.tls.set("alpn", list([protocol]), directive);
+        if protocol.len() > 255 {
+            desk.report.wrong(&directive.place, "bridge_alpn has more than 255 bytes");
+        } else {
+            bridge.tls.set("alpn", list([protocol]), directive);
+        }
     }
     if let Some(directive) = block.last("bridge_tls_version")
         && let Some(version) = tls_version(directive, &mut desk.report)

@@ -156,7 +156,13 @@ fn tls(option: &str, directive: &Directive, bridge: &mut BridgeOut, desk: &mut D
             return Some(());
         }
         "sni" => {
-            bridge.tls.set("server_name", quoted(text(directive, &mut desk.report)?), directive);
+            let name = text(directive, &mut desk.report)?;
+            if viaduct_config::is_server_name(name) {
+                bridge.tls.set("server_name", quoted(name), directive);
+            } else {
+                let advice = "set server_name if the certificate is for another name than the address";
+                desk.report.act(directive, "this is neither a DNS name nor an IP address, and is left out", advice);
+            }
             return Some(());
         }
         _ => return None,

@@ -22,6 +22,14 @@ fn with(text: &str, files: &[(&str, &str)]) -> Moved {
 }
 
 #[test]
+fn a_protocol_name_that_tls_cannot_carry_is_a_mistake() {
+    let name = "x".repeat(256);
+    let text = format!("connection b\naddress hub:8883\ntopic # out\nbridge_cafile ca.pem\nbridge_alpn {name}\n");
+    let mistakes = import(Origin::Mosquitto, &[("main.conf", &text), ("ca.pem", "")]).unwrap_err();
+    assert!(mistakes.iter().any(|mistake| mistake.what.contains("255 bytes")), "{mistakes:?}");
+}
+
+#[test]
 fn without_a_listener_it_is_local_only_and_open() {
     let moved = moved("");
     let [listener] = moved.config.listeners.as_slice() else { panic!("{:?}", moved.config.listeners) };

@@ -128,6 +128,17 @@ fn a_bridge_with_tls_checks_what_it_checked() {
 }
 
 #[test]
+fn a_server_name_that_no_certificate_can_have_is_left_out() {
+    let with = |sni: &str| {
+        format!("vmq_bridge.ssl.b = hub:8883\nvmq_bridge.ssl.b.sni = {sni}\nvmq_bridge.ssl.b.topic.1 = a\n")
+    };
+    assert_eq!(moved(&with("mq.example")).config.bridges[0].tls.server_name.as_deref(), Some("mq.example"));
+    let moved = moved(&with("= mq.example"));
+    assert_eq!(moved.config.bridges[0].tls.server_name, None);
+    assert!(moved.notes(2)[0].why.contains("neither a DNS name nor an IP address"));
+}
+
+#[test]
 fn the_last_line_with_a_key_holds() {
     let moved = moved("listener.tcp.a = 127.0.0.1:1\nmax_client_id_size = 30\nmax_client_id_size = 40\n");
     assert_eq!(moved.config.limits.max_client_id_length, 40);
