@@ -163,6 +163,7 @@ impl Rig {
             terms: Arc::clone(&self.terms),
             credential: None,
             reauthentication: None,
+            way: None,
             waited_until: None,
         });
         let id = ConnectionId(self.peers.len() as u64);

@@ -71,6 +71,7 @@ impl World {
                 mountpoint: None,
                 terms,
                 reauthentication: None,
+                way: None,
                 waited_until: None,
             },
             Err(refusal) => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use viaduct_codec::{PacketId, QoS, ReasonCode, Time, TopicFilter, TopicName, UserProperties};
 use viaduct_session::client::Client;
-use viaduct_session::{NODE_PROPERTY, Output};
+use viaduct_session::{BRIDGE_PROPERTY, LEAF_PROPERTY, NODE_PROPERTY, Output};
 
 use crate::flow::Flow;
 use crate::link::{Ending, Link};
@@ -44,6 +44,8 @@ pub struct Bridge {
     /// From the remote to here.
     pub(crate) inward: Flow,
     pub(crate) hops: Hops,
+    /// What the remote was last told, or is told next.
+    is_leaf: bool,
     /// The names that the last message had here and there.
     pub(crate) names: Names,
     pub(crate) echoes: EchoGuard,
@@ -107,9 +109,7 @@ impl Bridge {
         // of them would be taken for the old one and lost, so each bridge begins somewhere else.
         let [remote_id, local_id] = [seed >> 16, seed].map(|half| (half & u64::from(u16::MAX)) as u16);
         let mut remote = Client::starting_after(remote_id);
-        let mut introduction = Vec::new();
-        UserProperties::push(&mut introduction, NODE_PROPERTY, &settings.node);
-        remote.introduce(introduction);
+        remote.introduce(introduction(&settings, false));
         Ok(Self {
             link: Link::new(&settings, seed),
             rules,
@@ -121,6 +121,7 @@ impl Bridge {
             outward: Flow::default(),
             inward: Flow::default(),
             hops: Hops::new(&settings.node),
+            is_leaf: false,
             names: Names::default(),
             echoes: EchoGuard::new(seed),
             notices: Notices::new(topic),
@@ -188,6 +189,26 @@ impl Bridge {
         }
         self.stop_remote(now, end_session);
         self.close_local(now, end_session);
+    }
+
+    /// Whether this bridge is all that links this broker to others of its kind, as the next CONNECT says: then what comes from here
+    /// comes there by no other way.
+    pub fn set_leaf(&mut self, is_leaf: bool) {
+        if self.is_leaf != is_leaf {
+            self.is_leaf = is_leaf;
+            self.remote.introduce(introduction(&self.settings, is_leaf));
+        }
+    }
+
+    /// It is not all any more. A remote that was told otherwise is dialled anew, so that it knows; the session goes on.
+    pub fn handle_no_leaf(&mut self, now: Time) {
+        let may_ask = self.link.is_connected() && self.link.level().version().is_v5();
+        let was_told = self.is_leaf && may_ask && (self.hops.is_remote_named() || !self.link.is_up());
+        self.set_leaf(false);
+        if was_told {
+            self.stats.count_connect("renewed");
+            self.end_attempt(now, Ending::Anew, Some(ReasonCode::NORMAL_DISCONNECTION), false);
+        }
     }
 
     /// The dial of `attempt` succeeded: bytes may flow.
@@ -323,6 +344,12 @@ impl Bridge {
         self.link.is_held()
     }
 
+    /// Whether the remote said its name on the last link: it is a broker of our kind.
+    #[must_use]
+    pub const fn is_remote_named(&self) -> bool {
+        self.hops.is_remote_named()
+    }
+
     /// Whether messages flow.
     #[must_use]
     pub const fn is_up(&self) -> bool {
@@ -394,6 +421,17 @@ impl Bridge {
         let host = self.link.address().map_or("", |address| &address.host);
         error.at(host, self.settings.connect_timeout)
     }
+}
+
+/// What every CONNECT says about us.
+fn introduction(settings: &Settings, is_leaf: bool) -> Vec<u8> {
+    let mut said = Vec::new();
+    UserProperties::push(&mut said, NODE_PROPERTY, &settings.node);
+    UserProperties::push(&mut said, BRIDGE_PROPERTY, &settings.name);
+    if is_leaf {
+        UserProperties::push(&mut said, LEAF_PROPERTY, "1");
+    }
+    said
 }
 
 impl Seldom {

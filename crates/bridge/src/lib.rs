@@ -11,6 +11,7 @@
 
 mod backoff;
 mod bridge;
+pub mod doubles;
 mod error;
 mod event;
 mod express;

@@ -35,6 +35,20 @@ pub const ECHOES: usize = 4096;
 /// How long an outgoing message is remembered: an echo that takes longer than a keep alive is no echo of this link.
 pub const ECHO_AGE: Duration = Duration::from_secs(60);
 
+/// Messages remembered to recognise their second copies, of all links together: a thousand a second for a minute. Each holds
+/// some two hundred bytes.
+pub const COPIES: usize = 65_536;
+
+/// How long a message is remembered whose second copy may wait somewhere for a link to come back, as long as an echo.
+pub const DOUBLE_AGE: Duration = ECHO_AGE;
+
+/// How much later than by the first way a message of QoS 0 comes by another: it waits for no link, only behind what is sent
+/// before it. No longer, because the next one that is just like it (a sign of life, say) may be one that the first way lost.
+pub const LAG: Duration = Duration::from_secs(10);
+
+/// Ways by which one message may come.
+pub const WAYS: usize = 64;
+
 /// Brokers that a message may pass. Rings in the field have two or three members, chains rarely five.
 pub const HOPS: usize = 16;
 

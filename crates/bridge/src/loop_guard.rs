@@ -102,6 +102,11 @@ impl Hops {
         }
     }
 
+    /// Whether it has said so.
+    pub(crate) const fn is_remote_named(&self) -> bool {
+        self.remote.is_some()
+    }
+
     /// As [`stamp`]. A remote that is known by name knows us by ours, and notes the hop itself on what comes without User
     /// Properties: thirty bytes that most messages need not carry.
     ///

@@ -247,7 +247,7 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
             {
                 return end;
             }
-            progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, tail));
+            progress = worker.hand_in(id, tail);
             consume(tail, progress.consumed);
             if progress.more {
                 tokio::task::yield_now().await;
@@ -332,12 +332,12 @@ fn poll_event(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>
 fn handle(worker: &Worker, id: ConnectionId, tail: &mut Vec<u8>, fresh: &[u8]) -> Progress {
     worker.open_mail();
     if tail.is_empty() {
-        let progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, fresh));
+        let progress = worker.hand_in(id, fresh);
         tail.extend_from_slice(fresh.get(progress.consumed..).unwrap_or_default());
         return progress;
     }
     tail.extend_from_slice(fresh);
-    let progress = worker.with_engine(|engine, now| engine.handle_bytes(now, id, tail));
+    let progress = worker.hand_in(id, tail);
     consume(tail, progress.consumed);
     progress
 }

@@ -15,7 +15,7 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use viaduct_codec::{ClientId, Connect, DecodeError, Frame, Level, Looks, Packet, ReasonCode, Version};
-use viaduct_engine::{Arrival, Identity, Reauthenticate};
+use viaduct_engine::{Arrival, Identity, Reauthenticate, Way};
 use viaduct_session::server::{Admission, Refusal, admit};
 
 use crate::auth::{Credentials, LoginResult};
@@ -150,6 +150,7 @@ impl Greeting {
             self.log_in(&connect, &admission, transport, rest).await?
         };
         let Entry { transport, rest, identity, credential, reauthentication } = entry;
+        let way = self.way(&admission);
         let arrival = Arrival {
             admission,
             credential,
@@ -159,9 +160,20 @@ impl Greeting {
             listener: Arc::clone(&self.listener.name),
             mountpoint: self.policy.mountpoint.clone(),
             terms: Arc::clone(&self.policy.terms),
+            way,
             waited_until: None,
         };
         Ok((transport, Box::new(arrival), rest))
+    }
+
+    /// The way that messages come by whose sender is another broker.
+    fn way(&self, admission: &Admission) -> Option<Arc<dyn Way>> {
+        let broker = &self.worker.broker;
+        let (way, ends_leaf) = broker.ways.guest(admission.node.as_ref()?, admission.client_id.as_str())?;
+        if ends_leaf {
+            broker.send_all(|| Letter::NoLeaf);
+        }
+        Some(way)
     }
 
     /// The stream after the TLS handshake where there is one.

@@ -32,6 +32,7 @@ mod sys;
 mod terms;
 mod tls;
 mod transport;
+mod ways;
 mod websocket;
 mod worker;
 

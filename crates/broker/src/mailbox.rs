@@ -39,6 +39,8 @@ pub(crate) enum Letter {
     StopBridge(String, Option<Box<BridgePlan>>),
     /// See to the links that the bridge had before.
     OtherLinks(OtherLinks),
+    /// Other brokers have more than one link to this one now: remotes that were told otherwise are to know.
+    NoLeaf,
     /// There are no bridges but these: end the sessions of all others.
     Bridges(Arc<BTreeSet<String>>),
     /// Bridges are to put their numbers where the API finds them, or only that of this name; the end is dropped when they have.

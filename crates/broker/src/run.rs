@@ -28,6 +28,7 @@ use crate::refusal_log::RefusalLog;
 use crate::reload::{self, SetupError};
 use crate::run_time::Configuration;
 use crate::state::{Broker, ListenerState};
+use crate::ways::Ways;
 use crate::{admin, listener, logging, storage, sys, terms, tls, worker};
 
 /// How long the workers have to be ready.
@@ -212,9 +213,11 @@ fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared
     // The folder is ours now that the store is open.
     let remembered = Remembered::read(&config.node.data_dir);
     bridges.remember(&remembered);
+    let clock = Clock::start();
     let broker = Arc::new(Broker {
         store,
-        clock: Clock::start(),
+        clock,
+        ways: Ways::new(clock, tls::seed()),
         engines: viaduct_engine::Shared::new(count, authorizer),
         users: Users::new(users),
         listeners,

@@ -22,6 +22,7 @@ use crate::control::Running;
 use crate::counters::{ApiCalls, Connects, Logins, ProtocolErrors, WorkerNumbers};
 use crate::mailbox::{Letter, Mailbox};
 use crate::refusal_log::RefusalLog;
+use crate::ways::Ways;
 
 /// The whole broker, as each of its threads sees it.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Broker {
     pub(crate) store: viaduct_store::log::Log,
     pub(crate) clock: Clock,
     pub(crate) engines: Arc<viaduct_engine::Shared>,
+    /// Links to other brokers, by which a message may come more than once.
+    pub(crate) ways: Arc<Ways>,
     pub(crate) users: Users,
     pub(crate) listeners: Vec<Arc<ListenerState>>,
     /// By worker.

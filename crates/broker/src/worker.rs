@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 
 use tokio::task::LocalSet;
 use viaduct_codec::Time;
-use viaduct_engine::{ConnectionId, Engine, Settings, WorkerId};
+use viaduct_engine::{ConnectionId, Engine, Progress, Settings, WorkerId};
 use viaduct_store::log::Door;
 
 use crate::bridge::{self, BridgeTasks};
@@ -80,6 +80,21 @@ impl Worker {
         let result = act(&mut self.engine.borrow_mut(), self.now());
         self.flush_soon();
         result
+    }
+
+    /// Hands in what came over the connection `id`. What may come by more than one way is taken one way at a time, and mailed
+    /// before the next: so everybody hears it in one order.
+    pub(crate) fn hand_in(&self, id: ConnectionId, bytes: &[u8]) -> Progress {
+        let ways = &self.broker.ways;
+        let now = self.now();
+        if !ways.are_counted(now) || !self.engine.borrow().is_counted(now, id) {
+            return self.with_engine(|engine, now| engine.handle_bytes(now, id, bytes));
+        }
+        let _turn = ways.turn();
+        self.open_mail();
+        let progress = self.with_engine(|engine, now| engine.handle_bytes(now, id, bytes));
+        flush::mail(self);
+        progress
     }
 
     /// Opens the mail that is there. To be done before what a client sent is looked at: it may have sent it because another
@@ -216,6 +231,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
         Letter::OtherLinks(others) => bridge::see_other_links(worker, others),
         Letter::StopBridge(name, farewell) => bridge::stop(worker, &name, farewell.as_deref()),
         Letter::Bridges(known) => bridge::forget_others(worker, &known),
+        Letter::NoLeaf => bridge::tell_no_leaf(worker),
         Letter::BridgeNumbers(name, done) => bridge::ask_for_numbers(worker, name.as_deref(), &done),
         Letter::Committed => worker.with_engine(Engine::handle_committed),
         Letter::Clients(answer) => {

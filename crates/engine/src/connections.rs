@@ -15,6 +15,7 @@ use viaduct_session::Output;
 use crate::key::ConnectionId;
 use crate::limits::{SPARE_OUTPUT_BYTES, SPARE_OUTPUTS};
 use crate::reauth::Reauthentication;
+use crate::ways::Way;
 
 /// Why the engine ends a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub(crate) struct Connection {
     /// What a message that comes without User Properties has for its sender's hop, if a bridge of another broker that says its
     /// name is at the other end.
     pub(crate) hop: Option<Arc<MessageProperties>>,
+    /// Which way its messages come, if they may come by others too.
+    pub(crate) way: Option<Arc<dyn Way>>,
     /// Its method, if it came in by enhanced authentication.
     pub(crate) reauthentication: Option<Box<Reauthentication>>,
     dirty: bool,
@@ -130,6 +133,7 @@ impl Connections {
             rate_count: 0,
             rate_since: now,
             hop: None,
+            way: None,
             reauthentication: None,
             dirty: false,
             waits: false,

@@ -222,12 +222,20 @@ impl Engine {
         {
             return self.not_taken(index, &StoreError::Unavailable(why.to_string()));
         }
+        // Asked only of what may be taken, and counted only when it was: the copy of a message that is refused, here or by the
+        // store, is no double.
+        let way = self.counted_way(now, index);
+        if way.as_ref().is_some_and(|way| way.is_double(now, &message, publish.dup)) {
+            return self.take_double(now, index, incoming, &message);
+        }
+        let took = || way.iter().for_each(|way| way.took(now));
         let qos = message.qos;
         let mut plan = self.plan(message, routes, Some(key));
         let reason = if plan.is_heard() { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
         if qos == QoS::AtMostOnce {
             let retained = self.retain(&plan.message);
             self.note_store_result("retained", retained);
+            took();
             // MQTT-4.6.0-5: who hears both with one QoS hears them in this order.
             self.hand_on_behind(now, key, plan, None);
             return Taken::Ack(reason);
@@ -245,6 +253,7 @@ impl Engine {
                 return self.not_taken(index, &error);
             }
         };
+        took();
         // What comes behind a message that is held back is held back as well, so that it does not overtake it.
         let is_held = qos == QoS::ExactlyOnce && accepted != Accepted::Safe;
         if is_held || self.waiting.holds_back(key) {
@@ -258,8 +267,7 @@ impl Engine {
         }
     }
 
-    /// Tells the store who is owed a message, and its identifier when it comes with QoS 2 from a session that outlives its
-    /// connection: after a crash the repetition must be known for what it is.
+    /// Tells the store who is owed a message, and its identifier where it has to be remembered.
     fn append(
         &mut self,
         now: Time,
@@ -268,8 +276,7 @@ impl Engine {
         plan: &Plan,
     ) -> Result<Appended, StoreError> {
         let Some(slot) = self.sessions.get(index) else { return Ok(Appended::NOTHING) };
-        let is_remembered = slot.is_durable() && incoming.publish.qos == QoS::ExactlyOnce;
-        let from = incoming.publish.packet_id.filter(|_| is_remembered).map(|packet_id| (slot.id, packet_id));
+        let from = self.remembered(index, incoming);
         let mark = slot.key.mark();
         let owed = self.owed_list(&plan.message, &plan.routes, &plan.chosen, plan.publisher);
         if owed.is_empty() && from.is_none() {

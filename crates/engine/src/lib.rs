@@ -40,6 +40,7 @@ mod storm;
 mod subscribe;
 mod takeover;
 mod view;
+mod ways;
 mod wills;
 
 use std::sync::Arc;
@@ -64,6 +65,7 @@ pub use shared::Shared;
 pub use stats::{Counter, Dropped, Stats, Takeover};
 pub use takeover::Connected;
 pub use view::ClientView;
+pub use ways::Way;
 
 use acks::Waiting;
 use connections::{Connection, Connections};

@@ -20,6 +20,7 @@ use crate::reauth::{Reauthenticate, Reauthentication};
 use crate::registry::{Identity, NEVER, Slot};
 use crate::seams::Epoch;
 use crate::stats::Dropped;
+use crate::ways::Way;
 
 /// An admitted, authenticated connection on its way to its session.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Arrival {
     pub terms: Arc<Terms>,
     /// What it may authenticate with again, if CONNECT named a method.
     pub reauthentication: Option<Box<dyn Reauthenticate>>,
+    /// Which way its messages come, if another broker is at the other end.
+    pub way: Option<Arc<dyn Way>>,
     /// Set by the engine when it was held; `None` at first.
     pub waited_until: Option<Time>,
 }
@@ -47,8 +50,9 @@ pub struct Arrival {
 impl Engine {
     /// Gives the connection its session, new or resumed.
     pub(crate) fn attach(&mut self, now: Time, id: ConnectionId, epoch: Epoch, arrival: Arrival) {
-        let Arrival { admission, identity, peer, listener, mountpoint, terms, credential, reauthentication, .. } =
-            arrival;
+        let Arrival {
+            admission, identity, peer, listener, mountpoint, terms, credential, reauthentication, way, ..
+        } = arrival;
         let client_id = admission.client_id.clone();
         if let Some(index) = self.sessions.by_client(client_id.as_str()) {
             // A session belongs to whoever made it: another user with the same ClientID gets a new one, never the queue
@@ -85,7 +89,8 @@ impl Engine {
         let shares: Vec<_> = slot.subscriptions.filters().filter(|f| f.by_ref().share().is_some()).cloned().collect();
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.set_session(Some(index));
-            connection.hop = admission.node.as_deref().and_then(first_hop);
+            connection.hop = admission.node.as_ref().and_then(|node| first_hop(&node.name));
+            connection.way = way;
             connection.reauthentication = reauthentication.map(|method| Box::new(Reauthentication::new(method)));
         }
         if resumed.is_some() {

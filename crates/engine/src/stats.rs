@@ -54,11 +54,13 @@ pub enum Dropped {
     SessionEnded,
     /// The store could not give it back as it was kept.
     Unreadable,
+    /// It had come from another broker before, by another way.
+    Double,
 }
 
 impl Dropped {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::QueueFull,
         Self::Expired,
         Self::TooOld,
@@ -71,6 +73,7 @@ impl Dropped {
         Self::RetainedLimit,
         Self::SessionEnded,
         Self::Unreadable,
+        Self::Double,
     ];
 
     /// The reason as a metric label.
@@ -89,6 +92,7 @@ impl Dropped {
             Self::RetainedLimit => "retained_limit",
             Self::SessionEnded => "session_ended",
             Self::Unreadable => "unreadable",
+            Self::Double => "double",
         }
     }
 }

@@ -26,6 +26,13 @@ pub use violation::Violation;
 /// client's hop itself on whatever comes over the connection without User Properties.
 pub const NODE_PROPERTY: &str = "viaduct-node";
 
+/// The User Property by which a bridge that says its broker's name says its own, so that all its links are known for one way.
+pub const BRIDGE_PROPERTY: &str = "viaduct-bridge";
+
+/// The User Property, `1`, by which it says that this bridge is its broker's only link to others of this kind: what comes from
+/// there comes by no other way.
+pub const LEAF_PROPERTY: &str = "viaduct-leaf";
+
 /// The User Property that says which brokers a message has passed: names separated by `/`, each followed by `<`
 /// where a bridge of that broker fetched the message and by `>` where one sent it on.
 pub const HOPS_PROPERTY: &str = "viaduct-hops";

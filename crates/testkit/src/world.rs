@@ -205,6 +205,7 @@ impl World {
             terms: Arc::clone(&self.terms),
             credential: reauthentication.as_ref().map(|_| 1),
             reauthentication,
+            way: None,
             waited_until: None,
         });
         loop {

@@ -179,7 +179,7 @@ fn an_edge_of_37_that_is_away_for_twenty_minutes_is_noticed_by_its_own_bridge_al
 
 /// A bridge whose link is down, with a message every ten seconds for a day. What came of it: the numbers that arrived once
 /// the link was back, and what was dropped on the way by the queue and by the bridge.
-fn day(max_messages: usize, max_age: Option<Duration>) -> (Vec<u64>, [u64; 12], Spans) {
+fn day(max_messages: usize, max_age: Option<Duration>) -> (Vec<u64>, [u64; 13], Spans) {
     let settings = Settings { max_age, ..settings(0) };
     let mut spans = Spans::new(broker(max_messages, max_age), vec![settings]);
     let mut listener = listener(spans.remote(0), "out/#");

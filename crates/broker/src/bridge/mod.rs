@@ -71,6 +71,8 @@ pub(crate) struct Control {
     /// What the remote of a bridge that ends for good is dialled with once more, unless it has heard of the end already.
     farewell: RefCell<Option<BridgePlan>>,
     done: Cell<bool>,
+    /// Its remote is to know that it is not all that links this broker to others.
+    no_leaf: Cell<bool>,
     waker: RefCell<Vec<Waker>>,
     /// Who waits for its numbers; told by their end being dropped.
     asked: RefCell<Vec<mpsc::Sender<()>>>,
@@ -324,6 +326,14 @@ pub(crate) fn ask_for_numbers(worker: &Worker, name: Option<&str>, done: &mpsc::
         if is_meant && control.stop.get().is_none() {
             control.ask_for_numbers(done.clone());
         }
+    }
+}
+
+/// Has the bridges tell their remotes, where they said otherwise, that they are not all that links this broker to others.
+pub(crate) fn tell_no_leaf(worker: &Worker) {
+    for control in worker.bridges.borrow().running.values() {
+        control.no_leaf.set(true);
+        control.wake();
     }
 }
 

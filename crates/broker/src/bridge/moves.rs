@@ -101,6 +101,15 @@ impl Moves {
     /// Hands each link to the worker of its local session.
     pub(crate) fn carry_out(self, broker: &Broker) {
         let to = |name: &str, link: Slice, letter| broker.send(broker.worker_of(&link.local_client_id(name)), letter);
+        let mut ends_leaf = false;
+        let stopped = self.gone.iter().map(|(name, _)| name).chain(self.rest.iter().map(|plan| &plan.status.name));
+        stopped.for_each(|name| _ = broker.ways.note_bridge(name, false));
+        for plan in &self.run {
+            ends_leaf |= broker.ways.note_bridge(&plan.settings.name, true);
+        }
+        if ends_leaf {
+            broker.send_all(|| Letter::NoLeaf);
+        }
         for (name, farewell) in self.gone {
             broker.bridges.lock().remove(&name);
             broker.send_all(|| Letter::StopBridge(name.clone(), farewell.clone().map(Box::new)));

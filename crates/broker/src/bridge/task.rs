@@ -23,6 +23,7 @@ use super::{BridgePlan, Control, LocalLink, Stop};
 use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
 use crate::transport::Transport;
+use crate::ways;
 use crate::worker::Worker;
 
 type Dial = Pin<Box<dyn Future<Output = Result<Transport, DialError>>>>;
@@ -63,6 +64,8 @@ enum Event {
     Turn,
     /// Somebody asks for the numbers.
     Asked,
+    /// This broker has other links by now.
+    NoLeaf,
 }
 
 struct Pump {
@@ -73,7 +76,10 @@ struct Pump {
     remote: Remote,
     /// A look at another address while the link is up.
     probe: Option<(u64, Probe)>,
-    way: Rc<Way>,
+    /// How the addresses of the remote are reached.
+    path: Rc<Way>,
+    /// Which way its messages come.
+    way: Arc<ways::Way>,
     stopping: bool,
     turn: Turn,
     /// Mail of this broker piles up somewhere: the remote is not read until it has been carried off.
@@ -94,7 +100,8 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
             return false;
         }
     };
-    let way = Rc::new(plan.way.clone());
+    let path = Rc::new(plan.way.clone());
+    let way = worker.broker.ways.own(&name);
     let status = &plan.status;
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
     *status.tls.lock() = None;
@@ -107,6 +114,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         local: Local::default(),
         remote: Remote::None,
         probe: None,
+        path,
         way,
         stopping: false,
         turn,
@@ -171,7 +179,9 @@ impl Pump {
                     *blocked = false;
                 }
             }
+            Event::NoLeaf => self.bridge.handle_no_leaf(now),
             Event::Dialled(attempt, Ok(mut transport)) => {
+                self.bridge.set_leaf(self.worker.broker.ways.is_leaf());
                 transport.acknowledge_at_once();
                 *self.plan.status.tls.lock() = transport.tls_link();
                 self.warn_of_trust(&transport);
@@ -260,7 +270,7 @@ impl Pump {
             }
             Action::Dial { attempt, address, level } => {
                 tracing::debug!(bridge = %name, attempt, %address, %level, "dialling");
-                let way = Rc::clone(&self.way);
+                let way = Rc::clone(&self.path);
                 // Whatever was to be found out beside the last link: there is none any more.
                 self.probe = None;
                 let dial = Box::pin(async move { dial(&address, &way).await });
@@ -268,7 +278,7 @@ impl Pump {
             }
             Action::Probe { probe, address, levels } => {
                 tracing::debug!(bridge = %name, probe, %address, "probing");
-                let (plan, way) = (Rc::clone(&self.plan), Rc::clone(&self.way));
+                let (plan, way) = (Rc::clone(&self.plan), Rc::clone(&self.path));
                 let look = async move { greet::probe(&plan.settings, &address, &way, &levels).await };
                 self.probe = Some((probe, Box::pin(look)));
             }
@@ -283,6 +293,11 @@ impl Pump {
                 Severity::Warning => tracing::warn!("bridge \"{name}\": {event}"),
             },
             Action::StateChanged { up, error } => {
+                if up {
+                    self.way.came_up(self.bridge.is_remote_named())
+                } else {
+                    self.way.went_down()
+                }
                 tracing::debug!(bridge = %name, up, error = error.map(tracing::field::display), "state");
                 self.report = Time::default();
             }
@@ -292,7 +307,7 @@ impl Pump {
 
     /// Nobody should run a bridge that trusts anybody without being told so.
     fn warn_of_trust(&self, transport: &Transport) {
-        if transport.tls_link().is_some() && self.way.tls_settings.verify == Verify::None {
+        if transport.tls_link().is_some() && self.path.tls_settings.verify == Verify::None {
             tracing::warn!(
                 "bridge \"{}\": the remote's certificate is NOT checked (tls.verify = \"none\"): anybody in between can read \
                  and write",
@@ -319,7 +334,7 @@ impl Pump {
         if output.is_empty() {
             return false;
         }
-        let progress = self.worker.with_engine(|engine, now| engine.handle_bytes(now, id, output.unsent()));
+        let progress = self.worker.hand_in(id, output.unsent());
         output.advance(progress.consumed);
         // The message rate is for clients; a bridge is slowed where its messages came from.
         progress.consumed > 0
@@ -355,6 +370,7 @@ impl Pump {
                     terms: Arc::clone(&self.plan.terms),
                     credential: None,
                     reauthentication: None,
+                    way: Some(Arc::clone(&self.way) as Arc<dyn viaduct_engine::Way>),
                     waited_until: None,
                 };
                 self.connect_local(id, Box::new(arrival));
@@ -492,6 +508,9 @@ impl Pump {
         }
         if control.is_asked() {
             return Poll::Ready(Event::Asked);
+        }
+        if control.no_leaf.take() {
+            return Poll::Ready(Event::NoLeaf);
         }
         if self.local.link.take_dirty(cx) {
             return Poll::Ready(Event::Local);

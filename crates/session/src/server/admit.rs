@@ -96,7 +96,18 @@ pub struct Admission {
     /// Enhanced authentication, if the client named a method that is offered.
     pub authentication: Option<Authentication>,
     /// It asks for our name, and this is its own.
-    pub node: Option<Box<str>>,
+    pub node: Option<Neighbour>,
+}
+
+/// Another broker, which is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// What it calls itself.
+    pub name: Box<str>,
+    /// Which of its bridges this is, if it says ([`crate::BRIDGE_PROPERTY`]).
+    pub bridge: Option<Box<str>>,
+    /// It has no other link ([`crate::LEAF_PROPERTY`]).
+    pub is_leaf: bool,
 }
 
 /// What CONNACK says about enhanced authentication (MQTT-4.12.0-5).
@@ -150,7 +161,6 @@ pub fn admit(
             terms.max_inflight_v5.min(client)
         }
     };
-    let named = connect.properties.user_properties.iter().find(|(name, _)| *name == crate::NODE_PROPERTY);
     let admission = Admission {
         client_id,
         assigned,
@@ -167,7 +177,7 @@ pub fn admit(
         problem_information: connect.properties.request_problem_information.unwrap_or(true),
         will,
         authentication,
-        node: named.map(|(_, own)| own.into()),
+        node: neighbour(connect),
     };
     admission.check_connack(terms)?;
     Ok(admission)
@@ -188,6 +198,13 @@ impl Admission {
         let kind = RefusalKind::ConnackTooLarge { size, max };
         Err(Refusal::new(version, ReasonCode::PACKET_TOO_LARGE, kind).within(max))
     }
+}
+
+fn neighbour(connect: &Connect<'_>) -> Option<Neighbour> {
+    let said = |what: &str| connect.properties.user_properties.iter().find(|(name, _)| *name == what).map(|it| it.1);
+    let name = said(crate::NODE_PROPERTY)?.into();
+    let bridge = said(crate::BRIDGE_PROPERTY).map(Into::into);
+    Some(Neighbour { name, bridge, is_leaf: said(crate::LEAF_PROPERTY) == Some("1") })
 }
 
 /// Any that is not too long is taken (MQTT-3.1.3-5 of 3.1.1).

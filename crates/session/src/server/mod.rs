@@ -23,7 +23,7 @@ use viaduct_codec::{
     QoS, ReasonCode, Stub, Suback, Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
 };
 
-pub use admit::{Admission, Authentication, Terms, admit};
+pub use admit::{Admission, Authentication, Neighbour, Terms, admit};
 pub use refusal::{Refusal, RefusalKind};
 pub use will::{Ending, Will, WillFate, will_fate};
 

@@ -1,0 +1,209 @@
+//! The links to other brokers, and what came over them, where messages may come by more than one.
+//!
+//! In: who is linked to whom, and each message of those links while there are two or more. Out: which of them are second copies;
+//! whether this broker is a leaf, which its remote need not count. While there is one such link, or none, nothing is counted
+//! and each message goes the short way. Must never: cost a message anything that comes from elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use viaduct_bridge::doubles::{Doubles, Judged, Mark};
+use viaduct_bridge::limits::DOUBLE_AGE;
+use viaduct_codec::{Message, Time};
+use viaduct_session::is_node_name;
+use viaduct_session::server::Neighbour;
+
+use crate::clock::Clock;
+
+/// All links of this broker to others of its kind.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    clock: Clock,
+    /// Makes the numbers of ways.
+    numbers: RandomState,
+    doubles: Mutex<Doubles>,
+    /// Held for one turn of a way that is counted: what is taken by one way stands in the mail of everybody who hears it before
+    /// what comes behind it is taken by another.
+    turn: Mutex<()>,
+    links: Mutex<Links>,
+    /// Milliseconds; `u64::MAX` while there are two links or more.
+    counted_until: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Links {
+    /// Those that other links' messages may come by as well, with how many connections each has.
+    transit: BTreeMap<u64, usize>,
+    /// Connections of other brokers' bridges, leaves or not.
+    guests: usize,
+    /// Our own, by name.
+    bridges: BTreeSet<String>,
+}
+
+/// One connection that messages of another broker come over.
+#[derive(Debug)]
+pub(crate) struct Way {
+    ways: Arc<Ways>,
+    id: u64,
+    /// Milliseconds.
+    since: AtomicU64,
+    is_up: AtomicBool,
+    is_transit: AtomicBool,
+    is_guest: bool,
+    /// Of the message that was last asked for.
+    mark: Mutex<Option<Mark>>,
+}
+
+impl Ways {
+    pub(crate) fn new(clock: Clock, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            numbers: RandomState::new(),
+            doubles: Mutex::new(Doubles::new(seed)),
+            turn: Mutex::default(),
+            links: Mutex::default(),
+            counted_until: AtomicU64::new(0),
+        })
+    }
+
+    /// Links whose messages may come by another one too.
+    pub(crate) fn transit(&self) -> usize {
+        self.links.lock().transit.len()
+    }
+
+    /// Whether anything is counted: while there are two links, and as long after as a copy may still come.
+    pub(crate) fn are_counted(&self, now: Time) -> bool {
+        now.as_millis() < self.counted_until.load(Ordering::Relaxed)
+    }
+
+    /// The turn of a way that is counted. It is as short as one read of one connection.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock()
+    }
+
+    /// Whether one bridge is all that links this broker to others.
+    pub(crate) fn is_leaf(&self) -> bool {
+        let links = self.links.lock();
+        links.bridges.len() == 1 && links.guests == 0
+    }
+
+    /// A bridge of our own runs, or does not any more. Whether that ends our being a leaf.
+    pub(crate) fn note_bridge(&self, name: &str, runs: bool) -> bool {
+        let mut links = self.links.lock();
+        if runs {
+            links.bridges.insert(name.to_owned()) && links.bridges.len() > 1
+        } else {
+            _ = links.bridges.remove(name);
+            false
+        }
+    }
+
+    /// Another broker's bridge has come: its way, and whether that ends our being a leaf.
+    pub(crate) fn guest(self: &Arc<Self>, neighbour: &Neighbour, client_id: &str) -> Option<(Arc<Way>, bool)> {
+        let name = Some(&*neighbour.name).filter(|name| is_node_name(name))?;
+        // Its links are as many connections of one bridge; what they bring comes by one way.
+        let way = self.way(("guest", name, neighbour.bridge.as_deref().unwrap_or(client_id)), true);
+        let is_first = {
+            let mut links = self.links.lock();
+            links.guests += 1;
+            links.guests == 1
+        };
+        if !neighbour.is_leaf {
+            way.came_up(true);
+        }
+        Some((way, is_first))
+    }
+
+    /// The way of a bridge of our own, for one of its links.
+    pub(crate) fn own(self: &Arc<Self>, bridge: &str) -> Arc<Way> {
+        self.way(("own", bridge, ""), false)
+    }
+
+    fn way(self: &Arc<Self>, name: impl Hash, is_guest: bool) -> Arc<Way> {
+        Arc::new(Way {
+            id: self.numbers.hash_one(name),
+            ways: Arc::clone(self),
+            since: AtomicU64::new(0),
+            is_up: AtomicBool::new(false),
+            is_transit: AtomicBool::new(false),
+            is_guest,
+            mark: Mutex::default(),
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Links)) {
+        let mut links = self.links.lock();
+        let before = links.transit.len();
+        change(&mut links);
+        match (before > 1, links.transit.len() > 1) {
+            (false, true) => self.counted_until.store(u64::MAX, Ordering::Relaxed),
+            (true, false) => {
+                // What was taken by the link that is left may still come when the other one is back.
+                let until = self.clock.now().after(DOUBLE_AGE);
+                self.counted_until.store(until.as_millis(), Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Way {
+    /// The link is up. `is_transit`: what comes by it may come by others.
+    pub(crate) fn came_up(&self, is_transit: bool) {
+        self.since.store(self.ways.clock.now().as_millis(), Ordering::Relaxed);
+        self.is_transit.store(is_transit, Ordering::Relaxed);
+        if is_transit && !self.is_up.swap(true, Ordering::Relaxed) {
+            self.ways.change(|links| *links.transit.entry(self.id).or_default() += 1);
+        } else if !is_transit {
+            self.went_down();
+        }
+    }
+
+    /// It is not. What it brought before may still be on its way.
+    pub(crate) fn went_down(&self) {
+        if self.is_up.swap(false, Ordering::Relaxed) {
+            self.ways.change(|links| {
+                let Some(connections) = links.transit.get_mut(&self.id) else { return };
+                *connections -= 1;
+                if *connections == 0 {
+                    links.transit.remove(&self.id);
+                }
+            });
+        }
+    }
+
+    fn way(&self) -> viaduct_bridge::doubles::Way {
+        let since = Time::from_millis(self.since.load(Ordering::Relaxed));
+        viaduct_bridge::doubles::Way { id: self.id, since }
+    }
+}
+
+impl viaduct_engine::Way for Way {
+    fn is_counted(&self, now: Time) -> bool {
+        self.is_transit.load(Ordering::Relaxed) && self.ways.are_counted(now)
+    }
+
+    fn is_double(&self, now: Time, message: &Message, again: bool) -> bool {
+        let judged = self.ways.doubles.lock().judge(now, self.way(), message, again);
+        *self.mark.lock() = if let Judged::First(mark) = judged { Some(mark) } else { None };
+        judged == Judged::Double
+    }
+
+    fn took(&self, now: Time) {
+        if let Some(mark) = self.mark.lock().take() {
+            self.ways.doubles.lock().took(now, self.way(), mark);
+        }
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.went_down();
+        if self.is_guest {
+            self.ways.links.lock().guests -= 1;
+        }
+    }
+}

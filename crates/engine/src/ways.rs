@@ -1,0 +1,74 @@
+//! Messages that come by more than one way, where brokers are linked in rings.
+//!
+//! In: messages of connections to other brokers. Out: the second copies, acknowledged and handed to nobody. What makes a copy a
+//! double is known to whoever gave the connection its way; the engine says when it is asked and what was taken. Must never:
+//! take for a double the copy of a message that was refused here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use viaduct_codec::{Message, PacketId, QoS, ReasonCode, SessionId, Time};
+use viaduct_session::Incoming;
+use viaduct_store::Accepted;
+
+use crate::Engine;
+use crate::inbound::Taken;
+use crate::key::ConnectionId;
+use crate::stats::Dropped;
+
+/// One of the ways by which copies of a message may come.
+pub trait Way: fmt::Debug + Send + Sync {
+    /// Whether what comes by it now may come by another way too. Where it may, each message is asked for.
+    fn is_counted(&self, now: Time) -> bool;
+
+    /// Whether `message`, which may be taken otherwise, was taken when it came by another way. `again`: its sender may have sent it
+    /// before (DUP).
+    fn is_double(&self, now: Time, message: &Message, again: bool) -> bool;
+
+    /// The message that [`Way::is_double`] was last asked for, and that is none, was taken.
+    fn took(&self, now: Time);
+}
+
+impl Engine {
+    /// Whether the messages of `id` are asked for one by one now ([`Way::is_counted`]).
+    #[must_use]
+    pub fn is_counted(&self, now: Time, id: ConnectionId) -> bool {
+        let connection = self.connections.find(id).and_then(|index| self.connections.get(index));
+        connection.and_then(|connection| connection.way.as_ref()).is_some_and(|way| way.is_counted(now))
+    }
+
+    /// The way of the session at `index`, while its messages are counted.
+    pub(crate) fn counted_way(&self, now: Time, index: usize) -> Option<Arc<dyn Way>> {
+        let connection = self.connections.get(self.sessions.get(index)?.connection()?)?;
+        connection.way.as_ref().filter(|way| way.is_counted(now)).cloned()
+    }
+
+    /// Answers the second copy of a message like the first, and hands it to nobody.
+    pub(crate) fn take_double(
+        &mut self,
+        now: Time,
+        index: usize,
+        incoming: &Incoming<'_>,
+        message: &Arc<Message>,
+    ) -> Taken {
+        self.stats.dropped(Dropped::Double, 1);
+        let from = self.remembered(index, incoming);
+        let mark = self.sessions.get(index).map_or(0, |slot| slot.key.mark());
+        let accepted = match from {
+            None => Accepted::Safe,
+            Some(_) => match self.store.append(now, message, Vec::new().into(), from, mark) {
+                Ok(appended) => appended.accepted,
+                Err(error) => return self.not_taken(index, &error),
+            },
+        };
+        Taken::Kept(ReasonCode::SUCCESS, accepted, None, None)
+    }
+
+    /// The identifier of a message that comes with QoS 2 from a session that outlives its connection: after a crash the repetition
+    /// must be known for what it is.
+    pub(crate) fn remembered(&self, index: usize, incoming: &Incoming<'_>) -> Option<(SessionId, PacketId)> {
+        let slot = self.sessions.get(index).filter(|slot| slot.is_durable())?;
+        let publish = &incoming.publish;
+        publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce).map(|packet_id| (slot.id, packet_id))
+    }
+}
