@@ -14,7 +14,6 @@ const DOUBLES: &[(&str, &str)] = &[("reason", "double")];
 const COUNT: usize = 200;
 /// Messages that are sent without waiting for the first of their answers.
 const BURST: usize = 50;
-const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// A bridge of the first broker to the second.
 #[derive(Clone, Copy)]
@@ -97,7 +96,7 @@ impl Net {
         // A bridge is up before its subscription is answered: what is published at one end arrives at the other when it is.
         let all = self.brokers.len();
         for at in 0..all {
-            let topic = format!("net/{}/hello", NAMES[at]);
+            let topic = format!("net/{}/hello", called(at));
             let here = format!("{}{topic}", self.roots[at]);
             eventually("everybody hears everybody", || {
                 self.publishers[at].publish_message(&Outgoing::new(&here, "").qos(QoS::AtLeastOnce));
@@ -161,7 +160,7 @@ impl Net {
                 let publisher = &mut self.publishers[at];
                 for number in first..first + BURST {
                     for (what, payload) in [("alike", "the same"), ("counted", &number.to_string())] {
-                        let topic = format!("{}net/{}/{tag}/{what}", self.roots[at], NAMES[at]);
+                        let topic = format!("{}net/{}/{tag}/{what}", self.roots[at], called(at));
                         let id = publisher.send_publish(&Outgoing::new(&topic, payload).qos(qos));
                         open.extend(id.map(|id| (at, id)));
                     }
@@ -186,7 +185,7 @@ impl Net {
         for at in 0..self.brokers.len() {
             for from in from {
                 for what in ["alike", "counted"] {
-                    let topic = format!("net/{}/{tag}/{what}", NAMES[*from]);
+                    let topic = format!("net/{}/{tag}/{what}", called(*from));
                     let is_complete = |heard: &Vec<String>| match what {
                         "alike" => heard.len() >= COUNT,
                         _ => (0..COUNT).all(|number| heard.contains(&number.to_string())),
@@ -194,7 +193,7 @@ impl Net {
                     while !self.heard[at].get(&topic).is_some_and(is_complete) {
                         let heard = self.heard[at].get(&topic).map_or(0, Vec::len);
                         let came = self.hear(at, DEADLINE);
-                        assert!(came, "{} does not hear all of {topic}: {heard}", NAMES[at]);
+                        assert!(came, "{} does not hear all of {topic}: {heard}", called(at));
                     }
                 }
             }
@@ -210,9 +209,9 @@ impl Net {
         let in_order: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
         for (at, heard) in self.heard.iter().enumerate() {
             for (topic, heard) in heard.iter().filter(|(topic, _)| topic.contains(&format!("/{tag}/"))) {
-                assert_eq!(heard.len(), COUNT, "{} heard {topic} that often", NAMES[at]);
+                assert_eq!(heard.len(), COUNT, "{} heard {topic} that often", called(at));
                 if topic.ends_with("/counted") && self.qos < QoS::ExactlyOnce {
-                    assert_eq!(heard, &in_order, "{} heard {topic} in another order, {:?}", NAMES[at], self.qos);
+                    assert_eq!(heard, &in_order, "{} heard {topic} in another order, {:?}", called(at), self.qos);
                 }
             }
         }
@@ -223,8 +222,13 @@ impl Net {
     }
 }
 
+/// What a broker is called here.
+fn called(at: usize) -> &'static str {
+    ["a", "b", "c", "d", "e"][at]
+}
+
 fn name(edge: Edge) -> String {
-    format!("{}-to-{}", NAMES[edge.from], NAMES[edge.to])
+    format!("{}-to-{}", called(edge.from), called(edge.to))
 }
 
 fn bridge(edge: Edge, link: &Proxy, qos: QoS) -> String {
@@ -261,19 +265,19 @@ fn once(roots: &[&'static str], edges: &[Edge]) {
 fn retained_once(net: &mut Net) {
     let (size, qos) = (net.brokers.len(), net.qos);
     for (at, publisher) in net.publishers.iter_mut().enumerate() {
-        let topic = format!("{}net/{}/retained", net.roots[at], NAMES[at]);
+        let topic = format!("{}net/{}/retained", net.roots[at], called(at));
         assert!(!publisher.publish_message(&Outgoing::new(&topic, "kept").qos(qos).retained()).is_error());
     }
-    let topics: Vec<String> = (0..size).map(|at| format!("net/{}/retained", NAMES[at])).collect();
+    let topics: Vec<String> = (0..size).map(|at| format!("net/{}/retained", called(at))).collect();
     for at in 0..size {
         while !topics.iter().all(|topic| net.heard[at].contains_key(topic)) {
-            assert!(net.hear(at, DEADLINE), "{} does not hear what is retained", NAMES[at]);
+            assert!(net.hear(at, DEADLINE), "{} does not hear what is retained", called(at));
         }
     }
     net.come_to_rest();
     for at in 0..size {
         for topic in &topics {
-            assert_eq!(net.heard[at][topic], ["kept"], "{} heard {topic}", NAMES[at]);
+            assert_eq!(net.heard[at][topic], ["kept"], "{} heard {topic}", called(at));
         }
         let mut late = Hello::v5("late").connect(net.brokers[at].address());
         late.subscribe(&format!("{}net/#", net.roots[at]), qos);
@@ -281,7 +285,7 @@ fn retained_once(net: &mut Net) {
         let mut found: Vec<String> = (0..late.waiting()).map(|_| late.message().topic).collect();
         found.sort();
         let there: Vec<String> = topics.iter().map(|topic| format!("{}{topic}", net.roots[at])).collect();
-        assert_eq!(found, there, "retained at {}", NAMES[at]);
+        assert_eq!(found, there, "retained at {}", called(at));
     }
 }
 
@@ -291,7 +295,7 @@ fn will_once(net: &mut Net) {
     Hello::v5("mortal").will(will).connect(net.brokers[0].address()).break_off();
     for at in 0..net.brokers.len() {
         while !net.heard[at].contains_key("net/a/will") {
-            assert!(net.hear(at, DEADLINE), "{} does not hear of the end", NAMES[at]);
+            assert!(net.hear(at, DEADLINE), "{} does not hear of the end", called(at));
         }
     }
     net.come_to_rest();
@@ -356,7 +360,7 @@ fn a_hub_with_edges_looks_for_no_doubles_until_an_edge_has_another_link() {
     net.publish("tree");
     net.assert_once("tree");
     assert_eq!(net.doubles(), 0.0);
-    // The first two are linked at run time: the hub is told by both, on a link that is renewed once and loses nothing.
+    // The first two are linked at run time: both tell the hub, on the links that they have.
     net.edges.push(edge(0, 1));
     net.links.push(Proxy::to(net.brokers[1].address()));
     net.publish_at(&[0, 1, 2, 3], "meanwhile", |net, number| {
@@ -366,8 +370,7 @@ fn a_hub_with_edges_looks_for_no_doubles_until_an_edge_has_another_link() {
     });
     net.wait_for_ways();
     for (at, bridge) in [(0, "a-to-d"), (1, "b-to-d")] {
-        let renewed = [("bridge", bridge), ("result", "renewed")];
-        assert_eq!(net.brokers[at].metric("viaduct_bridge_connects_total", &renewed), 1.0);
+        assert_eq!(net.brokers[at].metric("viaduct_bridge_connects_total", &[("bridge", bridge)]), 1.0);
     }
     net.hear_all("meanwhile");
     net.publish("ring");

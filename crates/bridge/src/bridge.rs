@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use viaduct_codec::{PacketId, QoS, ReasonCode, Time, TopicFilter, TopicName, UserProperties};
+use viaduct_codec::{PacketId, QoS, ReasonCode, Time, TopicFilter, TopicName};
+use viaduct_session::Output;
 use viaduct_session::client::Client;
-use viaduct_session::{BRIDGE_PROPERTY, LEAF_PROPERTY, NODE_PROPERTY, Output};
 
 use crate::flow::Flow;
 use crate::link::{Ending, Link};
@@ -44,8 +44,9 @@ pub struct Bridge {
     /// From the remote to here.
     pub(crate) inward: Flow,
     pub(crate) hops: Hops,
-    /// What the remote was last told, or is told next.
-    is_leaf: bool,
+    /// Whether this is this broker's only link, and whether the remote believes it.
+    pub(crate) is_leaf: bool,
+    pub(crate) told_leaf: bool,
     /// The names that the last message had here and there.
     pub(crate) names: Names,
     pub(crate) echoes: EchoGuard,
@@ -108,8 +109,7 @@ impl Bridge {
         // Sessions outlive this bridge and may hold QoS 2 identifiers of an earlier one. A message that came under one
         // of them would be taken for the old one and lost, so each bridge begins somewhere else.
         let [remote_id, local_id] = [seed >> 16, seed].map(|half| (half & u64::from(u16::MAX)) as u16);
-        let mut remote = Client::starting_after(remote_id);
-        remote.introduce(introduction(&settings, false));
+        let remote = Client::starting_after(remote_id);
         Ok(Self {
             link: Link::new(&settings, seed),
             rules,
@@ -122,6 +122,7 @@ impl Bridge {
             inward: Flow::default(),
             hops: Hops::new(&settings.node),
             is_leaf: false,
+            told_leaf: false,
             names: Names::default(),
             echoes: EchoGuard::new(seed),
             notices: Notices::new(topic),
@@ -191,24 +192,11 @@ impl Bridge {
         self.close_local(now, end_session);
     }
 
-    /// Whether this bridge is all that links this broker to others of its kind, as the next CONNECT says: then what comes from here
-    /// comes there by no other way.
-    pub fn set_leaf(&mut self, is_leaf: bool) {
-        if self.is_leaf != is_leaf {
-            self.is_leaf = is_leaf;
-            self.remote.introduce(introduction(&self.settings, is_leaf));
-        }
-    }
-
-    /// It is not all any more. A remote that was told otherwise is dialled anew, so that it knows; the session goes on.
-    pub fn handle_no_leaf(&mut self, now: Time) {
-        let may_ask = self.link.is_connected() && self.link.level().version().is_v5();
-        let was_told = self.is_leaf && may_ask && (self.hops.is_remote_named() || !self.link.is_up());
-        self.set_leaf(false);
-        if was_told {
-            self.stats.count_connect("renewed");
-            self.end_attempt(now, Ending::Anew, Some(ReasonCode::NORMAL_DISCONNECTION), false);
-        }
+    /// Whether this bridge is all that links this broker to others of its kind: then what comes from here comes to the remote by no
+    /// other way. CONNECT says so; when it ends the remote is told at once.
+    pub fn set_leaf(&mut self, now: Time, is_leaf: bool) {
+        self.is_leaf = is_leaf;
+        self.tell_no_leaf(now);
     }
 
     /// The dial of `attempt` succeeded: bytes may flow.
@@ -421,17 +409,6 @@ impl Bridge {
         let host = self.link.address().map_or("", |address| &address.host);
         error.at(host, self.settings.connect_timeout)
     }
-}
-
-/// What every CONNECT says about us.
-fn introduction(settings: &Settings, is_leaf: bool) -> Vec<u8> {
-    let mut said = Vec::new();
-    UserProperties::push(&mut said, NODE_PROPERTY, &settings.node);
-    UserProperties::push(&mut said, BRIDGE_PROPERTY, &settings.name);
-    if is_leaf {
-        UserProperties::push(&mut said, LEAF_PROPERTY, "1");
-    }
-    said
 }
 
 impl Seldom {

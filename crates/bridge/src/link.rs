@@ -48,8 +48,6 @@ pub(crate) enum Ending {
     Wishes(ReasonCode),
     /// The first address is healthy again.
     Return,
-    /// The remote is to be told something that only CONNECT can say.
-    Anew,
     /// Anything else.
     Error(Error),
 }
@@ -320,10 +318,6 @@ impl Link {
             Ending::Return => {
                 self.failback.in_vain = self.failback.in_vain.saturating_add(1);
                 (self.current, self.failed) = (0, 0);
-                self.dial(now, actions);
-                return None;
-            }
-            Ending::Anew => {
                 self.dial(now, actions);
                 return None;
             }

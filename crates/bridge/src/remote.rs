@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use viaduct_codec::{
-    Connack, Disconnect, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionIds,
-    Time, TopicFilter, TopicName, Version,
+    Connack, Disconnect, FilterRef, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode,
+    SubscriptionIds, Time, TopicFilter, TopicName, UserProperties, Version,
 };
 use viaduct_session::client::{Client, Event as Heard, Hello, PublishError};
-use viaduct_session::{Delivery, Incoming, NODE_PROPERTY, Output, Violation};
+use viaduct_session::{BRIDGE_PROPERTY, Delivery, Incoming, LEAF_PROPERTY, NODE_PROPERTY, Output, Violation};
 
 use crate::bridge::Bridge;
 use crate::flow::{As, Handed};
@@ -18,7 +18,7 @@ use crate::link::Ending;
 use crate::local::{NOTICE, carried};
 use crate::loop_guard::Hop;
 use crate::offer::{Offer, count_sent, lowered};
-use crate::{Action, Drop, Error, Event, Lowered, StepDown, limits};
+use crate::{Action, Drop, Error, Event, Lowered, Settings, StepDown, limits};
 
 impl Bridge {
     /// The connection stands: CONNECT.
@@ -45,7 +45,21 @@ impl Bridge {
             self.inward.source_forgot();
         }
         self.remote_output = Output::default();
+        self.told_leaf = self.is_leaf && level.version().is_v5();
+        self.remote.introduce(introduction(&self.settings, self.told_leaf));
         self.remote.connect(now, &hello, &mut self.remote_output);
+    }
+
+    /// Tells a remote that was told otherwise that it is not this broker's only link any more.
+    pub(crate) fn tell_no_leaf(&mut self, now: Time) {
+        // Nobody is subscribed to this, and nobody has to be.
+        let Ok(nothing) = FilterRef::new("$SYS/viaduct/leaf") else { return };
+        if self.told_leaf && !self.is_leaf && self.link.is_up() && self.hops.is_remote_named() {
+            let mut said = Vec::new();
+            UserProperties::push(&mut said, LEAF_PROPERTY, "0");
+            let asked = self.remote.unsubscribe_saying(now, &[nothing], &said, &mut self.remote_output);
+            self.told_leaf = asked.is_none();
+        }
     }
 
     pub(crate) fn read_remote(&mut self, now: Time, bytes: &[u8]) -> usize {
@@ -259,6 +273,7 @@ impl Bridge {
         self.offer = Offer::new(connack, self.link.wishes(), &self.settings.remote);
         let mut said = connack.properties.user_properties.iter();
         self.hops.meet(said.find(|(name, _)| *name == NODE_PROPERTY).map(|(_, value)| value));
+        self.tell_no_leaf(now);
         self.stats.count_connect("connected");
         (self.stats.up, self.stats.level, self.stats.since) = (true, Some(level), now);
         if let Some(address) = self.link.address().cloned() {
@@ -444,6 +459,17 @@ impl Bridge {
         };
         self.end_attempt(now, Ending::Error(error), Some(reason), false);
     }
+}
+
+/// What CONNECT says about us.
+fn introduction(settings: &Settings, is_leaf: bool) -> Vec<u8> {
+    let mut said = Vec::new();
+    UserProperties::push(&mut said, NODE_PROPERTY, &settings.node);
+    UserProperties::push(&mut said, BRIDGE_PROPERTY, &settings.name);
+    if is_leaf {
+        UserProperties::push(&mut said, LEAF_PROPERTY, "1");
+    }
+    said
 }
 
 /// Hands a message to a client, in this way. An error says why it is given up.

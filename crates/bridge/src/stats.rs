@@ -25,8 +25,7 @@ pub struct Stats {
     pub address: Option<Address>,
     /// Since when the link is up, or down.
     pub since: Time,
-    /// Attempts and links by result: `connected`, `returned` (left for the first address), `renewed` (to tell the remote
-    /// something that only CONNECT can say), or [`Error::label`]. Each end of an attempt counts once.
+    /// Attempts and links by result: `connected`, `returned` (left for the first address), or [`Error::label`]. Each end of an attempt counts once.
     pub connects: BTreeMap<&'static str, u64>,
     /// Messages handed to the remote, resends not counted.
     pub messages_out: u64,

@@ -1,6 +1,6 @@
 //! What all threads share: the engines' common part, users, listeners, mailboxes, numbers.
 //!
-//! Nothing here is locked on the path of a message.
+//! Nothing here is locked on the path of a message, but where one may come from another broker by more than one way.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -192,6 +192,12 @@ impl viaduct_engine::Way for Way {
         judged == Judged::Double
     }
 
+    fn no_leaf(&self) {
+        if self.is_guest {
+            self.came_up(true);
+        }
+    }
+
     fn took(&self, now: Time) {
         if let Some(mark) = self.mark.lock().take() {
             self.ways.doubles.lock().took(now, self.way(), mark);

@@ -1,7 +1,7 @@
 //! One worker: a thread with its runtime, its engine, and the connections whose sessions live here.
 //!
 //! In: letters. Out: tasks on this thread. The engine is borrowed for single calls and never across an await. Must never:
-//! wait for another worker, or do anything slow on this thread.
+//! wait for another worker longer than for one read of a link that is one of several ways, or do anything slow on this thread.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

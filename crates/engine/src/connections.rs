@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use slab::Slab;
-use viaduct_codec::{MessageProperties, ReasonCode, Time};
+use viaduct_codec::{ReasonCode, Time};
 use viaduct_session::Output;
 
 use crate::key::ConnectionId;
 use crate::limits::{SPARE_OUTPUT_BYTES, SPARE_OUTPUTS};
 use crate::reauth::Reauthentication;
-use crate::ways::Way;
+use crate::ways::Beyond;
 
 /// Why the engine ends a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,11 +76,8 @@ pub(crate) struct Connection {
     /// PUBLISH packets since `rate_since`, for the message rate.
     pub(crate) rate_count: u32,
     pub(crate) rate_since: Time,
-    /// What a message that comes without User Properties has for its sender's hop, if a bridge of another broker that says its
-    /// name is at the other end.
-    pub(crate) hop: Option<Arc<MessageProperties>>,
-    /// Which way its messages come, if they may come by others too.
-    pub(crate) way: Option<Arc<dyn Way>>,
+    /// What there is to know of the broker at the other end, if it is one.
+    pub(crate) beyond: Option<Arc<Beyond>>,
     /// Its method, if it came in by enhanced authentication.
     pub(crate) reauthentication: Option<Box<Reauthentication>>,
     dirty: bool,
@@ -132,8 +129,7 @@ impl Connections {
             max_packet_size,
             rate_count: 0,
             rate_since: now,
-            hop: None,
-            way: None,
+            beyond: None,
             reauthentication: None,
             dirty: false,
             waits: false,

@@ -120,10 +120,12 @@ impl Engine {
         if self.waiting.holds_back(key) {
             return None; // It would overtake what came before it.
         }
-        if connection.way.as_ref().is_some_and(|way| way.is_counted(self.clock)) {
-            return None; // Each of its messages is asked for.
-        }
-        let (max_packet_size, hop) = (connection.max_packet_size, connection.hop.clone());
+        let hop = match &connection.beyond {
+            None => None,
+            Some(beyond) if beyond.counted(self.clock).is_some() => return None, // Each of its messages is asked for.
+            Some(beyond) => beyond.hop.clone(),
+        };
+        let max_packet_size = connection.max_packet_size;
         Some(Sender { key, version, max_packet_size, hop })
     }
 

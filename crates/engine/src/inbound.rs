@@ -17,6 +17,7 @@ use crate::dispatch::{Plan, levels};
 use crate::key::{ConnectionId, SessionKey};
 use crate::limits::{LIKE_PROPERTIES, LOG_WINDOW, LOGGED_TOPIC, TURN_BYTES, TURN_PACKETS};
 use crate::stats::Dropped;
+use crate::ways::Beyond;
 
 /// How far a turn of [`Engine::handle_bytes`] came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,7 +213,7 @@ impl Engine {
             self.note_denied(now, index, "publish to", incoming.topic().as_str());
             return Taken::Ack(ReasonCode::NOT_AUTHORIZED);
         }
-        let Some((message, routes)) = self.message(now, index, incoming) else {
+        let Some((message, routes, beyond)) = self.message(now, index, incoming) else {
             return Taken::Ack(ReasonCode::TOPIC_NAME_INVALID);
         };
         let message = Arc::new(message);
@@ -224,11 +225,11 @@ impl Engine {
         }
         // Asked only of what may be taken, and counted only when it was: the copy of a message that is refused, here or by the
         // store, is no double.
-        let way = self.counted_way(now, index);
-        if way.as_ref().is_some_and(|way| way.is_double(now, &message, publish.dup)) {
+        let way = beyond.as_deref().and_then(|beyond| beyond.counted(now));
+        if way.is_some_and(|way| way.is_double(now, &message, publish.dup)) {
             return self.take_double(now, index, incoming, &message);
         }
-        let took = || way.iter().for_each(|way| way.took(now));
+        let took = || way.map_or((), |way| way.took(now));
         let qos = message.qos;
         let mut plan = self.plan(message, routes, Some(key));
         let reason = if plan.is_heard() { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
@@ -300,21 +301,22 @@ impl Engine {
         }
     }
 
-    /// The message of a PUBLISH with the topics that the rest of the broker knows, and who hears it; `None` when a topic is
-    /// too long.
+    /// The message of a PUBLISH with the topics that the rest of the broker knows, who hears it, and which broker it is from if it
+    /// is from one; `None` when a topic is too long.
     fn message(
         &mut self,
         now: Time,
         index: usize,
         incoming: &Incoming<'_>,
-    ) -> Option<(Message, Arc<RouteSet<SessionKey>>)> {
+    ) -> Option<(Message, Arc<RouteSet<SessionKey>>, Option<Arc<Beyond>>)> {
         let slot = self.sessions.get(index)?;
         let topic = incoming.topic();
-        let hop = slot.connection().and_then(|c| self.connections.get(c)?.hop.clone());
+        let beyond = slot.connection().and_then(|c| self.connections.get(c)?.beyond.clone());
+        let hop = beyond.as_ref().and_then(|beyond| beyond.hop.as_ref());
         if slot.mountpoint.is_some() {
             let mounted = slot.mounted(topic)?;
             let mut message = Message::from_publish(&incoming.publish, mounted, now);
-            if let Some(hop) = &hop {
+            if let Some(hop) = hop {
                 message.or_user_properties(hop);
             }
             if let Some(properties) = &mut message.properties
@@ -324,18 +326,18 @@ impl Engine {
                 Arc::make_mut(properties).response_topic = Some(response);
             }
             let routes = self.hearers.who(&message.topic);
-            return Some((message, routes));
+            return Some((message, routes, beyond));
         }
         let (topic, routes) = self.hearers.who_named(topic);
         let like = self.last_properties.as_ref();
         let mut message = Message::from_publish_like(&incoming.publish, topic, now, like);
-        if let Some(hop) = &hop {
+        if let Some(hop) = hop {
             message.or_user_properties(hop);
         }
         if message.properties.as_ref().is_some_and(|own| own.size() <= LIKE_PROPERTIES) {
             self.last_properties.clone_from(&message.properties);
         }
-        Some((message, routes))
+        Some((message, routes, beyond))
     }
 
     /// Counts what a client may not do, and says so once a minute and session: 3.x has no way to tell the client itself.

@@ -20,7 +20,7 @@ use crate::reauth::{Reauthenticate, Reauthentication};
 use crate::registry::{Identity, NEVER, Slot};
 use crate::seams::Epoch;
 use crate::stats::Dropped;
-use crate::ways::Way;
+use crate::ways::{Beyond, Way};
 
 /// An admitted, authenticated connection on its way to its session.
 #[derive(Debug)]
@@ -89,8 +89,7 @@ impl Engine {
         let shares: Vec<_> = slot.subscriptions.filters().filter(|f| f.by_ref().share().is_some()).cloned().collect();
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.set_session(Some(index));
-            connection.hop = admission.node.as_ref().and_then(|node| first_hop(&node.name));
-            connection.way = way;
+            connection.beyond = Beyond::new(admission.node.as_ref().and_then(|node| first_hop(&node.name)), way);
             connection.reauthentication = reauthentication.map(|method| Box::new(Reauthentication::new(method)));
         }
         if resumed.is_some() {

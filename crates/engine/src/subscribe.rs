@@ -4,6 +4,7 @@ use viaduct_codec::{
     FilterRef, ReasonCode, RetainHandling, Subscribe, SubscribeEntry, Time, TopicFilter, Unsubscribe, Version,
 };
 use viaduct_router::Subscription;
+use viaduct_session::LEAF_PROPERTY;
 use viaduct_store::{Key, Record, SubscriptionRecord};
 
 use crate::Engine;
@@ -100,6 +101,9 @@ impl Engine {
     /// not (MQTT-3.10.4-4, MQTT-3.10.4-4 of 3.1.1, MQTT-3.10.4-5, MQTT-3.10.4-5 of 3.1.1, MQTT-3.10.4-6,
     /// MQTT-3.10.4-6 of 3.1.1, MQTT-3.11.3-1).
     pub(crate) fn handle_unsubscribe(&mut self, now: Time, index: usize, unsubscribe: &Unsubscribe<'_>) {
+        if unsubscribe.user_properties.iter().any(|said| said == (LEAF_PROPERTY, "0")) {
+            self.note_no_leaf(index);
+        }
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
             reasons.push(self.unsubscribe_one(now, index, *filter));

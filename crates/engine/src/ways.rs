@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use viaduct_codec::{Message, PacketId, QoS, ReasonCode, SessionId, Time};
+use viaduct_codec::{Message, MessageProperties, PacketId, QoS, ReasonCode, SessionId, Time};
 use viaduct_session::Incoming;
 use viaduct_store::Accepted;
 
@@ -25,8 +25,32 @@ pub trait Way: fmt::Debug + Send + Sync {
     /// before (DUP).
     fn is_double(&self, now: Time, message: &Message, again: bool) -> bool;
 
+    /// Whoever is at the other end said that it has other links now.
+    fn no_leaf(&self);
+
     /// The message that [`Way::is_double`] was last asked for, and that is none, was taken.
     fn took(&self, now: Time);
+}
+
+/// Another broker, or a bridge to one, at the other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Beyond {
+    /// What a message that comes without User Properties has for its sender's hop, if it is a bridge that says its broker's name.
+    pub(crate) hop: Option<Arc<MessageProperties>>,
+    /// Which way its messages come, if they may come by others too.
+    way: Option<Arc<dyn Way>>,
+}
+
+impl Beyond {
+    /// `None` when there is nothing to know, as of every client.
+    pub(crate) fn new(hop: Option<Arc<MessageProperties>>, way: Option<Arc<dyn Way>>) -> Option<Arc<Self>> {
+        (hop.is_some() || way.is_some()).then(|| Arc::new(Self { hop, way }))
+    }
+
+    /// The way, while its messages are counted.
+    pub(crate) fn counted(&self, now: Time) -> Option<&dyn Way> {
+        self.way.as_deref().filter(|way| way.is_counted(now))
+    }
 }
 
 impl Engine {
@@ -34,13 +58,15 @@ impl Engine {
     #[must_use]
     pub fn is_counted(&self, now: Time, id: ConnectionId) -> bool {
         let connection = self.connections.find(id).and_then(|index| self.connections.get(index));
-        connection.and_then(|connection| connection.way.as_ref()).is_some_and(|way| way.is_counted(now))
+        connection.and_then(|connection| connection.beyond.as_ref()?.counted(now)).is_some()
     }
 
-    /// The way of the session at `index`, while its messages are counted.
-    pub(crate) fn counted_way(&self, now: Time, index: usize) -> Option<Arc<dyn Way>> {
-        let connection = self.connections.get(self.sessions.get(index)?.connection()?)?;
-        connection.way.as_ref().filter(|way| way.is_counted(now)).cloned()
+    /// The broker at the other end of the session at `index` is not a leaf any more.
+    pub(crate) fn note_no_leaf(&self, index: usize) {
+        let connection = self.sessions.get(index).and_then(|slot| self.connections.get(slot.connection()?));
+        if let Some(way) = connection.and_then(|connection| connection.beyond.as_ref()?.way.as_ref()) {
+            way.no_leaf();
+        }
     }
 
     /// Answers the second copy of a message like the first, and hands it to nobody.

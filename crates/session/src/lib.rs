@@ -30,7 +30,7 @@ pub const NODE_PROPERTY: &str = "viaduct-node";
 pub const BRIDGE_PROPERTY: &str = "viaduct-bridge";
 
 /// The User Property, `1`, by which it says that this bridge is its broker's only link to others of this kind: what comes from
-/// there comes by no other way.
+/// there comes by no other way. `0` in an UNSUBSCRIBE says that this has ended.
 pub const LEAF_PROPERTY: &str = "viaduct-leaf";
 
 /// The User Property that says which brokers a message has passed: names separated by `/`, each followed by `<`

@@ -179,9 +179,9 @@ impl Pump {
                     *blocked = false;
                 }
             }
-            Event::NoLeaf => self.bridge.handle_no_leaf(now),
+            Event::NoLeaf => self.bridge.set_leaf(now, false),
             Event::Dialled(attempt, Ok(mut transport)) => {
-                self.bridge.set_leaf(self.worker.broker.ways.is_leaf());
+                self.bridge.set_leaf(now, self.worker.broker.ways.is_leaf());
                 transport.acknowledge_at_once();
                 *self.plan.status.tls.lock() = transport.tls_link();
                 self.warn_of_trust(&transport);

@@ -460,8 +460,20 @@ impl Client {
 
     /// Writes UNSUBSCRIBE; `None` as for [`Client::subscribe`].
     pub fn unsubscribe(&mut self, now: Time, filters: &[FilterRef<'_>], out: &mut Output) -> Option<PacketId> {
+        self.unsubscribe_saying(now, filters, &[], out)
+    }
+
+    /// As [`Client::unsubscribe`], with User Properties, encoded, for a 5.0 server: the one packet of a client that may say
+    /// something and need do nothing.
+    pub fn unsubscribe_saying(
+        &mut self,
+        now: Time,
+        filters: &[FilterRef<'_>],
+        user_properties: &[u8],
+        out: &mut Output,
+    ) -> Option<PacketId> {
         let packet = |packet_id| {
-            let user_properties = UserProperties::default();
+            let user_properties = UserProperties::from_encoded(user_properties);
             Packet::Unsubscribe(Unsubscribe { packet_id, user_properties, filters: filters.to_vec() })
         };
         self.ask(now, filters.len(), packet, out)
