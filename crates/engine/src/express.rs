@@ -110,6 +110,7 @@ pub(crate) struct Sender {
 
 impl Engine {
     /// Whoever sends on `connection`, with the session at `index`; `None` when everything of it has to go the long way.
+    #[inline]
     pub(crate) fn sender(&self, connection: usize, index: usize) -> Option<Sender> {
         if self.settings.message_rate.is_some() {
             return None; // A run would be far over the rate before anybody counts.
@@ -122,8 +123,7 @@ impl Engine {
         }
         let hop = match &connection.beyond {
             None => None,
-            Some(beyond) if beyond.counted(self.clock).is_some() => return None, // Each of its messages is asked for.
-            Some(beyond) => beyond.hop.clone(),
+            Some(beyond) => beyond.hop_of_run(self.clock)?,
         };
         let max_packet_size = connection.max_packet_size;
         Some(Sender { key, version, max_packet_size, hop })

@@ -47,6 +47,13 @@ impl Beyond {
         (hop.is_some() || way.is_some()).then(|| Arc::new(Self { hop, way }))
     }
 
+    /// The hop of a run of messages; `None` when each of them has to be asked for. Apart, so that what every client's messages go
+    /// through stays short.
+    #[inline(never)]
+    pub(crate) fn hop_of_run(&self, now: Time) -> Option<Option<Arc<MessageProperties>>> {
+        self.counted(now).is_none().then(|| self.hop.clone())
+    }
+
     /// The way, while its messages are counted.
     pub(crate) fn counted(&self, now: Time) -> Option<&dyn Way> {
         self.way.as_deref().filter(|way| way.is_counted(now))
@@ -62,6 +69,7 @@ impl Engine {
     }
 
     /// The broker at the other end of the session at `index` is not a leaf any more.
+    #[cold]
     pub(crate) fn note_no_leaf(&self, index: usize) {
         let connection = self.sessions.get(index).and_then(|slot| self.connections.get(slot.connection()?));
         if let Some(way) = connection.and_then(|connection| connection.beyond.as_ref()?.way.as_ref()) {
@@ -70,6 +78,7 @@ impl Engine {
     }
 
     /// Answers the second copy of a message like the first, and hands it to nobody.
+    #[cold]
     pub(crate) fn take_double(
         &mut self,
         now: Time,
