@@ -257,7 +257,7 @@ impl Bridge {
         let gone: Vec<_> = old.into_iter().filter(|old| !kept.iter().any(|(filter, _)| filter == old)).collect();
         let refs: Vec<FilterRef<'_>> = gone.iter().map(TopicFilter::by_ref).collect();
         if !refs.is_empty() {
-            self.local.unsubscribe(now, &refs, &mut self.local_output);
+            self.local.unsubscribe(now, &refs, &[], &mut self.local_output);
         }
     }
 

@@ -57,7 +57,7 @@ impl Bridge {
         if self.told_leaf && !self.is_leaf && self.link.is_up() && self.hops.is_remote_named() {
             let mut said = Vec::new();
             UserProperties::push(&mut said, LEAF_PROPERTY, "0");
-            let asked = self.remote.unsubscribe_saying(now, &[nothing], &said, &mut self.remote_output);
+            let asked = self.remote.unsubscribe(now, &[nothing], &said, &mut self.remote_output);
             self.told_leaf = asked.is_none();
         }
     }

@@ -70,7 +70,7 @@ impl Bridge {
         }
         for chunk in chunks(gone, self.offer.room(&self.settings.remote)) {
             let filters: Vec<FilterRef<'_>> = chunk.iter().map(|(filter, _)| filter.by_ref()).collect();
-            _ = self.remote.unsubscribe(now, &filters, &mut self.remote_output);
+            _ = self.remote.unsubscribe(now, &filters, &[], &mut self.remote_output);
         }
     }
 

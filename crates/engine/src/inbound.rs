@@ -42,6 +42,9 @@ pub(crate) enum Taken {
     Close(ReasonCode, CloseReason),
 }
 
+/// A message, who hears it, and what there is to know of the broker that it is from, if it is from one.
+type Routed = (Message, Arc<RouteSet<SessionKey>>, Option<Arc<Beyond>>);
+
 impl Engine {
     /// Bytes that came from `id`, with the tail that was left over before in front of them.
     pub fn handle_bytes(&mut self, now: Time, id: ConnectionId, bytes: &[u8]) -> Progress {
@@ -301,14 +304,8 @@ impl Engine {
         }
     }
 
-    /// The message of a PUBLISH with the topics that the rest of the broker knows, who hears it, and which broker it is from if it
-    /// is from one; `None` when a topic is too long.
-    fn message(
-        &mut self,
-        now: Time,
-        index: usize,
-        incoming: &Incoming<'_>,
-    ) -> Option<(Message, Arc<RouteSet<SessionKey>>, Option<Arc<Beyond>>)> {
+    /// The message of a PUBLISH with the topics that the rest of the broker knows; `None` when one of them is too long.
+    fn message(&mut self, now: Time, index: usize, incoming: &Incoming<'_>) -> Option<Routed> {
         let slot = self.sessions.get(index)?;
         let topic = incoming.topic();
         let beyond = slot.connection().and_then(|c| self.connections.get(c)?.beyond.clone());

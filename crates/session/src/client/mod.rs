@@ -458,24 +458,18 @@ impl Client {
         self.ask(now, entries.len(), packet, out)
     }
 
-    /// Writes UNSUBSCRIBE; `None` as for [`Client::subscribe`].
-    pub fn unsubscribe(&mut self, now: Time, filters: &[FilterRef<'_>], out: &mut Output) -> Option<PacketId> {
-        self.unsubscribe_saying(now, filters, &[], out)
-    }
-
-    /// As [`Client::unsubscribe`], with User Properties, encoded, for a 5.0 server: the one packet of a client that may say
-    /// something and need do nothing.
-    pub fn unsubscribe_saying(
+    /// Writes UNSUBSCRIBE; `None` as for [`Client::subscribe`]. It is the one packet of a client that may say something by
+    /// `user_properties`, encoded, and need do nothing.
+    pub fn unsubscribe(
         &mut self,
         now: Time,
         filters: &[FilterRef<'_>],
         user_properties: &[u8],
         out: &mut Output,
     ) -> Option<PacketId> {
-        let packet = |packet_id| {
-            let user_properties = UserProperties::from_encoded(user_properties);
-            Packet::Unsubscribe(Unsubscribe { packet_id, user_properties, filters: filters.to_vec() })
-        };
+        let user_properties = UserProperties::from_encoded(user_properties);
+        let packet =
+            |packet_id| Packet::Unsubscribe(Unsubscribe { packet_id, user_properties, filters: filters.to_vec() });
         self.ask(now, filters.len(), packet, out)
     }
 

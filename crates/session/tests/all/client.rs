@@ -202,7 +202,7 @@ fn subscriptions_share_the_identifiers_with_messages() {
     assert_eq!(outline(&dialer.publish(1, "y", 2).unwrap()), ["32 3"]);
     dialer.take("90 03 00 02 01");
     let filters = [FilterRef::new("a/#").unwrap()];
-    dialer.client.unsubscribe(dialer.now, &filters, &mut dialer.output).unwrap();
+    dialer.client.unsubscribe(dialer.now, &filters, &[], &mut dialer.output).unwrap();
     assert_eq!(dialer.sent(), "a2 07 00 04 00 03 61 2f 23");
     dialer.take("b0 02 00 04");
     assert_eq!(dialer.events[1..], ["suback 2", "unsuback 4"]);
