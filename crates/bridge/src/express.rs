@@ -13,6 +13,7 @@ use viaduct_codec::{AckedRun, Message, MessageProperties, PlainAck, QoS, Run, Ti
 use viaduct_session::client::{Client, Event as Heard};
 
 use crate::bridge::Bridge;
+use crate::convoy;
 use crate::flow::Flow;
 use crate::limits;
 use crate::local::LocalState;
@@ -74,10 +75,28 @@ impl Bridge {
         let train = self.names.outward(&self.rules, &self.settings.remote, run.topic).ok()?;
         let sample = sample(run.user_properties, QoS::AtLeastOnce, train, now, &self.hops, Hop::Out)?;
         let most = usize::from(self.window()).saturating_sub(self.outward.len()).min(self.local.room());
-        take(&mut run, most, &sample, &mut self.local, &mut self.outward);
         self.local.heard_bytes(now);
+        if self.may_send_convoys() {
+            let target = (&mut self.remote, &mut self.remote_output);
+            let count = convoy::send(now, &mut run, most, &sample, &mut self.outward, target);
+            if count > 0 {
+                self.stats.messages_out += count as u64;
+                return Some(run.used());
+            }
+        }
+        take(&mut run, most, &sample, &mut self.local, &mut self.outward);
         self.pump_outward(now);
         Some(run.used())
+    }
+
+    /// Whether nothing but the window has a say in what goes out, and when.
+    fn may_send_convoys(&self) -> bool {
+        self.link.is_up()
+            && !self.outward.is_waiting()
+            && !self.echoes_come_back()
+            && self.offer.wishes.qos >= QoS::AtLeastOnce
+            && self.settings.max_age.is_none()
+            && self.settings.drain_rate.is_none()
     }
 
     /// The same from the remote to this broker.
@@ -89,8 +108,16 @@ impl Bridge {
         let train = self.names.inward(&self.rules, run.topic).ok()?;
         let sample = sample(run.user_properties, QoS::AtLeastOnce, train, now, &self.hops, Hop::In)?;
         let most = usize::from(self.window()).saturating_sub(self.inward.len()).min(self.remote.room());
-        take(&mut run, most, &sample, &mut self.remote, &mut self.inward);
         self.remote.heard_bytes(now);
+        if self.local_state == LocalState::Up && !self.inward.is_waiting() {
+            let target = (&mut self.local, &mut self.local_output);
+            let count = convoy::send(now, &mut run, most, &sample, &mut self.inward, target);
+            if count > 0 {
+                self.stats.messages_in += count as u64;
+                return Some(run.used());
+            }
+        }
+        take(&mut run, most, &sample, &mut self.remote, &mut self.inward);
         self.pump_inward(now);
         Some(run.used())
     }
@@ -98,9 +125,18 @@ impl Bridge {
     /// The plain acknowledgements at the beginning of `rest`, which the remote sent. The bytes of them; `None` when there is
     /// none.
     pub(crate) fn acks_of_remote(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
-        if !self.link.is_up() || PlainAck::first(rest).is_none() {
-            return None;
+        let ack = PlainAck::first(rest).filter(|_| self.link.is_up())?;
+        let settled = convoy::settle(now, rest, &mut self.outward, &mut self.remote);
+        if settled > 0 {
+            self.remote.heard_bytes(now);
+            self.pump_outward(now);
+            return Some(settled);
         }
+        if self.outward.convoy_awaits(ack.packet_id) {
+            self.unpack();
+        }
+        // The next one may be for a convoy again.
+        let rest = if self.outward.has_convoys() { rest.get(..PlainAck::SIZE)? } else { rest };
         let Self { outward, remote, remote_output, .. } = self;
         let (count, result) = remote.handle_acks(now, rest, remote_output, |heard| match heard {
             Heard::Settled { token, .. } => _ = outward.settle(token),
@@ -119,9 +155,18 @@ impl Bridge {
 
     /// The same from this broker. PUBREC already says that the message is safe here.
     pub(crate) fn acks_of_local(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
-        if self.local_state != LocalState::Up || PlainAck::first(rest).is_none() {
-            return None;
+        let ack = PlainAck::first(rest).filter(|_| self.local_state == LocalState::Up)?;
+        let settled = convoy::settle(now, rest, &mut self.inward, &mut self.local);
+        if settled > 0 {
+            self.local.heard_bytes(now);
+            self.pump_inward(now);
+            return Some(settled);
         }
+        if self.inward.convoy_awaits(ack.packet_id) {
+            self.unpack();
+        }
+        // The next one may be for a convoy again.
+        let rest = if self.inward.has_convoys() { rest.get(..PlainAck::SIZE)? } else { rest };
         let Self { inward, local, local_output, .. } = self;
         let (count, result) = local.handle_acks(now, rest, local_output, |heard| {
             if let Heard::Settled { token, .. } | Heard::Received { token, .. } = heard {
@@ -136,6 +181,14 @@ impl Bridge {
             Err(violation) => self.drop_local(now, &violation.to_string()),
         }
         Some(count * PlainAck::SIZE)
+    }
+}
+
+impl Bridge {
+    /// Makes exchanges of all that goes in convoys, either way.
+    pub(crate) fn unpack(&mut self) {
+        convoy::unpack(&mut self.outward, &mut self.local, &mut self.remote);
+        convoy::unpack(&mut self.inward, &mut self.remote, &mut self.local);
     }
 }
 
@@ -177,6 +230,6 @@ fn sample(user_properties: &[u8], qos: QoS, train: &Train, now: Time, hops: &Hop
     Some(message)
 }
 
-fn user_properties(message: &Message) -> &[u8] {
+pub(crate) fn user_properties(message: &Message) -> &[u8] {
     message.properties.as_ref().map_or(&[], |own| &own.user_properties)
 }

@@ -13,11 +13,17 @@ use std::sync::Arc;
 
 use viaduct_codec::{Message, PacketId, QoS, TopicName};
 
+use crate::convoy::{Convoy, Left};
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
-    /// In order of arrival. Their number is bounded by the source's window, see [`crate::Settings::max_inflight`].
+    /// In order of arrival.
     exchanges: VecDeque<Exchange>,
+    /// The messages of `exchanges`. Their number is bounded by the source's window, see [`crate::Settings::max_inflight`].
+    messages: usize,
+    /// How many of `exchanges` are convoys, so that most answers are not looked for there.
+    convoys: usize,
     /// How many of `exchanges`, from the first, do not wait for the target: the one behind them does, or is none.
     handed: usize,
     /// Whether an exchange may be `Source::Cut` or `untold`, so that most messages are not compared with any.
@@ -27,15 +33,24 @@ pub(crate) struct Flow {
     next_token: u64,
 }
 
-/// A message on its way.
+/// A message on its way, or several that went together.
 #[derive(Debug)]
 struct Exchange {
-    /// What the target's client calls it.
+    /// What the target's client calls it, or the first of them.
     token: u64,
-    /// As the rules make it; `None` when it is not carried on.
-    message: Option<Arc<Message>>,
+    cargo: Cargo,
     source: Source,
     state: State,
+}
+
+#[derive(Debug)]
+enum Cargo {
+    /// A message that is not carried on.
+    Nothing,
+    /// As the rules make it.
+    Message(Arc<Message>),
+    /// The source waits for each of them, on its present connection.
+    Convoy(Box<Convoy>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +80,15 @@ pub(crate) struct As {
     pub(crate) retain: bool,
 }
 
+/// What the source is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer<'a> {
+    /// By its client: this message is done.
+    One(PacketId, QoS),
+    /// All these of QoS 1 are, of which its client knows nothing.
+    Several(&'a [PacketId]),
+}
+
 /// What became of handing a message to the target's client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handed {
@@ -78,8 +102,8 @@ pub(crate) enum Handed {
 
 impl Flow {
     /// Unanswered messages.
-    pub(crate) fn len(&self) -> usize {
-        self.exchanges.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.messages
     }
 
     /// Messages that wait for the target, at most.
@@ -127,27 +151,36 @@ impl Flow {
 
     /// Takes a message that waits for an answer.
     pub(crate) fn take(&mut self, id: PacketId, qos: QoS, message: Arc<Message>) {
-        self.push(id, qos, Some(message), State::Waiting { again: false });
+        self.push(id, qos, Cargo::Message(message), State::Waiting { again: false });
     }
 
     /// Takes a message that is not carried on; its source is answered in its turn all the same.
     pub(crate) fn refuse(&mut self, id: PacketId, qos: QoS) {
-        self.push(id, qos, None, State::Done);
+        self.push(id, qos, Cargo::Nothing, State::Done);
     }
 
     /// The next answer for the source, in the order of arrival. To be asked while the source is connected. A QoS 2
     /// message of an earlier connection is among them: the source's client then knows what to say when it is asked.
-    pub(crate) fn next_answer(&mut self) -> Option<(PacketId, QoS)> {
+    pub(crate) fn next_answer(&mut self) -> Option<Answer<'_>> {
         while self.exchanges.front().is_some_and(|first| first.state == State::Done) {
             self.handed = self.handed.saturating_sub(1);
-            match self.exchanges.pop_front()?.source {
-                Source::Live(id, qos) | Source::Cut(id, qos @ QoS::ExactlyOnce) => return Some((id, qos)),
+            let Exchange { cargo, source, .. } = self.exchanges.pop_front()?;
+            self.messages -= cargo.messages();
+            self.convoys -= usize::from(cargo.is_convoy());
+            match source {
+                Source::Live(id, qos) | Source::Cut(id, qos @ QoS::ExactlyOnce) => return Some(Answer::One(id, qos)),
                 Source::Cut(id, qos) => _ = self.untold.insert(id, qos),
                 Source::Gone => {}
             }
         }
         self.cut &= !(self.exchanges.is_empty() && self.untold.is_empty());
-        None
+        let first = self.exchanges.front_mut()?;
+        let Cargo::Convoy(convoy) = &mut first.cargo else { return None };
+        if convoy.is_settled() {
+            first.state = State::Done; // It leaves when the next answer is asked for.
+        }
+        let news = convoy.tell();
+        (!news.is_empty()).then_some(Answer::Several(news))
     }
 
     /// The source's connection is cut: no answer reaches it until it sends the message again.
@@ -176,7 +209,10 @@ impl Flow {
     pub(crate) fn pump(&mut self, mut hand: impl FnMut(&Arc<Message>, u64, bool) -> Handed) {
         for exchange in self.exchanges.iter_mut().skip(self.handed) {
             if let State::Waiting { again } = exchange.state {
-                let handed = exchange.message.as_ref().map_or(Handed::Done, |own| hand(own, exchange.token, again));
+                let handed = match &exchange.cargo {
+                    Cargo::Message(message) => hand(message, exchange.token, again),
+                    Cargo::Nothing | Cargo::Convoy(_) => Handed::Done,
+                };
                 exchange.state = match handed {
                     Handed::Sent(how) => State::Sent { how, owned: false },
                     Handed::Done => State::Done,
@@ -191,7 +227,7 @@ impl Flow {
     pub(crate) fn settle(&mut self, token: u64) -> Option<&Message> {
         let exchange = self.sent(token)?;
         exchange.state = State::Done;
-        exchange.message.as_deref()
+        exchange.cargo.message()
     }
 
     /// The target owns the message: nothing that it says about its size or properties matters any more.
@@ -205,7 +241,7 @@ impl Flow {
     pub(crate) fn settle_if(&mut self, is_over: impl Fn(&Message, As) -> bool) -> Vec<TopicName> {
         let mut settled = Vec::new();
         for exchange in &mut self.exchanges {
-            if let (State::Sent { how, owned: false }, Some(message)) = (exchange.state, &exchange.message)
+            if let (State::Sent { how, owned: false }, Some(message)) = (exchange.state, exchange.cargo.message())
                 && is_over(message, how)
             {
                 settled.push(message.topic.clone());
@@ -222,23 +258,121 @@ impl Flow {
                 exchange.state = State::Waiting { again: true };
             }
         }
-        let waits = |exchange: &Exchange| matches!(exchange.state, State::Waiting { .. });
-        self.handed = self.exchanges.iter().position(waits).unwrap_or(self.exchanges.len());
+        self.count_handed();
     }
 
     fn sent(&mut self, token: u64) -> Option<&mut Exchange> {
-        // They leave from the front alone, so tokens stand behind each other without gaps.
-        let first = self.exchanges.front()?.token;
-        let place = usize::try_from(token.checked_sub(first)?).ok()?;
-        self.exchanges.get_mut(place).filter(|exchange| matches!(exchange.state, State::Sent { .. }))
+        // Answers come in order, so it is nearly always the first.
+        let is_first = self.exchanges.front().is_some_and(|first| first.token == token);
+        let place = if is_first { 0 } else { self.exchanges.partition_point(|exchange| exchange.token < token) };
+        let is_sent =
+            |exchange: &&mut Exchange| exchange.token == token && matches!(exchange.state, State::Sent { .. });
+        self.exchanges.get_mut(place).filter(is_sent)
     }
 
-    fn push(&mut self, id: PacketId, qos: QoS, message: Option<Arc<Message>>, state: State) {
-        self.next_token += 1;
+    fn push(&mut self, id: PacketId, qos: QoS, cargo: Cargo, state: State) {
         if !self.is_waiting() && state == State::Done {
             self.handed += 1;
         }
-        self.exchanges.push_back(Exchange { token: self.next_token, message, source: Source::Live(id, qos), state });
+        self.append(cargo, Source::Live(id, qos), state);
+    }
+
+    fn append(&mut self, cargo: Cargo, source: Source, state: State) {
+        let (token, messages) = (self.next_token(), cargo.messages());
+        self.next_token += messages as u64;
+        self.messages += messages;
+        self.convoys += usize::from(cargo.is_convoy());
+        self.exchanges.push_back(Exchange { token, cargo, source, state });
+    }
+
+    // --- convoys
+
+    /// What the target's client is to call the next message.
+    pub(crate) const fn next_token(&self) -> u64 {
+        self.next_token + 1
+    }
+
+    /// A convoy is on its way to the target. Only when nothing waits for it, nor was cut.
+    pub(crate) fn depart(&mut self, convoy: Convoy) {
+        let how = As { qos: QoS::AtLeastOnce, retain: false };
+        self.handed += 1;
+        self.append(Cargo::Convoy(Box::new(convoy)), Source::Gone, State::Sent { how, owned: false });
+    }
+
+    /// The target has acknowledged the message under this identifier, if it is the next of those in convoys; its token.
+    pub(crate) fn settle_next(&mut self, id: PacketId) -> Option<u64> {
+        let (token, convoy) = self.convoys().find(|(_, convoy)| !convoy.is_settled())?;
+        let (place, next) = convoy.next()?;
+        if next != id {
+            return None;
+        }
+        convoy.settle_next();
+        Some(token + place as u64)
+    }
+
+    /// Whether a message in a convoy waits for an answer under this identifier.
+    pub(crate) fn convoy_awaits(&mut self, id: PacketId) -> bool {
+        self.convoys().any(|(_, convoy)| convoy.awaits(id))
+    }
+
+    pub(crate) const fn has_convoys(&self) -> bool {
+        self.convoys > 0
+    }
+
+    /// Makes exchanges of all that is left in convoys; `became` gets each with its token.
+    pub(crate) fn unpack(&mut self, mut became: impl FnMut(u64, &Left)) {
+        if self.convoys == 0 {
+            return;
+        }
+        let how = As { qos: QoS::AtLeastOnce, retain: false };
+        for exchange in std::mem::take(&mut self.exchanges) {
+            let Cargo::Convoy(convoy) = &exchange.cargo else {
+                self.exchanges.push_back(exchange);
+                continue;
+            };
+            self.messages -= convoy.len();
+            for left in convoy.left() {
+                let token = exchange.token + left.place;
+                became(token, &left);
+                let source = Source::Live(left.id, QoS::AtLeastOnce);
+                let (cargo, state) = match left.message {
+                    Some(message) => (Cargo::Message(message), State::Sent { how, owned: false }),
+                    None => (Cargo::Nothing, State::Done),
+                };
+                self.messages += 1;
+                self.exchanges.push_back(Exchange { token, cargo, source, state });
+            }
+        }
+        self.convoys = 0;
+        self.count_handed();
+    }
+
+    /// Those there are, with the token of their first message.
+    fn convoys(&mut self) -> impl Iterator<Item = (u64, &mut Convoy)> {
+        let all = if self.convoys == 0 { 0 } else { self.exchanges.len() };
+        self.exchanges.iter_mut().take(all).filter_map(|exchange| match &mut exchange.cargo {
+            Cargo::Convoy(convoy) => Some((exchange.token, &mut **convoy)),
+            Cargo::Nothing | Cargo::Message(_) => None,
+        })
+    }
+
+    fn count_handed(&mut self) {
+        let waits = |exchange: &Exchange| matches!(exchange.state, State::Waiting { .. });
+        self.handed = self.exchanges.iter().position(waits).unwrap_or(self.exchanges.len());
+    }
+}
+
+impl Cargo {
+    fn messages(&self) -> usize {
+        if let Self::Convoy(convoy) = self { convoy.len() } else { 1 }
+    }
+
+    const fn is_convoy(&self) -> bool {
+        matches!(self, Self::Convoy(_))
+    }
+
+    fn message(&self) -> Option<&Message> {
+        if let Self::Message(message) = self { Some(message) } else { None }
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod backoff;
 mod bridge;
+mod convoy;
 pub mod doubles;
 mod error;
 mod event;

@@ -9,11 +9,12 @@ use viaduct_codec::{
     Disconnect, FilterRef, Frame, Level, Message, Packet, QoS, ReasonCode, RetainHandling, Time, TopicFilter,
     TopicName, TopicRef, Version,
 };
-use viaduct_session::client::{Event as Heard, Hello};
+use viaduct_session::client::{Client, Event as Heard, Hello};
 use viaduct_session::{Incoming, Output};
 
 use crate::bridge::Bridge;
-use crate::flow::{As, Handed};
+use crate::convoy;
+use crate::flow::{Answer, As, Handed};
 use crate::loop_guard::{Hop, Hops};
 use crate::names::Train;
 use crate::negotiate::Wishes;
@@ -165,8 +166,8 @@ impl Bridge {
             }
         }
         if self.link.is_up() {
-            while let Some((id, qos)) = self.inward.next_answer() {
-                self.remote.acknowledge(id, qos, ReasonCode::SUCCESS, &mut self.remote_output);
+            while let Some(answer) = self.inward.next_answer() {
+                acknowledge(answer, &mut self.remote, &mut self.remote_output);
             }
         }
     }
@@ -192,6 +193,18 @@ impl Bridge {
     // --- packets
 
     fn hear_local(&mut self, now: Time, packet: Packet<'_>) {
+        if let Packet::Puback(ack) = &packet
+            && !ack.reason.is_error()
+            && convoy::settle_one(now, ack.packet_id, &mut self.inward, &mut self.local)
+        {
+            self.local.heard_bytes(now);
+            return self.pump_inward(now);
+        }
+        if let Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubcomp(ack) = &packet
+            && self.inward.convoy_awaits(ack.packet_id)
+        {
+            self.unpack();
+        }
         let heard = match self.local.handle(now, packet, &mut self.local_output) {
             Ok(heard) => heard,
             Err(violation) => return self.drop_local(now, &violation.to_string()),
@@ -319,8 +332,8 @@ impl Bridge {
         if self.local_state != LocalState::Up {
             return;
         }
-        while let Some((id, qos)) = self.outward.next_answer() {
-            self.local.acknowledge(id, qos, ReasonCode::SUCCESS, &mut self.local_output);
+        while let Some(answer) = self.outward.next_answer() {
+            acknowledge(answer, &mut self.local, &mut self.local_output);
         }
     }
 
@@ -345,10 +358,18 @@ impl Bridge {
     }
 
     fn local_gone(&mut self, retry: Option<Time>) {
+        self.unpack();
         self.local.detach();
         self.outward.source_cut();
         self.asked_local.clear();
         self.local_state = LocalState::Closed { retry };
+    }
+}
+
+fn acknowledge(answer: Answer<'_>, source: &mut Client, output: &mut Output) {
+    match answer {
+        Answer::One(id, qos) => source.acknowledge(id, qos, ReasonCode::SUCCESS, output),
+        Answer::Several(ids) => convoy::acknowledge(ids, output),
     }
 }
 

@@ -6,7 +6,8 @@
 
 use crate::few_bytes;
 use crate::run::{Front, front};
-use crate::{PacketId, TopicRef, Version};
+use crate::writer::Out;
+use crate::{PacketId, TopicRef, VarInt, Version};
 
 /// PUBLISH with QoS 1 and neither DUP nor RETAIN.
 const PLAIN: u8 = 0x32;
@@ -63,6 +64,68 @@ impl<'a> AckedRun<'a> {
     #[must_use]
     pub const fn used(&self) -> usize {
         self.used
+    }
+
+    /// Bytes that a packet with a payload of `payload` bytes has when [`AckedRun::write_as`] writes it, at most.
+    #[must_use]
+    pub fn size_as(topic: TopicRef<'_>, user_properties: &[u8], payload: usize) -> usize {
+        // The first byte, both lengths, that of the topic, the identifier.
+        topic.as_str().len() + user_properties.len() + payload + 13
+    }
+
+    /// Takes the next messages, `most` at most, and appends their packets under another topic, in the layout of `version` and
+    /// there with these User Properties, encoded. Their identifiers stay. Each has to have a size ([`AckedRun::size_as`]) that
+    /// the wire can say ([`VarInt::MAX`]); the first that has not ends it.
+    pub fn write_as(
+        &mut self,
+        most: usize,
+        topic: TopicRef<'_>,
+        version: Version,
+        user_properties: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let is_v5 = !self.section.is_empty();
+        let are_same = self.user_properties == user_properties || !is_v5;
+        if self.topic == topic && is_v5 == version.is_v5() && are_same {
+            let begin = self.used;
+            self.by_ref().take(most).for_each(drop);
+            out.extend_from_slice(self.buffer.get(begin..self.used).unwrap_or_default());
+            return;
+        }
+        let mut head = Vec::with_capacity(2 + topic.as_str().len());
+        head.extend_from_slice(&(topic.as_str().len() as u16).to_be_bytes());
+        head.extend_from_slice(topic.as_str().as_bytes());
+        let mut section = Vec::new();
+        if version.is_v5() {
+            let Some(length) = u32::try_from(user_properties.len()).ok().and_then(VarInt::new) else { return };
+            section.reserve(4 + user_properties.len());
+            section.var_int(length);
+            section.extend_from_slice(user_properties);
+        }
+        // Everything before the identifier, which is the same for payloads of one size.
+        let mut front = Vec::with_capacity(5 + head.len());
+        let mut payload = None;
+        for message in self.take(most) {
+            let length = message.payload.len();
+            if payload != Some(length) {
+                let remaining = u32::try_from(head.len() + 2 + section.len() + length).ok().and_then(VarInt::new);
+                let Some(remaining) = remaining else { return };
+                front.clear();
+                front.push(PLAIN);
+                front.var_int(remaining);
+                front.extend_from_slice(&head);
+                payload = Some(length);
+            }
+            let begin = out.len();
+            out.resize(begin + front.len() + 2 + section.len() + length, 0);
+            let (before, rest) = out.get_mut(begin..).unwrap_or_default().split_at_mut(front.len());
+            let (id, rest) = rest.split_at_mut(2);
+            let (middle, behind) = rest.split_at_mut(section.len());
+            few_bytes::copy(&front, before);
+            few_bytes::copy(&message.packet_id.get().to_be_bytes(), id);
+            few_bytes::copy(&section, middle);
+            few_bytes::copy(message.payload, behind);
+        }
     }
 }
 
@@ -157,6 +220,34 @@ mod tests {
             assert_eq!((run.topic.as_str(), run.user_properties), ("t", pairs));
             let small = AckedRun::first(&bytes, version, 20, usize::MAX).unwrap();
             assert_eq!(small.count(), 2, "the third is too large");
+        }
+    }
+
+    #[test]
+    fn a_run_is_written_under_its_identifiers_as_the_long_way_writes_it() {
+        let pair: &[u8] = b"\x26\0\x01k\0\x01v";
+        let payloads: [&[u8]; 5] = [b"", b"1", b"2", &[7; 130], &[8; 20]];
+        let all = |version: Version, topic: &str, pairs: &[u8]| {
+            let one = |(id, payload): (u16, &&[u8])| publish(version, topic, id, pairs, payload);
+            (7..).zip(&payloads).map(one).collect::<Vec<_>>()
+        };
+        for (from, came) in [(Version::V311, &b""[..]), (Version::V5, b""), (Version::V5, pair)] {
+            let bytes = all(from, "a/b", came).concat();
+            for (to, said) in [(Version::V31, &b""[..]), (Version::V5, b""), (Version::V5, pair)] {
+                for topic in ["a/b", "x/a/b"] {
+                    let expected = all(to, topic, said);
+                    let mut run = AckedRun::first(&bytes, from, u32::MAX, usize::MAX).unwrap();
+                    let (mut out, topic) = (b"before".to_vec(), TopicRef::new(topic).unwrap());
+                    run.write_as(3, topic, to, said, &mut out);
+                    assert_eq!(out[6..], expected[..3].concat(), "{from:?} {to:?}");
+                    assert_eq!(run.used(), all(from, "a/b", came)[..3].concat().len());
+                    run.write_as(9, topic, to, said, &mut out);
+                    assert_eq!(out[6..], expected.concat());
+                    for (packet, payload) in expected.iter().zip(payloads) {
+                        assert!(packet.len() <= AckedRun::size_as(topic, said, payload.len()));
+                    }
+                }
+            }
         }
     }
 

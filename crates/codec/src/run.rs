@@ -127,6 +127,10 @@ impl<'a> Run<'a> {
 
     /// Appends the packets under another topic, in the layout of `version` and there with these User Properties, encoded.
     pub fn write_as(&self, topic: TopicRef<'_>, version: Version, user_properties: &[u8], out: &mut Vec<u8>) {
+        let are_same = self.user_properties == user_properties || !self.is_v5;
+        if self.topic == topic && self.is_as_in(version) && are_same {
+            return out.extend_from_slice(self.bytes);
+        }
         let mut head = Vec::with_capacity(6 + topic.as_str().len() + user_properties.len());
         head.extend_from_slice(&(topic.as_str().len() as u16).to_be_bytes());
         head.extend_from_slice(topic.as_str().as_bytes());

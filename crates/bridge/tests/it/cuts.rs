@@ -11,8 +11,9 @@ use crate::rig::{Rig, message, two_way};
 /// One thing that happens in a run.
 #[derive(Clone, Debug)]
 enum Act {
-    Out(QoS),
-    In(QoS),
+    /// So many messages behind each other.
+    Out(QoS, u32),
+    In(QoS, u32),
     /// The link carries so many bytes more.
     CutAfter(usize),
     /// The engine ends the local connection.
@@ -24,8 +25,8 @@ enum Act {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let qos = || prop_oneof![Just(QoS::AtLeastOnce), Just(QoS::ExactlyOnce)];
     let act = prop_oneof![
-        6 => qos().prop_map(Act::Out),
-        6 => qos().prop_map(Act::In),
+        6 => (qos(), 1..5_u32).prop_map(|(qos, count)| Act::Out(qos, count)),
+        6 => (qos(), 1..5_u32).prop_map(|(qos, count)| Act::In(qos, count)),
         3 => (1..400_usize).prop_map(Act::CutAfter),
         1 => Just(Act::Kick),
         3 => (1..5_000_u64).prop_map(Act::Pass),
@@ -42,17 +43,21 @@ struct Sent {
 fn run(rig: &mut Rig, acts: &[Act]) -> Sent {
     let mut sent = Sent { out: Vec::new(), inward: Vec::new() };
     for (number, act) in acts.iter().enumerate() {
-        let payload = |qos: QoS| format!("{}-{number}", qos.bits());
+        let payloads = |qos: QoS, count| (0..count).map(move |place| format!("{}-{number}-{place}", qos.bits()));
         match *act {
-            Act::Out(qos) => {
-                sent.out.push(payload(qos));
-                rig.local.publish(rig.now, &message("up/1", &payload(qos), qos));
+            Act::Out(qos, count) => {
+                for payload in payloads(qos, count) {
+                    rig.local.publish(rig.now, &message("up/1", &payload, qos));
+                    sent.out.push(payload);
+                }
             }
-            Act::In(qos) => {
+            Act::In(qos, count) => {
                 // The remote's other clients: what they publish while its session is gone is not ours.
                 if rig.remote.has_session && rig.remote.filters.contains_key("down/#") {
-                    sent.inward.push(payload(qos));
-                    rig.remote.publish(rig.now, &message("down/1", &payload(qos), qos));
+                    for payload in payloads(qos, count) {
+                        rig.remote.publish(rig.now, &message("down/1", &payload, qos));
+                        sent.inward.push(payload);
+                    }
                 }
             }
             Act::CutAfter(bytes) => rig.budget = Some(bytes),

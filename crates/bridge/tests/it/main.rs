@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the rig is public to its sister modules")]
 
 mod carry;
+mod convoys;
 mod cuts;
 mod evil;
 mod failback;

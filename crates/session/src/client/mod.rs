@@ -421,6 +421,33 @@ impl Client {
         self.flow.room()
     }
 
+    /// Takes identifiers for messages of QoS 1 that their owner writes behind this client's own packets and keeps until they are
+    /// acknowledged: up to the first that is in use and as far as the window has room. How many of `ids` that are. For each
+    /// of them [`Client::give_back`] or [`Client::adopt`] has to follow; `token` is the first one's, the others follow it.
+    #[must_use]
+    pub fn lend(&mut self, now: Time, ids: &[PacketId], token: u64) -> usize {
+        if !self.is_connected() || self.lost {
+            return 0;
+        }
+        let count = self.flow.lend(ids);
+        if count > 0 {
+            self.meter.sent(now, token);
+        }
+        count
+    }
+
+    /// The server has acknowledged a message that was sent under an identifier of [`Client::lend`].
+    pub fn give_back(&mut self, now: Time, id: PacketId, token: u64) {
+        self.flow.give_back(id);
+        self.meter.answered(now, Probe::Message(token));
+    }
+
+    /// A message that was sent under an identifier of [`Client::lend`] is this client's own from now on, as if
+    /// [`Client::publish`] had sent it. Before [`Client::detach`], for it is sent again on the next connection.
+    pub fn adopt(&mut self, id: PacketId, delivery: Delivery, token: u64) {
+        self.flow.adopt(id, delivery, token);
+    }
+
     /// PUBLISH packets of QoS 1 came that say nothing but topic, payload and User Properties, no more than [`Client::room`]:
     /// they wait for [`Client::acknowledge`] as those that [`Client::handle`] took.
     pub fn take_plain(&mut self, packet_ids: impl Iterator<Item = PacketId>) {

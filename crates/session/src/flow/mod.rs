@@ -163,6 +163,26 @@ impl Flow {
         &mut self.counts
     }
 
+    /// Takes identifiers for messages of QoS 1 that their owner writes and keeps, up to the first that is in use and as far as
+    /// the window has room. How many.
+    pub(crate) fn lend(&mut self, ids: &[PacketId]) -> usize {
+        let room = if self.link.is_some() { self.outbound.room() } else { 0 };
+        let count = self.ids.take_these(ids.get(..room.min(ids.len())).unwrap_or_default());
+        self.outbound.lend(count);
+        count
+    }
+
+    /// One of these is acknowledged.
+    pub(crate) fn give_back(&mut self, id: PacketId) {
+        self.outbound.give_back();
+        self.ids.release(id);
+    }
+
+    /// One of these is kept here from now on.
+    pub(crate) fn adopt(&mut self, id: PacketId, delivery: Delivery, token: u64) {
+        self.outbound.adopt(id, delivery, token);
+    }
+
     /// The identifier that the next message of QoS 1 or 2 goes out with.
     pub(crate) fn next_id(&self) -> Option<PacketId> {
         self.ids.next()

@@ -26,6 +26,8 @@ pub(crate) struct Outbound {
     written: u16,
     /// How many may be open on this connection.
     window: u16,
+    /// How many more are open on this connection, which somebody else keeps.
+    lent: u16,
 }
 
 /// One message on its way: unacknowledged until the peer answers (MQTT-4.3.2-3, MQTT-4.3.2-1 of 3.1.1, MQTT-4.3.3-3), and
@@ -68,6 +70,7 @@ impl Outbound {
         self.window = window;
         self.here = 0;
         self.written = 0;
+        self.lent = 0;
     }
 
     /// Messages that are not acknowledged.
@@ -77,7 +80,36 @@ impl Outbound {
 
     /// Whether a new message may be sent: everything older was, and the window has room (MQTT-3.3.4-9, MQTT-4.9.0-1).
     pub(crate) fn is_open(&self) -> bool {
-        usize::from(self.here) == self.exchanges.len() && self.here < self.window
+        usize::from(self.here) == self.exchanges.len()
+            && u32::from(self.here) + u32::from(self.lent) < self.window.into()
+    }
+
+    /// How many new messages may be sent.
+    pub(crate) fn room(&self) -> usize {
+        if usize::from(self.here) != self.exchanges.len() {
+            return 0;
+        }
+        usize::from(self.window).saturating_sub(usize::from(self.here) + usize::from(self.lent))
+    }
+
+    /// So many messages of QoS 1 are sent, and kept by somebody else. No more than there is room for.
+    pub(crate) fn lend(&mut self, count: usize) {
+        self.lent += u16::try_from(count).unwrap_or(u16::MAX);
+    }
+
+    /// One of these is over.
+    pub(crate) fn give_back(&mut self) {
+        self.lent = self.lent.saturating_sub(1);
+    }
+
+    /// One of these is kept here from now on, among the others by the order of tokens, which is that of sending.
+    pub(crate) fn adopt(&mut self, id: PacketId, delivery: Delivery, token: u64) {
+        self.give_back();
+        let place = self.exchanges.partition_point(|exchange| exchange.token < token);
+        let awaits = Awaits::Puback;
+        self.exchanges.insert(place, Exchange { id, delivery, awaits, token, held: None, is_tried: true });
+        self.here += 1;
+        self.written += 1;
     }
 
     /// An exchange of an earlier process: the peer may have the PUBLISH.

@@ -66,6 +66,18 @@ impl PacketIds {
         self.last = id.get();
     }
 
+    /// Takes these identifiers, up to the first that is in use. How many.
+    pub(crate) fn take_these(&mut self, ids: &[PacketId]) -> usize {
+        let is_taken = |id: &&PacketId| {
+            let is_free = !self.is_used(id.get());
+            if is_free {
+                self.insert(id.get());
+            }
+            is_free
+        };
+        ids.iter().take_while(is_taken).count()
+    }
+
     /// Whether [`PacketIds::take`] would find one.
     pub(crate) fn has_free(&self) -> bool {
         self.used < u32::from(u16::MAX)
