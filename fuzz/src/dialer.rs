@@ -191,7 +191,7 @@ impl Dialer {
             let entries = vec![SubscribeEntry { filter, options: SubscribeOptions::default() }; input.below(3)];
             self.client.subscribe(self.now, &entries, None, &mut self.output)
         } else {
-            self.client.unsubscribe(self.now, &vec![filter; input.below(3)], &mut self.output)
+            self.client.unsubscribe(self.now, &vec![filter; input.below(3)], &[], &mut self.output)
         };
         assert_eq!(asked.is_some(), self.output.pending() > before, "an identifier for nothing");
     }
