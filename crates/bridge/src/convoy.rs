@@ -4,7 +4,7 @@
 //! its acknowledgements handed back as they are. Neither client has an exchange for such a message, and nobody makes a message
 //! of its bytes: a copy of what was written is kept for the whole run. Whatever disturbs this (a cut, an answer out of turn
 //! or one that is no plain yes) ends it: the messages become exchanges like any other ([`unpack`]), and all rules for these hold.
-//! Without it a message costs the sending broker XXX % more instructions (docs/hot-path.md).
+//! Without it a message takes 21 to 26 % more instructions in both brokers together (docs/hot-path.md).
 
 use std::sync::Arc;
 
