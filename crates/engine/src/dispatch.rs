@@ -415,7 +415,7 @@ impl Engine {
     }
 
     /// Bytes that queues and retained messages may hold beyond what they do.
-    fn memory_left(&self) -> u64 {
+    pub(crate) fn memory_left(&self) -> u64 {
         let held = || self.shared.queued_bytes() + self.shared.retained().1;
         self.settings.memory.map_or(u64::MAX, |max| max.saturating_sub(held()))
     }

@@ -17,6 +17,7 @@ use crate::acks::Ack;
 use crate::dispatch::{Batch, is_heard, levels};
 use crate::express::Sender;
 use crate::key::SessionKey;
+use crate::leave::Left;
 
 /// Memory for the messages of a run, and for the answers to them.
 #[derive(Debug, Default)]
@@ -60,32 +61,44 @@ impl Engine {
         };
         let reason =
             if is_heard(&routes, Some(key)) { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
-        let Run { mut messages, mut acks } = std::mem::take(&mut self.run);
-        let mut payload = 0;
-        for one in run.by_ref().take(room) {
-            payload += one.payload.len();
-            acks.push(Ack { session: key, packet_id: one.packet_id, qos: QoS::AtLeastOnce, reason });
-            messages.push(Arc::new(Message {
-                topic: topic.clone(),
-                payload: Bytes::copy_from_slice(one.payload),
-                qos: QoS::AtLeastOnce,
-                retain: false,
-                received: now,
-                expires: None,
-                properties: properties.clone(),
-            }));
-        }
-        let is_done = self.hand_on_run(now, index, &messages, &routes, &acks);
-        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-        messages.clear();
-        acks.clear();
-        self.run = Run { messages, acks };
-        is_done?;
+        let plain = |payload| Message {
+            topic: topic.clone(),
+            payload,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            received: now,
+            expires: None,
+            properties: properties.clone(),
+        };
+        let left = if routes.has_durable() {
+            self.leave_run(now, index, (&plain(Bytes::new()), &routes), (&run, room), reason)
+        } else {
+            None
+        };
+        let Left { bytes, count, payload } = match left {
+            Some(left) => left,
+            None => {
+                let Run { mut messages, mut acks } = std::mem::take(&mut self.run);
+                let mut payload = 0;
+                for one in run.by_ref().take(room) {
+                    payload += one.payload.len();
+                    acks.push(Ack { session: key, packet_id: one.packet_id, qos: QoS::AtLeastOnce, reason });
+                    messages.push(Arc::new(plain(Bytes::copy_from_slice(one.payload))));
+                }
+                let is_done = self.hand_on_run(now, index, &messages, &routes, &acks);
+                let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+                messages.clear();
+                acks.clear();
+                self.run = Run { messages, acks };
+                is_done?;
+                Left { bytes: run.used(), count, payload }
+            }
+        };
         self.stats.received(QoS::AtLeastOnce, u64::from(count), payload);
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.rate_count = connection.rate_count.saturating_add(count);
         }
-        Some((run.used(), count))
+        Some((bytes, count))
     }
 
     /// Keeps, hands on and answers the messages of a run. `None`, and nothing was done, when the store has no room for all of them:

@@ -22,6 +22,7 @@ mod held;
 mod inbound;
 mod keep;
 mod key;
+mod leave;
 mod lifecycle;
 mod limits;
 mod log_budget;

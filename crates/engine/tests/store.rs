@@ -395,3 +395,41 @@ fn what_an_absent_client_is_owed_and_nobody_has_written_yet_comes_when_it_is_bac
         assert_eq!(publisher.got().len(), 10, "each is acknowledged once it is safe");
     }
 }
+
+#[test]
+fn a_run_that_does_not_fit_whole_into_the_queue_of_an_absent_client_is_taken_as_far_as_it_does() {
+    const LIMIT: usize = 155;
+    let (mut world, log) = world_over(&FaultyFiles::default());
+    let mut subscriber = keeping_subscriber(&mut world);
+    world.cut(&mut subscriber);
+    let queue = Arc::new(QueueLimits { max_messages: LIMIT, ..QueueLimits::default() });
+    world.engine(0).handle_settings(Arc::new(Settings { queue, ..Settings::default() }));
+    for first in (1..200).step_by(10) {
+        let mut publisher = hello(&mut world, Version::V311, &format!("publisher-{first}"));
+        let payloads: Vec<String> = (first..first + 10).map(|number| number.to_string()).collect();
+        let packets: Vec<_> = (first..).zip(&payloads).map(|(number, payload)| numbered(number, payload)).collect();
+        world.send(&mut publisher, &packets);
+        wait_for(&mut world, &mut publisher, 10);
+        let view = world.engine(0).client("keeps").unwrap();
+        let said = usize::from(first) + 9;
+        assert_eq!((view.queued_messages, view.dropped), (said.min(LIMIT), said.saturating_sub(LIMIT) as u64));
+    }
+    let stats = world.engine(0).stats();
+    assert_eq!(stats.queued_messages.get(), LIMIT as u64);
+    let mut subscriber = world.connect(&keeps());
+    let mut numbers = Vec::new();
+    while numbers.len() < LIMIT {
+        let mut acks = Vec::new();
+        for got in wait_for(&mut world, &mut subscriber, 1) {
+            if let Got::Publish { payload, id: Some(id), .. } = got {
+                numbers.push(std::str::from_utf8(&payload).unwrap().parse::<usize>().unwrap());
+                acks.push(Client::puback(id));
+            }
+        }
+        world.send(&mut subscriber, &acks);
+    }
+    assert_eq!(numbers, (1..=LIMIT).collect::<Vec<_>>());
+    let stats = world.engine(0).stats();
+    assert_eq!((stats.queued_messages.get(), stats.queued_bytes.get()), (0, 0));
+    log.close();
+}

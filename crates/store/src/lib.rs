@@ -17,7 +17,9 @@ mod record;
 use std::sync::Arc;
 
 use thiserror::Error;
-use viaduct_codec::{Backlog, Kept, Message, PacketId, Place, QoS, SessionId, Stub, SubscriptionIds, Time};
+use viaduct_codec::{
+    AckedMessage, Backlog, Kept, Message, PacketId, Place, QoS, SessionId, Stub, SubscriptionIds, Time,
+};
 
 pub use faulty::{FaultyStore, Script, Trouble};
 pub use loaded::{InFlight, Loaded, Stored};
@@ -158,6 +160,20 @@ pub trait Store {
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
     ) -> Result<Appended, StoreError>;
+
+    /// Takes QoS 1 messages that come together, are `like` one but for their payloads, and are owed to sessions whose clients are
+    /// away: nobody holds a [`Place`] of them, they live on as [`Stub`]s under numbers that follow each other, and can be read back
+    /// from now on. The number of the first, and whether they are safe; `None`, and nothing was done, when they have to be
+    /// appended the other way, which says why.
+    fn append_run(
+        &mut self,
+        _now: Time,
+        _like: &Message,
+        _run: &[AckedMessage<'_>],
+        _owed: &[Owed],
+    ) -> Option<(u64, Accepted)> {
+        None
+    }
 
     /// Whoever is owed what was appended last has heard of it now, as far as they can be told at once. What will not settle
     /// while it waits may be made ready to be written, and can be read back from then on. Nobody has to call it.

@@ -100,6 +100,29 @@ impl Queue {
         }
     }
 
+    /// Whether what comes now waits in the store alone: behind others that do.
+    pub(crate) fn is_in_store(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.backlog.is_some() && waiting.recent.is_empty())
+    }
+
+    /// Whether the limits have room for `count` messages more, of this many bytes.
+    pub(crate) fn has_room(&self, count: usize, bytes: usize, limits: &QueueLimits) -> bool {
+        let (_, held) = self.size();
+        let kept = self.waiting.as_ref().map_or(0, |waiting| waiting.kept());
+        count <= limits.max_messages.saturating_sub(kept) && bytes <= limits.max_bytes.saturating_sub(held)
+    }
+
+    /// Adds what waits in the store alone; `false`, and nothing is added, when others do not ([`Queue::is_in_store`]).
+    pub(crate) fn push_stubs(&mut self, stubs: impl Iterator<Item = Stub>) -> bool {
+        let Some(waiting) = self.waiting.as_mut().filter(|waiting| waiting.recent.is_empty()) else { return false };
+        let Some(backlog) = &mut waiting.backlog else { return false };
+        for stub in stubs {
+            waiting.bytes += stub.size as usize;
+            backlog.push_back(stub);
+        }
+        true
+    }
+
     /// The next QoS 0 message that is not expired and not too old; those that are, are counted.
     pub(crate) fn pop_qos0(&mut self, now: Time, limits: &QueueLimits, counts: &mut Counts) -> Option<Delivery> {
         self.pop(|waiting| &mut waiting.zero, now, limits, counts)

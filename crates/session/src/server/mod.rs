@@ -409,6 +409,25 @@ impl Session {
         self.queue.shed();
     }
 
+    /// Whether messages that the store keeps would be left to it at once: the client is away, and so many wait that those which
+    /// are sent first are in memory already.
+    #[must_use]
+    pub fn is_in_store(&self) -> bool {
+        self.link.is_none() && self.queue.is_in_store()
+    }
+
+    /// Whether `count` messages more may wait, of this many bytes by [`Message::size`](viaduct_codec::Message::size).
+    #[must_use]
+    pub fn has_room(&self, count: usize, bytes: usize) -> bool {
+        self.queue.has_room(count, bytes, &self.limits)
+    }
+
+    /// Has messages wait, in this order, of which the store alone holds more than these places; `false`, and none does, unless
+    /// [`Session::is_in_store`].
+    pub fn take_stubs(&mut self, stubs: impl Iterator<Item = Stub>) -> bool {
+        self.link.is_none() && self.queue.push_stubs(stubs)
+    }
+
     /// Sends what the window and the output have room for: first what an earlier connection left open, then what waits.
     pub fn pump(&mut self, now: Time, out: &mut Output) {
         if self.link.is_none() {

@@ -9,10 +9,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use viaduct_codec::{Backlog, Kept, Message, PacketId, Place, QoS, SessionId, Settler, Stub, Time};
+use viaduct_codec::{AckedMessage, Backlog, Kept, Message, PacketId, Place, QoS, SessionId, Settler, Stub, Time};
 
 use super::Limits;
-use super::op::{Progress, put_delete, put_new_message, put_owed, put_put, put_received, put_released, put_sent};
+use super::op::{
+    Progress, put_delete, put_new_message, put_owed, put_put, put_received, put_released, put_run, put_sent,
+};
 use super::read;
 use super::shared::{Group, Shared};
 use super::wire::{key_bytes, put_record};
@@ -401,6 +403,34 @@ impl Store for Door {
         let waiting = Waiting::Messages { messages, owed, kept: Arc::clone(&kept), from };
         let accepted = self.add(now, waiting, bytes, is_urgent);
         Ok(Appended { kept: Some(kept), accepted })
+    }
+
+    fn append_run(
+        &mut self,
+        now: Time,
+        like: &Message,
+        run: &[AckedMessage<'_>],
+        owed: &[Owed],
+    ) -> Option<(u64, Accepted)> {
+        if run.is_empty() || owed.is_empty() {
+            return None;
+        }
+        let payload: usize = run.iter().map(|message| message.payload.len()).sum();
+        let bytes = payload + run.len() * (like.size() + size_of_val(owed));
+        self.refusal(bytes).ok()?;
+        let count = run.len() as u64;
+        let first_id = self.shared.next_id.fetch_add(count, Ordering::AcqRel);
+        let mut unwritten = self.shared.doors.get(self.number)?.unwritten();
+        let open = &mut unwritten.open;
+        if open.is_empty() {
+            open.reserve(self.last_length);
+        }
+        let before = open.len();
+        put_run(open, &mut self.entries, first_id, owed, like, run.iter().map(|message| message.payload));
+        let length = open.len() - before;
+        drop(unwritten);
+        let waiting = Waiting::Made { length, last_id: first_id + count.saturating_sub(1) };
+        Some((first_id, self.add(now, waiting, length, true)))
     }
 
     fn delivered(&mut self) {

@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 use viaduct_codec::{Message, PacketId, QoS, SessionId, SubscriptionIds, VarInt};
 
-use super::wire::{In, put_blob, put_message, put_number, put_packet_id};
+use super::wire::{In, put_blob, put_message, put_message_head, put_number, put_packet_id};
 use crate::Owed;
 
 /// Kinds, the first byte of an operation.
@@ -264,6 +264,30 @@ pub(super) fn put_new_message(
         out.extend_from_slice(owed);
         put_message(out, message);
     });
+}
+
+/// Appends new messages that are `like` one but for their payloads and owed alike, from number `first_id` on. `head` is memory
+/// for what they have in common.
+pub(super) fn put_run<'a>(
+    out: &mut Vec<u8>,
+    head: &mut Vec<u8>,
+    first_id: u64,
+    owed: &[Owed],
+    like: &Message,
+    payloads: impl Iterator<Item = &'a [u8]>,
+) {
+    head.clear();
+    head.push(0); // From nobody.
+    put_number(head, owed.len() as u64);
+    (0..).zip(owed).for_each(|(index, owed)| put_owed(head, index, owed, None));
+    put_message_head(head, like);
+    for (id, payload) in (first_id..).zip(payloads) {
+        put_checked(out, kind::MESSAGE, |out| {
+            put_number(out, id);
+            out.extend_from_slice(head);
+            put_blob(out, payload);
+        });
+    }
 }
 
 /// Appends a message again, with those entries only that `progress` has something to say about.

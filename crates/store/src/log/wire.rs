@@ -141,6 +141,12 @@ const fn flag(is_there: bool, bit: u8) -> u8 {
 }
 
 pub(super) fn put_message(out: &mut Vec<u8>, message: &Message) {
+    put_message_head(out, message);
+    put_blob(out, &message.payload);
+}
+
+/// Everything of a message before its payload.
+pub(super) fn put_message_head(out: &mut Vec<u8>, message: &Message) {
     out.push(
         message.qos.bits()
             | flag(message.retain, bit::RETAIN)
@@ -171,7 +177,6 @@ pub(super) fn put_message(out: &mut Vec<u8>, message: &Message) {
         }
         put_blob(out, &own.user_properties);
     }
-    put_blob(out, &message.payload);
 }
 
 pub(super) fn message(input: &mut In<'_>) -> Option<Message> {

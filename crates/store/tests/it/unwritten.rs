@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use viaduct_codec::{Message, Place, QoS, SessionId, Stub, Time};
+use viaduct_codec::{
+    AckedMessage, Message, MessageProperties, Place, QoS, SessionId, Stub, SubscriptionIds, Time, VarInt,
+};
 use viaduct_store::log::{Door, Faults, FaultyFiles, Log, Options};
 use viaduct_store::{Accepted, Appended, Loaded, Owed, Record, Store, Ticket};
 
@@ -19,6 +21,8 @@ const THERE: u64 = 2;
 enum Act {
     /// So many messages of that many bytes for the absent, together.
     Away { door: usize, count: usize, size: usize, qos: QoS },
+    /// The same of QoS 1 as a run, of which nobody ever holds a place.
+    Run { door: usize, count: usize, size: usize },
     /// The same for one who is there and may acknowledge them before they are written; and for the absent as well.
     There { door: usize, count: usize, with_absent: bool },
     /// Who is there acknowledges the oldest so many.
@@ -50,6 +54,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => (door.clone(), 1_usize..5, size, qos)
             .prop_map(|(door, count, size, qos)| Act::Away { door, count, size, qos }),
+        6 => (door.clone(), 1_usize..9, 0_usize..40).prop_map(|(door, count, size)| Act::Run { door, count, size }),
         6 => (door.clone(), 1_usize..9, prop::bool::weighted(0.2))
             .prop_map(|(door, count, with_absent)| Act::There { door, count, with_absent }),
         4 => (0_usize..20).prop_map(Act::Acknowledge),
@@ -133,6 +138,19 @@ impl World {
                 let messages = self.messages(count, size, qos);
                 self.append(door, &messages, vec![Owed { away: true, ..owed(ABSENT, qos) }]);
             }
+            Act::Run { door, count, size } => {
+                let messages = self.messages(count, size, QoS::AtLeastOnce);
+                let run = run_of(&messages);
+                let owed = [Owed { away: true, ..owed(ABSENT, QoS::AtLeastOnce) }];
+                let taken = self.doors[door].append_run(self.now, &message("t", "", QoS::AtLeastOnce), &run, &owed);
+                // A disk that fails takes nothing.
+                let Some((first, accepted)) = taken else { return };
+                for (id, message) in (first..).zip(&messages) {
+                    let payload = String::from_utf8(message.payload.to_vec()).unwrap();
+                    let stub = Some(Stub { id, index: 0, size: 1 });
+                    self.debts.push(Debt { payload, door, accepted, place: None, stub });
+                }
+            }
             Act::There { door, count, with_absent } => {
                 let messages = self.messages(count, 0, QoS::AtLeastOnce);
                 let mut all = vec![owed(THERE, QoS::AtLeastOnce)];
@@ -205,6 +223,48 @@ impl World {
             assert_eq!(here, all[..here.len()], "in order and each once, at door {door}");
         }
     }
+}
+
+/// As they came from a publisher.
+fn run_of(messages: &[Arc<Message>]) -> Vec<AckedMessage<'_>> {
+    messages.iter().map(|message| AckedMessage { packet_id: packet_id(1), payload: &message.payload }).collect()
+}
+
+#[test]
+fn a_run_is_written_as_its_messages_are() {
+    let write = |is_run: bool| {
+        let mut world = World::new();
+        let messages = world.messages(5, 300, QoS::AtLeastOnce);
+        let pairs = MessageProperties { user_properties: b"\x26\0\x01k\0\x01v".to_vec().into(), ..Default::default() };
+        let of = |payload: &[u8]| Message {
+            payload: payload.to_vec().into(),
+            properties: Some(Arc::new(pairs.clone())),
+            ..message("t", "", QoS::AtLeastOnce)
+        };
+        let ids = SubscriptionIds::from_slice(&[VarInt::new(7).unwrap(), VarInt::new(300).unwrap()]);
+        let owed = vec![
+            Owed { away: true, ids, ..owed(ABSENT, QoS::AtLeastOnce) },
+            Owed { away: true, ..owed(THERE, QoS::AtLeastOnce) },
+        ];
+        let now = world.now;
+        if is_run {
+            let taken = world.doors[0].append_run(now, &of(b""), &run_of(&messages), &owed);
+            assert!(matches!(taken, Some((_, Accepted::Pending(_)))));
+        } else {
+            let messages: Vec<_> = messages.iter().map(|message| Arc::new(of(&message.payload))).collect();
+            let appended = world.doors[0].append_all(now, &messages, owed.into(), None, 0).unwrap();
+            let kept = appended.kept.unwrap();
+            let places: Vec<_> = (0..kept.places()).map(|entry| kept.place(entry)).collect();
+            world.doors[0].delivered();
+            let stubs: Vec<Stub> = places.into_iter().map(|place| place.into_stub(1).unwrap()).collect();
+            assert_eq!(stubs.len(), 10);
+        }
+        world.finish();
+        (world.files.bytes("00000001.log").unwrap(), waiting(&world.files.after_kill()))
+    };
+    let (run, waits) = write(true);
+    assert_eq!(waits.len(), 5);
+    assert_eq!((run, waits), write(false));
 }
 
 /// What waits for the absent in the log in this folder.
