@@ -213,3 +213,60 @@ impl Drop for Way {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use viaduct_engine::Way as _;
+
+    fn ways() -> Arc<Ways> {
+        Ways::new(Clock::start(), 1)
+    }
+
+    fn neighbour(name: &str, bridge: &str, is_leaf: bool) -> Neighbour {
+        Neighbour { name: name.into(), bridge: Some(bridge.into()), is_leaf }
+    }
+
+    #[test]
+    fn one_bridge_and_nobody_who_comes_is_a_leaf() {
+        let ways = ways();
+        assert!(!ways.is_leaf(), "of nothing");
+        assert!(!ways.note_bridge("up", true) && ways.is_leaf());
+        assert!(!ways.note_bridge("up", true) && ways.is_leaf(), "it begins anew");
+        assert!(ways.note_bridge("other", true) && !ways.is_leaf());
+        assert!(!ways.note_bridge("other", false) && ways.is_leaf());
+        let (first, ends_leaf) = ways.guest(&neighbour("a", "b", true), "x").unwrap();
+        assert!(ends_leaf && !ways.is_leaf(), "a leaf too: it may be the one that the bridge leads to");
+        let (second, ends_leaf) = ways.guest(&neighbour("c", "b", true), "x").unwrap();
+        assert!(!ends_leaf, "it has ended already");
+        drop(first);
+        assert!(!ways.is_leaf());
+        drop(second);
+        assert!(ways.is_leaf());
+        assert!(ways.guest(&neighbour("a/b", "b", false), "x").is_none(), "no name that could stand in a list");
+    }
+
+    #[test]
+    fn two_ways_are_counted_and_for_a_minute_one_that_is_left() {
+        let ways = ways();
+        let now = || ways.clock.now();
+        let own = ways.own("up");
+        own.came_up(true);
+        assert!(!own.is_counted(now()));
+        let (leaf, _) = ways.guest(&neighbour("leaf", "b", true), "x").unwrap();
+        assert_eq!((ways.transit(), own.is_counted(now())), (1, false));
+        let (guest, _) = ways.guest(&neighbour("a", "b", false), "x").unwrap();
+        let (its_second_link, _) = ways.guest(&neighbour("a", "b", false), "x-2").unwrap();
+        assert_eq!(ways.transit(), 2, "the links of one bridge are one way");
+        assert!(own.is_counted(now()) && guest.is_counted(now()) && !leaf.is_counted(now()));
+        leaf.no_leaf();
+        assert!(leaf.is_counted(now()) && ways.transit() == 3);
+        drop((leaf, guest));
+        assert!(own.is_counted(now().after_secs(3600)), "its other link is there");
+        drop(its_second_link);
+        assert_eq!(ways.transit(), 1);
+        assert!(own.is_counted(now()) && !own.is_counted(now().after(DOUBLE_AGE)));
+        own.came_up(false);
+        assert!(!own.is_counted(now()) && ways.transit() == 0, "it leads to a broker of another make now");
+    }
+}

@@ -8,7 +8,7 @@ use viaduct_codec::{
 };
 use viaduct_engine::{
     AllowAll, Arrival, Authorizer, Connected, ConnectionId, Engine, Identity, Reauthenticate, Seams, Settings, Shared,
-    WorkerId, worker_of,
+    Way, WorkerId, worker_of,
 };
 use viaduct_session::server::{Terms, admit};
 use viaduct_store::log::{Door, FaultyFiles, Log, Options, Pending};
@@ -31,6 +31,8 @@ pub struct World {
     scripts: Vec<Script>,
     /// What the listener of the test offers; change it before a client connects.
     pub terms: Arc<Terms>,
+    /// Which way the messages of the next connection come, if by one of several.
+    pub next_way: Option<Arc<dyn Way>>,
     /// What all workers share.
     pub shared: Arc<Shared>,
     now: Time,
@@ -72,6 +74,7 @@ impl World {
             log: None,
             scripts: Vec::new(),
             terms: Arc::default(),
+            next_way: None,
             shared: Shared::new(workers, authorizer),
             now: Time::from_millis(1_700_000_000_000),
             connections: 0,
@@ -205,7 +208,7 @@ impl World {
             terms: Arc::clone(&self.terms),
             credential: reauthentication.as_ref().map(|_| 1),
             reauthentication,
-            way: None,
+            way: self.next_way.take(),
             waited_until: None,
         });
         loop {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use viaduct_bridge::{Direction, Drop, Event, Protocol};
 use viaduct_codec::{Level, MessageProperties, QoS, UserProperties};
+use viaduct_session::NODE_PROPERTY;
 
 use crate::rig::{ALL_QOS, Rig, message, settings, topic};
 
@@ -92,5 +93,36 @@ fn a_way_round_is_not_run_where_the_remote_sends_back_what_it_was_sent() {
             assert!(rig.bridge.is_up(), "{:#?} {:?}", rig.lines(), rig.dials);
             assert_eq!(rig.remote.received.len(), 1);
         }
+    }
+}
+
+#[test]
+fn a_remote_of_our_kind_is_told_whether_this_is_our_only_link_and_when_that_ends() {
+    let mut named = Vec::new();
+    UserProperties::push(&mut named, NODE_PROPERTY, "hub");
+    for (introduction, level, told) in
+        [(named.clone(), Level::V5, true), (Vec::new(), Level::V5, false), (named, Level::V311, false)]
+    {
+        let mut settings = settings(vec![topic(Direction::Both, "#", "", "")]);
+        settings.protocol = Protocol::Fixed(level.version());
+        let mut rig = Rig::unstarted(settings);
+        rig.remote.terms.introduction = introduction;
+        rig.bridge.set_leaf(rig.now, true);
+        rig.bridge.start(rig.now);
+        rig.settle();
+        let said = rig.remote.node.clone();
+        let is_leaf = said.as_ref().map(|node| (&*node.name, node.bridge.as_deref().unwrap(), node.is_leaf));
+        assert_eq!(is_leaf, level.version().is_v5().then_some(("edge", rig.bridge.name(), true)), "{level}");
+        assert_eq!(rig.bridge.is_remote_named(), told);
+        for _ in 0..2 {
+            rig.bridge.set_leaf(rig.now, false);
+            rig.settle();
+            assert_eq!(rig.remote.no_leaf, usize::from(told), "once, and only to who asks");
+        }
+        // One that becomes a leaf again says so with the next connection.
+        rig.bridge.set_leaf(rig.now, true);
+        rig.settle();
+        assert_eq!((rig.remote.no_leaf, rig.bridge.is_up()), (usize::from(told), true));
+        assert!(rig.bridge.stats().connects.iter().all(|(result, count)| (*result, *count) == ("connected", 1)));
     }
 }

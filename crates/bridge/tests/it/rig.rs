@@ -13,7 +13,7 @@ use viaduct_codec::{
     TopicFilter, TopicName, Version,
 };
 use viaduct_session::server::{self, Session, Terms};
-use viaduct_session::{Delivery, Output};
+use viaduct_session::{Delivery, LEAF_PROPERTY, Output};
 
 /// Bytes for a CONNECT of this level, or the truth.
 pub type Answer = fn(u8) -> Option<&'static [u8]>;
@@ -32,6 +32,10 @@ pub struct Broker {
     /// The levels of all CONNECTs.
     pub offered: Vec<u8>,
     pub will: Option<Message>,
+    /// Who CONNECT said is there.
+    pub node: Option<server::Neighbour>,
+    /// How often it was said since that it is no leaf.
+    pub no_leaf: usize,
     /// SUBSCRIBE packets seen.
     pub subscribes: usize,
     pub refuse_filter: Option<String>,
@@ -56,6 +60,8 @@ impl Broker {
             received: Vec::new(),
             offered: Vec::new(),
             will: None,
+            node: None,
+            no_leaf: 0,
             subscribes: 0,
             refuse_filter: None,
             refuse: None,
@@ -119,6 +125,7 @@ impl Broker {
                         self.has_session = false;
                     }
                     self.level = Some(admission.level);
+                    self.node.clone_from(&admission.node);
                     self.will = admission.will.as_ref().map(|will| will.message.clone());
                     self.session.attach(now, &admission, &self.terms, self.has_session, &mut self.output);
                     self.has_session = true;
@@ -148,6 +155,7 @@ impl Broker {
             }
             server::Event::Subscribe(subscribe) => self.subscribe(&subscribe),
             server::Event::Unsubscribe(unsubscribe) => {
+                self.no_leaf += usize::from(unsubscribe.user_properties.iter().any(|it| it == (LEAF_PROPERTY, "0")));
                 for filter in &unsubscribe.filters {
                     self.filters.remove(filter.as_str());
                 }

@@ -208,6 +208,35 @@ fn a_bridge_that_asks_is_told_the_name_and_nobody_else_is() {
 }
 
 #[test]
+fn a_bridge_says_which_it_is_and_whether_it_is_the_only_one() {
+    use viaduct_session::{BRIDGE_PROPERTY, LEAF_PROPERTY, NODE_PROPERTY};
+    // (what CONNECT says, the name, the bridge, whether it is a leaf)
+    let table: [(&[(&str, &str)], _); 5] = [
+        (&[], None),
+        (&[(BRIDGE_PROPERTY, "up"), (LEAF_PROPERTY, "1")], None),
+        (&[(NODE_PROPERTY, "edge")], Some(("edge", None, false))),
+        (&[(NODE_PROPERTY, "edge"), (BRIDGE_PROPERTY, "up"), (LEAF_PROPERTY, "1")], Some(("edge", Some("up"), true))),
+        (&[(NODE_PROPERTY, "edge"), (LEAF_PROPERTY, "0")], Some(("edge", None, false))),
+    ];
+    for (said, expected) in table {
+        let mut encoded = Vec::new();
+        for (name, value) in said {
+            assert!(viaduct_codec::UserProperties::push(&mut encoded, name, value));
+        }
+        let bytes = unhex(&v5(true, &hex(&encoded)));
+        let Packet::Connect(connect) =
+            Packet::decode(Frame::split(&bytes, 999).unwrap().unwrap(), Version::V5).unwrap()
+        else {
+            panic!("no CONNECT")
+        };
+        let now = viaduct_codec::Time::from_millis(1);
+        let admission = viaduct_session::server::admit(&connect, &Terms::default(), now, || "a".into()).unwrap();
+        let node = admission.node.as_ref().map(|node| (&*node.name, node.bridge.as_deref(), node.is_leaf));
+        assert_eq!(node, expected, "{said:?}");
+    }
+}
+
+#[test]
 fn the_last_words_of_a_method_have_to_fit_as_well() {
     let terms = Terms { authentication_methods: vec!["X".into()], ..Terms::default() };
     let bytes = unhex(&v5(true, "15 00 01 58 27 00 00 00 40"));
