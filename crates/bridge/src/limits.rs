@@ -36,7 +36,7 @@ pub const ECHOES: usize = 4096;
 pub const ECHO_AGE: Duration = Duration::from_secs(60);
 
 /// Messages remembered to recognise their second copies, of all links together: a thousand a second for a minute. Each holds
-/// some two hundred bytes.
+/// some three hundred bytes.
 pub const COPIES: usize = 65_536;
 
 /// How long a message is remembered whose second copy may wait somewhere for a link to come back, as long as an echo.
@@ -61,6 +61,9 @@ pub const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How long the local half waits before it opens again after the broker's own end closed it.
 pub const LOCAL_RETRY: Duration = Duration::from_secs(1);
+
+/// Pairs of rules of two bridges that are compared when one of them comes up: a millisecond's worth.
+pub const COMPARED_RULES: usize = 16_384;
 
 /// Topic rules of one bridge: the rules are matched one by one for each message.
 pub const RULES: usize = 1024;

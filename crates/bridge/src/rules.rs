@@ -177,6 +177,13 @@ impl Rules {
         }
     }
 
+    /// Whether some topic of this broker may come in under rules of both. Of very many it is taken for granted.
+    #[must_use]
+    pub fn bring_what(&self, other: &Self) -> bool {
+        let many = self.inward().count() * other.inward().count() > limits::COMPARED_RULES;
+        many || self.inward().any(|one| other.inward().any(|another| one.local.overlaps(&another.local)))
+    }
+
     /// Whether something that goes out may come back in when the remote does not leave out our own messages.
     #[must_use]
     pub const fn carries_both_ways(&self) -> bool {

@@ -314,7 +314,7 @@ fn bridges(families: &mut Families, broker: &Broker) {
     families.gauge(
         "bridge_ways",
         "Links to other brokers by which a message may come that comes by another one too; from two on doubles are looked for.",
-        [(vec![], as_float(broker.ways.transit() as u64))],
+        [(vec![], as_float(broker.ways.met() as u64))],
     );
     let statuses: Vec<_> = broker.bridges.lock().values().cloned().collect();
     let read: Vec<_> = statuses.iter().map(|status| (status, status.stats.lock().clone())).collect();

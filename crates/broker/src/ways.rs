@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use viaduct_bridge::Rules;
 use viaduct_bridge::doubles::{Doubles, Judged, Mark};
 use viaduct_bridge::limits::DOUBLE_AGE;
 use viaduct_codec::{Message, Time};
@@ -29,18 +30,27 @@ pub(crate) struct Ways {
     /// what comes behind it is taken by another.
     turn: Mutex<()>,
     links: Mutex<Links>,
-    /// Milliseconds; `u64::MAX` while there are two links or more.
+    /// Milliseconds; `u64::MAX` while there are two that may bring the same.
     counted_until: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Links {
-    /// Those that other links' messages may come by as well, with how many connections each has.
-    transit: BTreeMap<u64, usize>,
+    /// Those that may bring what other links bring as well.
+    transit: BTreeMap<u64, Transit>,
     /// Connections of other brokers' bridges, leaves or not.
     guests: usize,
     /// Our own, by name.
     bridges: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Transit {
+    connections: usize,
+    /// What it may bring; `None`: anything.
+    brings: Option<Arc<Rules>>,
+    /// How many of the others may bring some of that.
+    meets: usize,
 }
 
 /// One connection that messages of another broker come over.
@@ -53,6 +63,7 @@ pub(crate) struct Way {
     is_up: AtomicBool,
     is_transit: AtomicBool,
     is_guest: bool,
+    brings: Option<Arc<Rules>>,
     /// Of the message that was last asked for.
     mark: Mutex<Option<Mark>>,
 }
@@ -70,11 +81,11 @@ impl Ways {
     }
 
     /// Links whose messages may come by another one too.
-    pub(crate) fn transit(&self) -> usize {
-        self.links.lock().transit.len()
+    pub(crate) fn met(&self) -> usize {
+        self.links.lock().met()
     }
 
-    /// Whether anything is counted: while there are two links, and as long after as a copy may still come.
+    /// Whether anything is counted: while two links may bring the same, and as long after as a copy may still come.
     pub(crate) fn are_counted(&self, now: Time) -> bool {
         now.as_millis() < self.counted_until.load(Ordering::Relaxed)
     }
@@ -105,7 +116,7 @@ impl Ways {
     pub(crate) fn guest(self: &Arc<Self>, neighbour: &Neighbour, client_id: &str) -> Option<(Arc<Way>, bool)> {
         let name = Some(&*neighbour.name).filter(|name| is_node_name(name))?;
         // Its links are as many connections of one bridge; what they bring comes by one way.
-        let way = self.way(("guest", name, neighbour.bridge.as_deref().unwrap_or(client_id)), true);
+        let way = self.way(("guest", name, neighbour.bridge.as_deref().unwrap_or(client_id)), true, None);
         let is_first = {
             let mut links = self.links.lock();
             links.guests += 1;
@@ -117,12 +128,12 @@ impl Ways {
         Some((way, is_first))
     }
 
-    /// The way of a bridge of our own, for one of its links.
-    pub(crate) fn own(self: &Arc<Self>, bridge: &str) -> Arc<Way> {
-        self.way(("own", bridge, ""), false)
+    /// The way of a bridge of our own, for one of its links. The rules are the same for all of them.
+    pub(crate) fn own(self: &Arc<Self>, bridge: &str, rules: Option<Rules>) -> Arc<Way> {
+        self.way(("own", bridge, ""), false, rules.map(Arc::new))
     }
 
-    fn way(self: &Arc<Self>, name: impl Hash, is_guest: bool) -> Arc<Way> {
+    fn way(self: &Arc<Self>, name: impl Hash, is_guest: bool, brings: Option<Arc<Rules>>) -> Arc<Way> {
         Arc::new(Way {
             id: self.numbers.hash_one(name),
             ways: Arc::clone(self),
@@ -130,15 +141,16 @@ impl Ways {
             is_up: AtomicBool::new(false),
             is_transit: AtomicBool::new(false),
             is_guest,
+            brings,
             mark: Mutex::default(),
         })
     }
 
     fn change(&self, change: impl FnOnce(&mut Links)) {
         let mut links = self.links.lock();
-        let before = links.transit.len();
+        let before = links.met();
         change(&mut links);
-        match (before > 1, links.transit.len() > 1) {
+        match (before > 0, links.met() > 0) {
             (false, true) => self.counted_until.store(u64::MAX, Ordering::Relaxed),
             (true, false) => {
                 // What was taken by the link that is left may still come when the other one is back.
@@ -150,13 +162,53 @@ impl Ways {
     }
 }
 
+impl Links {
+    fn met(&self) -> usize {
+        self.transit.values().filter(|one| one.meets > 0).count()
+    }
+
+    fn add(&mut self, id: u64, brings: Option<&Arc<Rules>>) {
+        if let Some(known) = self.transit.get_mut(&id) {
+            known.connections += 1;
+            return;
+        }
+        let mut meets = 0;
+        for other in self.transit.values_mut().filter(|other| may_meet(other.brings.as_ref(), brings)) {
+            other.meets += 1;
+            meets += 1;
+        }
+        self.transit.insert(id, Transit { connections: 1, brings: brings.cloned(), meets });
+    }
+
+    fn remove(&mut self, id: u64) {
+        let Some(known) = self.transit.get_mut(&id) else { return };
+        known.connections -= 1;
+        if known.connections > 0 {
+            return;
+        }
+        let brings = self.transit.remove(&id).and_then(|gone| gone.brings);
+        for other in self.transit.values_mut().filter(|other| may_meet(other.brings.as_ref(), brings.as_ref())) {
+            other.meets -= 1;
+        }
+    }
+}
+
+/// Whether a message may come by both. Of what another broker sends us nothing is known.
+fn may_meet(one: Option<&Arc<Rules>>, another: Option<&Arc<Rules>>) -> bool {
+    match (one, another) {
+        (Some(one), Some(another)) => one.bring_what(another),
+        (Some(rules), None) | (None, Some(rules)) => rules.inward().next().is_some(),
+        (None, None) => true,
+    }
+}
+
 impl Way {
     /// The link is up. `is_transit`: what comes by it may come by others.
     pub(crate) fn came_up(&self, is_transit: bool) {
         self.since.store(self.ways.clock.now().as_millis(), Ordering::Relaxed);
         self.is_transit.store(is_transit, Ordering::Relaxed);
         if is_transit && !self.is_up.swap(true, Ordering::Relaxed) {
-            self.ways.change(|links| *links.transit.entry(self.id).or_default() += 1);
+            self.ways.change(|links| links.add(self.id, self.brings.as_ref()));
         } else if !is_transit {
             self.went_down();
         }
@@ -165,13 +217,7 @@ impl Way {
     /// It is not. What it brought before may still be on its way.
     pub(crate) fn went_down(&self) {
         if self.is_up.swap(false, Ordering::Relaxed) {
-            self.ways.change(|links| {
-                let Some(connections) = links.transit.get_mut(&self.id) else { return };
-                *connections -= 1;
-                if *connections == 0 {
-                    links.transit.remove(&self.id);
-                }
-            });
+            self.ways.change(|links| links.remove(self.id));
         }
     }
 
@@ -217,6 +263,9 @@ impl Drop for Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::{self, BridgeStatus};
+    use viaduct_bridge::Direction;
+    use viaduct_config::{Source, SourceFile, load};
     use viaduct_engine::Way as _;
 
     fn ways() -> Arc<Ways> {
@@ -225,6 +274,37 @@ mod tests {
 
     fn neighbour(name: &str, bridge: &str, is_leaf: bool) -> Neighbour {
         Neighbour { name: name.into(), bridge: Some(bridge.into()), is_leaf }
+    }
+
+    fn rules(direction: Direction, filter: &str) -> Rules {
+        let rule = format!("filter = \"{filter}\"\ndirection = \"{}\"", format!("{direction:?}").to_lowercase());
+        let text = format!("[[bridge]]\nname = \"b\"\nurl = \"mqtt://h\"\n[[bridge.topic]]\n{rule}\n");
+        let file = Some(SourceFile { name: "test".into(), text });
+        let config = load(Source { file, ..Source::default() }).unwrap().config;
+        let plan = bridge::plan(&config, &config.bridges[0], "here", BridgeStatus::new("b")).unwrap();
+        Rules::new(&plan.settings).unwrap()
+    }
+
+    #[test]
+    fn bridges_that_bring_different_topics_are_not_counted() {
+        let ways = ways();
+        let all = [(Direction::In, "a/#"), (Direction::Both, "b/#"), (Direction::Out, "#")];
+        let own: Vec<_> = all
+            .iter()
+            .enumerate()
+            .map(|(number, (direction, filter))| ways.own(&number.to_string(), Some(rules(*direction, filter))))
+            .collect();
+        own.iter().for_each(|own| own.came_up(true));
+        assert_eq!(ways.met(), 0);
+        let meets = ways.own("meets", Some(rules(Direction::In, "+/x")));
+        meets.came_up(true);
+        assert_eq!(ways.met(), 3, "with the first two");
+        drop(meets);
+        assert_eq!(ways.met(), 0);
+        let (guest, _) = ways.guest(&neighbour("a", "b", false), "x").unwrap();
+        assert_eq!(ways.met(), 3, "it may bring anything");
+        drop(guest);
+        assert_eq!(ways.met(), 0);
     }
 
     #[test]
@@ -250,23 +330,23 @@ mod tests {
     fn two_ways_are_counted_and_for_a_minute_one_that_is_left() {
         let ways = ways();
         let now = || ways.clock.now();
-        let own = ways.own("up");
+        let own = ways.own("up", Some(rules(Direction::Both, "a/#")));
         own.came_up(true);
         assert!(!own.is_counted(now()));
         let (leaf, _) = ways.guest(&neighbour("leaf", "b", true), "x").unwrap();
-        assert_eq!((ways.transit(), own.is_counted(now())), (1, false));
+        assert_eq!((ways.met(), own.is_counted(now())), (0, false));
         let (guest, _) = ways.guest(&neighbour("a", "b", false), "x").unwrap();
         let (its_second_link, _) = ways.guest(&neighbour("a", "b", false), "x-2").unwrap();
-        assert_eq!(ways.transit(), 2, "the links of one bridge are one way");
+        assert_eq!(ways.met(), 2, "the links of one bridge are one way");
         assert!(own.is_counted(now()) && guest.is_counted(now()) && !leaf.is_counted(now()));
         leaf.no_leaf();
-        assert!(leaf.is_counted(now()) && ways.transit() == 3);
+        assert!(leaf.is_counted(now()) && ways.met() == 3);
         drop((leaf, guest));
         assert!(own.is_counted(now().after_secs(3600)), "its other link is there");
         drop(its_second_link);
-        assert_eq!(ways.transit(), 1);
+        assert_eq!(ways.met(), 0);
         assert!(own.is_counted(now()) && !own.is_counted(now().after(DOUBLE_AGE)));
         own.came_up(false);
-        assert!(!own.is_counted(now()) && ways.transit() == 0, "it leads to a broker of another make now");
+        assert!(!own.is_counted(now()), "it leads to a broker of another make now");
     }
 }

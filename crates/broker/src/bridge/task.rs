@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::time::{Sleep, sleep_until};
-use viaduct_bridge::{Action, Bridge, DialError, Probed, Severity, TlsFailure};
+use viaduct_bridge::{Action, Bridge, DialError, Probed, Rules, Severity, TlsFailure};
 use viaduct_codec::{ClientId, Frame, Packet, Time, Version};
 use viaduct_config::Verify;
 use viaduct_engine::{Arrival, Connected, ConnectionId, Identity};
@@ -101,7 +101,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         }
     };
     let path = Rc::new(plan.way.clone());
-    let way = worker.broker.ways.own(&name);
+    let way = worker.broker.ways.own(&name, Rules::new(&plan.settings).ok());
     let status = &plan.status;
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
     *status.tls.lock() = None;
