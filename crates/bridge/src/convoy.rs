@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use viaduct_codec::{
-    AckedRun, Message, MessageProperties, PacketId, PacketType, PlainAck, QoS, SubscriptionIds, Time, VarInt, Version,
+    AckedRun, Message, MessageProperties, Packet, PacketId, PacketType, PlainAck, QoS, SubscriptionIds, Time, VarInt,
+    Version,
 };
 use viaduct_session::client::Client;
 use viaduct_session::{Delivery, Output};
@@ -30,6 +31,17 @@ pub(crate) struct Convoy {
     settled: usize,
     /// How many of these the source knows of.
     told: usize,
+}
+
+/// What an answer of the target means for convoys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// The next message is done.
+    Settled,
+    /// It is for one of them, and not the next one's yes: it is to be heard when they are unpacked.
+    OutOfTurn,
+    /// It is for none.
+    Nothing,
 }
 
 /// One of them that somebody still waits for.
@@ -89,8 +101,21 @@ pub(crate) fn settle(now: Time, bytes: &[u8], flow: &mut Flow, target: &mut Clie
     used
 }
 
+/// What a packet of the target means for the messages in convoys.
+pub(crate) fn answered(now: Time, packet: &Packet<'_>, flow: &mut Flow, target: &mut Client) -> Answered {
+    let (Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubcomp(ack)) = packet else { return Answered::Nothing };
+    let is_yes = matches!(packet, Packet::Puback(_)) && !ack.reason.is_error();
+    if is_yes && settle_one(now, ack.packet_id, flow, target) {
+        Answered::Settled
+    } else if flow.convoy_awaits(ack.packet_id) {
+        Answered::OutOfTurn
+    } else {
+        Answered::Nothing
+    }
+}
+
 /// The target has acknowledged the message under this identifier; `false` when that is not the next of those in convoys.
-pub(crate) fn settle_one(now: Time, id: PacketId, flow: &mut Flow, target: &mut Client) -> bool {
+fn settle_one(now: Time, id: PacketId, flow: &mut Flow, target: &mut Client) -> bool {
     let Some(token) = flow.settle_next(id) else { return false };
     target.give_back(now, id, token);
     true

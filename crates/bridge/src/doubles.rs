@@ -184,27 +184,11 @@ fn is_over(at: Time, age: Duration, now: Time) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loop_guard::tests::message;
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::sync::Arc;
     use viaduct_codec::{MessageProperties, TopicName};
-
-    fn message(hops: Option<&str>, payload: &str, qos: QoS) -> Message {
-        let mut encoded = Vec::new();
-        UserProperties::push(&mut encoded, "colour", "red");
-        if let Some(hops) = hops {
-            UserProperties::push(&mut encoded, HOPS_PROPERTY, hops);
-        }
-        Message {
-            topic: TopicName::new("a/b").unwrap(),
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
-            qos,
-            retain: false,
-            received: Time::default(),
-            expires: None,
-            properties: Some(Arc::new(MessageProperties { user_properties: encoded.into(), ..Default::default() })),
-        }
-    }
 
     const fn way(id: u64) -> Way {
         Way { id, since: Time::from_millis(0) }

@@ -128,7 +128,6 @@ impl Bridge {
         let ack = PlainAck::first(rest).filter(|_| self.link.is_up())?;
         let settled = convoy::settle(now, rest, &mut self.outward, &mut self.remote);
         if settled > 0 {
-            self.remote.heard_bytes(now);
             self.pump_outward(now);
             return Some(settled);
         }
@@ -158,7 +157,6 @@ impl Bridge {
         let ack = PlainAck::first(rest).filter(|_| self.local_state == LocalState::Up)?;
         let settled = convoy::settle(now, rest, &mut self.inward, &mut self.local);
         if settled > 0 {
-            self.local.heard_bytes(now);
             self.pump_inward(now);
             return Some(settled);
         }

@@ -214,11 +214,12 @@ impl EchoGuard {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use viaduct_codec::{QoS, TopicName};
 
-    fn message(hops: Option<&str>) -> Message {
+    /// With another User Property before its list of hops.
+    pub(crate) fn message(hops: Option<&str>, payload: &str, qos: QoS) -> Message {
         let mut encoded = Vec::new();
         UserProperties::push(&mut encoded, "colour", "red");
         if let Some(hops) = hops {
@@ -226,13 +227,17 @@ mod tests {
         }
         Message {
             topic: TopicName::new("a/b").unwrap(),
-            payload: Bytes::from_static(b"x"),
-            qos: QoS::AtMostOnce,
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            qos,
             retain: false,
             received: Time::default(),
             expires: None,
             properties: Some(Arc::new(MessageProperties { user_properties: encoded.into(), ..Default::default() })),
         }
+    }
+
+    fn plain(hops: Option<&str>) -> Message {
+        message(hops, "x", QoS::AtMostOnce)
     }
 
     fn pairs(message: &Message) -> Vec<(String, String)> {
@@ -243,7 +248,7 @@ mod tests {
     #[test]
     fn the_first_hop_is_the_one_that_stamping_makes() {
         for (hops, hop) in [(None, Hop::In), (None, Hop::Out), (Some("a>"), Hop::In)] {
-            let (mut long, mut short, mut bare) = (message(hops), message(hops), message(hops));
+            let (mut long, mut short, mut bare) = (plain(hops), plain(hops), plain(hops));
             bare.properties = None;
             let mut bare_too = bare.clone();
             assert!(stamp(&mut long, "b", hop).is_ok() && stamp(&mut bare, "b", hop).is_ok());
@@ -251,7 +256,7 @@ mod tests {
             assert!(own.stamp(&mut short, hop).is_ok() && own.stamp(&mut bare_too, hop).is_ok());
             assert_eq!((short, bare_too), (long, bare));
         }
-        assert!(Hops::new("b").stamp(&mut message(Some("b>")), Hop::In).is_err());
+        assert!(Hops::new("b").stamp(&mut plain(Some("b>")), Hop::In).is_err());
     }
 
     #[test]
@@ -272,7 +277,7 @@ mod tests {
             (Some("nonsense"), Hop::In, Some("nonsense/b<")),
         ];
         for (so_far, hop, after) in table {
-            let mut one = message(so_far);
+            let mut one = plain(so_far);
             let stamped = stamp(&mut one, "b", hop).is_ok();
             assert_eq!(stamped, after.is_some(), "{so_far:?} {hop:?}");
             if let Some(after) = after {
@@ -299,7 +304,7 @@ mod tests {
         let mut hops = Hops::new("b");
         hops.meet(Some("r"));
         for (so_far, hop, after) in table {
-            let (mut one, mut bare) = (message(so_far), message(None));
+            let (mut one, mut bare) = (plain(so_far), plain(None));
             let stamped = hops.stamp(&mut one, hop).is_ok();
             assert_eq!(stamped, after.is_some(), "{so_far:?} {hop:?}");
             if let Some(after) = after {
@@ -314,7 +319,7 @@ mod tests {
         }
         for strange in [None, Some(""), Some("r/b"), Some("r<")] {
             hops.meet(strange);
-            let mut bare = message(None);
+            let mut bare = plain(None);
             bare.properties = None;
             assert!(hops.stamp(&mut bare, Hop::In).is_ok());
             assert_eq!(pairs(&bare), [(HOPS_PROPERTY.to_owned(), "b<".to_owned())]);
@@ -324,10 +329,10 @@ mod tests {
     #[test]
     fn the_hop_count_ends_a_ring_of_strangers() {
         let list = |hops: usize| vec!["z>"; hops].join("/");
-        assert!(stamp(&mut message(Some(&list(limits::HOPS - 1))), "b", Hop::Out).is_ok());
-        assert!(stamp(&mut message(Some(&list(limits::HOPS))), "b", Hop::Out).is_err());
-        assert!(stamp(&mut message(Some(&list(limits::HOPS))), "", Hop::In).is_err());
-        let mut without = message(None);
+        assert!(stamp(&mut plain(Some(&list(limits::HOPS - 1))), "b", Hop::Out).is_ok());
+        assert!(stamp(&mut plain(Some(&list(limits::HOPS))), "b", Hop::Out).is_err());
+        assert!(stamp(&mut plain(Some(&list(limits::HOPS))), "", Hop::In).is_err());
+        let mut without = plain(None);
         without.properties = None;
         assert!(stamp(&mut without, "b", Hop::Out).is_ok());
         assert_eq!(pairs(&without), [(HOPS_PROPERTY.to_owned(), "b>".to_owned())]);

@@ -13,7 +13,7 @@ use viaduct_session::client::{Client, Event as Heard, Hello, PublishError};
 use viaduct_session::{BRIDGE_PROPERTY, Delivery, Incoming, LEAF_PROPERTY, NODE_PROPERTY, Output, Violation};
 
 use crate::bridge::Bridge;
-use crate::convoy;
+use crate::convoy::{self, Answered};
 use crate::flow::{As, Handed};
 use crate::link::Ending;
 use crate::local::{NOTICE, carried};
@@ -224,17 +224,10 @@ impl Bridge {
     // --- packets
 
     fn hear_remote(&mut self, now: Time, packet: Packet<'_>) {
-        if let Packet::Puback(ack) = &packet
-            && !ack.reason.is_error()
-            && convoy::settle_one(now, ack.packet_id, &mut self.outward, &mut self.remote)
-        {
-            self.remote.heard_bytes(now);
-            return self.pump_outward(now);
-        }
-        if let Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubcomp(ack) = &packet
-            && self.outward.convoy_awaits(ack.packet_id)
-        {
-            self.unpack();
+        match convoy::answered(now, &packet, &mut self.outward, &mut self.remote) {
+            Answered::Settled => return self.pump_outward(now),
+            Answered::OutOfTurn => self.unpack(),
+            Answered::Nothing => {}
         }
         let heard = match self.remote.handle(now, packet, &mut self.remote_output) {
             Ok(heard) => heard,

@@ -35,6 +35,7 @@ impl Client {
     /// The server has acknowledged a message that was sent under an identifier of [`Client::lend`].
     pub fn give_back(&mut self, now: Time, id: PacketId, token: u64) {
         self.flow.give_back(id);
+        self.heard_bytes(now);
         self.meter.answered(now, Probe::Message(token));
     }
 
