@@ -1,6 +1,6 @@
 //! Runs of QoS 1 that cross the bridge under the identifiers that they came with.
 //!
-//! In: a run of plain messages of this broker, the acknowledgements of the remote. Out: the same packets for the remote, and
+//! In: a run of plain messages of one half, the acknowledgements of the other. Out: the same packets for the other half, and
 //! its acknowledgements handed back as they are. Neither client has an exchange for such a message, and nobody makes a message
 //! of its bytes: a copy of what was written is kept for the whole run. Whatever disturbs this (a cut, an answer out of turn
 //! or one that is no plain yes) ends it: the messages become exchanges like any other ([`unpack`]), and all rules for these hold.

@@ -109,6 +109,14 @@ impl Bridge {
         let sample = sample(run.user_properties, QoS::AtLeastOnce, train, now, &self.hops, Hop::In)?;
         let most = usize::from(self.window()).saturating_sub(self.inward.len()).min(self.remote.room());
         self.remote.heard_bytes(now);
+        if self.local_state == LocalState::Up && !self.inward.is_waiting() {
+            let target = (&mut self.local, &mut self.local_output);
+            let count = convoy::send(now, &mut run, most, &sample, &mut self.inward, target);
+            if count > 0 {
+                self.stats.messages_in += count as u64;
+                return Some(run.used());
+            }
+        }
         take(&mut run, most, &sample, &mut self.remote, &mut self.inward);
         self.pump_inward(now);
         Some(run.used())
@@ -146,9 +154,17 @@ impl Bridge {
 
     /// The same from this broker. PUBREC already says that the message is safe here.
     pub(crate) fn acks_of_local(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
-        if self.local_state != LocalState::Up || PlainAck::first(rest).is_none() {
-            return None;
+        let ack = PlainAck::first(rest).filter(|_| self.local_state == LocalState::Up)?;
+        let settled = convoy::settle(now, rest, &mut self.inward, &mut self.local);
+        if settled > 0 {
+            self.pump_inward(now);
+            return Some(settled);
         }
+        if self.inward.convoy_awaits(ack.packet_id) {
+            self.unpack();
+        }
+        // The next one may be for a convoy again.
+        let rest = if self.inward.has_convoys() { rest.get(..PlainAck::SIZE)? } else { rest };
         let Self { inward, local, local_output, .. } = self;
         let (count, result) = local.handle_acks(now, rest, local_output, |heard| {
             if let Heard::Settled { token, .. } | Heard::Received { token, .. } = heard {
@@ -167,9 +183,10 @@ impl Bridge {
 }
 
 impl Bridge {
-    /// Makes exchanges of all that goes in convoys.
+    /// Makes exchanges of all that goes in convoys, either way.
     pub(crate) fn unpack(&mut self) {
         convoy::unpack(&mut self.outward, &mut self.local, &mut self.remote);
+        convoy::unpack(&mut self.inward, &mut self.remote, &mut self.local);
     }
 }
 

@@ -13,7 +13,7 @@ use viaduct_session::client::{Client, Event as Heard, Hello};
 use viaduct_session::{Incoming, Output};
 
 use crate::bridge::Bridge;
-use crate::convoy;
+use crate::convoy::{self, Answered};
 use crate::flow::{Answer, As, Handed};
 use crate::loop_guard::{Hop, Hops};
 use crate::names::Train;
@@ -193,6 +193,11 @@ impl Bridge {
     // --- packets
 
     fn hear_local(&mut self, now: Time, packet: Packet<'_>) {
+        match convoy::answered(now, &packet, &mut self.inward, &mut self.local) {
+            Answered::Settled => return self.pump_inward(now),
+            Answered::OutOfTurn => self.unpack(),
+            Answered::Nothing => {}
+        }
         let heard = match self.local.handle(now, packet, &mut self.local_output) {
             Ok(heard) => heard,
             Err(violation) => return self.drop_local(now, &violation.to_string()),
