@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use viaduct_tests::codec::{PacketType, QoS, ReasonCode, Version};
-use viaduct_tests::{Broker, Client, Event, Hello, Outgoing, WillMessage};
+use viaduct_tests::{Broker, Client, Event, Hello, Outgoing, WillMessage, eventually};
 
 /// Publishes `count` numbered messages at QoS 1 with many on their way at a time, in a thread of its own.
 fn publish_many(broker: &Broker, topic: &'static str, count: u32) -> std::thread::JoinHandle<()> {
@@ -228,4 +228,37 @@ fn a_thousand_clients_come_and_go_and_leave_nothing() {
     ] {
         broker.wait_for_metric(name, labels, |left| left == 0.0);
     }
+}
+
+#[test]
+fn a_client_without_tcp_nodelay_still_saves_the_store_its_writes() {
+    const COUNT: usize = 50;
+    // Less than a kernel keeps an acknowledgement back for, and more than a loaded machine needs for two.
+    let broker = Broker::start("[store]\ncommit_delay = \"25ms\"\n");
+    let mut subscriber = Hello::v311("subscriber").persistent().connect(broker.address());
+    subscriber.subscribe("t", QoS::AtLeastOnce);
+    subscriber.by_hand();
+    subscriber.stream().socket().set_nodelay(false).unwrap();
+    let mut publisher = Hello::v311("publisher").connect(broker.address());
+    // Of two acknowledgements that nothing is sent for, the second waits in such a client until the first is acknowledged
+    // by the kernel here.
+    let mut pair = || {
+        let sent = [(); 2].map(|()| publisher.send_publish(&Outgoing::new("t", "1").qos(QoS::AtLeastOnce)).unwrap());
+        let taken = subscriber.messages(2);
+        taken.iter().for_each(|message| subscriber.acknowledge(message));
+        for id in sent {
+            publisher.wait_for_ack(PacketType::Puback, id);
+        }
+    };
+    let written = || broker.metric("viaduct_store_syncs_total", &[]);
+    let before = written();
+    // At first the kernel acknowledges at once by itself.
+    eventually("one that came late", || {
+        pair();
+        written() > before
+    });
+    let before = written();
+    (0..COUNT).for_each(|_| pair());
+    let late = written() - before;
+    assert!(late < COUNT as f64 / 2.0, "{late} of {COUNT} were written although they were acknowledged");
 }

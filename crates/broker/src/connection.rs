@@ -256,6 +256,9 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
         match std::future::poll_fn(|cx| poll_event(worker, link, id, tail, cx)).await {
             Event::Read(read, bytes) => {
                 progress = read;
+                if progress.answers_late {
+                    link.transport.borrow_mut().acknowledge_at_once();
+                }
                 // There may be more behind it. Whoever heard this has to be written to first, and others want their turn.
                 unflushed += bytes;
                 if unflushed >= READ_TURN && !progress.more {

@@ -53,8 +53,8 @@ impl Stream {
         Self { tcp, tls, at_once: false }
     }
 
-    /// Acknowledges on the TCP level at once from here on. A peer that sends small packets and waits for that (mosquitto, unless
-    /// told otherwise) would stand still for 40 ms at a time.
+    /// Acknowledges on the TCP level at once from here on. A peer that sends small packets and waits for that (mosquitto and its
+    /// clients, unless told otherwise) would stand still for 40 ms at a time, or until it is sent the next message.
     pub(crate) fn acknowledge_at_once(&mut self) {
         self.at_once = true;
     }

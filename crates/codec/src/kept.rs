@@ -355,9 +355,13 @@ impl Place {
     /// Whether the message can be read back from the store, so that memory need not hold it.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        let is_written =
-            self.kept.entry(self.entry).is_some_and(|now| now.load(Ordering::Acquire) & state::MASK == state::WRITTEN);
-        is_written && self.kept.readable.load(Ordering::Acquire)
+        self.is_written() && self.kept.readable.load(Ordering::Acquire)
+    }
+
+    /// Whether the entry was claimed for the log, so that settling it is to be written as well.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.kept.entry(self.entry).is_some_and(|now| now.load(Ordering::Acquire) & state::MASK == state::WRITTEN)
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct Connection {
     /// PUBLISH packets since `rate_since`, for the message rate.
     pub(crate) rate_count: u32,
     pub(crate) rate_since: Time,
+    /// A message was acknowledged here when the store had written it already.
+    pub(crate) answers_late: bool,
     /// What there is to know of the broker at the other end, if it is one.
     pub(crate) beyond: Option<Arc<Beyond>>,
     /// Its method, if it came in by enhanced authentication.
@@ -129,6 +131,7 @@ impl Connections {
             max_packet_size,
             rate_count: 0,
             rate_since: now,
+            answers_late: false,
             beyond: None,
             reauthentication: None,
             dirty: false,

@@ -385,6 +385,11 @@ impl Engine {
             None => f(&mut slot.session, &mut self.nowhere),
         };
         let counts = slot.session.take_counts();
+        if counts.late > 0
+            && let Some(connection) = slot.connection().and_then(|c| self.connections.get_mut(c))
+        {
+            connection.answers_late = true;
+        }
         for (counter, sent) in self.stats.messages_sent.iter().zip(counts.sent) {
             counter.add(sent.into());
         }

@@ -28,6 +28,9 @@ pub struct Progress {
     pub more: bool,
     /// The client is over its message rate: read no more from it before this time.
     pub pause_until: Option<Time>,
+    /// Acknowledgements of the client came after the write that they would have saved. It may be that it waits for what it sent
+    /// before to be acknowledged on the TCP level (it has not set `TCP_NODELAY`).
+    pub answers_late: bool,
 }
 
 /// What to do with one PUBLISH.
@@ -99,10 +102,11 @@ impl Engine {
         }
         self.send_ready();
         self.stats.packets_received.add(packets);
-        if self.connections.get(connection).is_none_or(|c| c.closing.is_some()) {
+        let Some(open) = self.connections.get(connection).filter(|c| c.closing.is_none()) else {
             // Whatever follows the last packet of a connection is not looked at.
             return Progress { consumed: bytes.len(), ..progress };
-        }
+        };
+        progress.answers_late = open.answers_late;
         if let Some(session) = last {
             self.replay(now, session);
         }

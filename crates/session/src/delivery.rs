@@ -123,6 +123,8 @@ pub struct Counts {
     pub too_old: u32,
     /// Messages that waited and that the peer takes no packet large enough for.
     pub too_large: u32,
+    /// Messages whose exchange ended when the store had written them already.
+    pub late: u32,
     /// Messages that had to go for a newcomer, beyond the one that its [`Delivered::Dropped`] stands for.
     pub displaced: u32,
 }

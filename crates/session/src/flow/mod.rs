@@ -568,6 +568,7 @@ impl Flow {
         match self.outbound.finish(place) {
             Some(exchange) => {
                 self.ids.release(exchange.id);
+                self.counts.late += u32::from(exchange.delivery.kept.is_some_and(|place| place.is_written()));
                 Answered::Over(exchange.token, reason)
             }
             None => Answered::Nothing,
