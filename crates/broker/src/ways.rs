@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use viaduct_bridge::Rules;
 use viaduct_bridge::doubles::{Doubles, Judged, Mark};
 use viaduct_bridge::limits::DOUBLE_AGE;
-use viaduct_codec::{Message, Time};
+use viaduct_codec::{Message, Time, TopicFilter};
 use viaduct_session::is_node_name;
 use viaduct_session::server::Neighbour;
 
@@ -129,8 +129,8 @@ impl Ways {
     }
 
     /// The way of a bridge of our own, for one of its links. The rules are the same for all of them.
-    pub(crate) fn own(self: &Arc<Self>, bridge: &str, rules: Option<Rules>) -> Arc<Way> {
-        self.way(("own", bridge, ""), false, rules.map(Arc::new))
+    pub(crate) fn own(self: &Arc<Self>, bridge: &str, rules: Option<Arc<Rules>>) -> Arc<Way> {
+        self.way(("own", bridge, ""), false, rules)
     }
 
     fn way(self: &Arc<Self>, name: impl Hash, is_guest: bool, brings: Option<Arc<Rules>>) -> Arc<Way> {
@@ -244,6 +244,8 @@ impl viaduct_engine::Way for Way {
         }
     }
 
+    fn asks(&self, _filter: &TopicFilter, _wanted: bool) {} // whoever is a guest is asked about it as one
+
     fn took(&self, now: Time) {
         if let Some(mark) = self.mark.lock().take() {
             self.ways.doubles.lock().took(now, self.way(), mark);
@@ -276,13 +278,13 @@ mod tests {
         Neighbour { name: name.into(), bridge: Some(bridge.into()), is_leaf }
     }
 
-    fn rules(direction: Direction, filter: &str) -> Rules {
+    fn rules(direction: Direction, filter: &str) -> Arc<Rules> {
         let rule = format!("filter = \"{filter}\"\ndirection = \"{}\"", format!("{direction:?}").to_lowercase());
         let text = format!("[[bridge]]\nname = \"b\"\nurl = \"mqtt://h\"\n[[bridge.topic]]\n{rule}\n");
         let file = Some(SourceFile { name: "test".into(), text });
         let config = load(Source { file, ..Source::default() }).unwrap().config;
         let plan = bridge::plan(&config, &config.bridges[0], "here", BridgeStatus::new("b")).unwrap();
-        Rules::new(&plan.settings).unwrap()
+        Rules::new(&plan.settings).unwrap().into()
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Engine {
         }
         if resumed.is_some() {
             self.stats.sessions_disconnected.sub(1);
+            self.note_asked_before(index);
         }
         self.stats.sessions_connected.add(1);
         for filter in shares {

@@ -84,6 +84,7 @@ impl Engine {
         if let Some(slot) = self.sessions.get_mut(index) {
             slot.subscriptions.insert(filter.clone(), held.clone());
         }
+        self.note_asked(index, &filter, true);
         if durable {
             let record = SubscriptionRecord { client_id, filter: filter.clone(), options, id };
             self.keep_record(index, Record::Subscription(record));
@@ -126,6 +127,7 @@ impl Engine {
         }
         let (key, client_id, durable) = (slot.key, slot.client_id.clone(), slot.is_durable());
         self.hearers.leave(filter.by_ref(), key);
+        self.note_asked(index, &filter, false);
         if durable {
             self.forget_record(index, &Key::Subscription(client_id, filter.clone()));
         }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use viaduct_codec::{Message, MessageProperties, PacketId, QoS, ReasonCode, SessionId, Time};
+use viaduct_codec::{Message, MessageProperties, PacketId, QoS, ReasonCode, SessionId, Time, TopicFilter};
 use viaduct_session::Incoming;
 use viaduct_store::Accepted;
 
@@ -27,6 +27,10 @@ pub trait Way: fmt::Debug + Send + Sync {
 
     /// Whoever is at the other end said that it has other links now.
     fn no_leaf(&self);
+
+    /// Whoever is at the other end is subscribed to `filter`, or with `wanted: false` no more. Those of a session that it comes
+    /// back to are told when it does.
+    fn asks(&self, filter: &TopicFilter, wanted: bool);
 
     /// The message that [`Way::is_double`] was last asked for, and that is none, was taken.
     fn took(&self, now: Time);
@@ -71,10 +75,28 @@ impl Engine {
     /// The broker at the other end of the session at `index` is not a leaf any more.
     #[cold]
     pub(crate) fn note_no_leaf(&self, index: usize) {
-        let connection = self.sessions.get(index).and_then(|slot| self.connections.get(slot.connection()?));
-        if let Some(way) = connection.and_then(|connection| connection.beyond.as_ref()?.way.as_ref()) {
+        if let Some(way) = self.way_of(index) {
             way.no_leaf();
         }
+    }
+
+    /// Tells the way of the session at `index`, if it has one, that its other end is subscribed to `filter`, or not any more.
+    pub(crate) fn note_asked(&self, index: usize, filter: &TopicFilter, wanted: bool) {
+        if let Some(way) = self.way_of(index) {
+            way.asks(filter, wanted);
+        }
+    }
+
+    /// Tells it of all that the session is subscribed to already.
+    pub(crate) fn note_asked_before(&self, index: usize) {
+        if let (Some(way), Some(slot)) = (self.way_of(index), self.sessions.get(index)) {
+            slot.subscriptions.filters().for_each(|filter| way.asks(filter, true));
+        }
+    }
+
+    fn way_of(&self, index: usize) -> Option<&dyn Way> {
+        let connection = self.connections.get(self.sessions.get(index)?.connection()?)?;
+        connection.beyond.as_ref()?.way.as_deref()
     }
 
     /// Answers the second copy of a message like the first, and hands it to nobody.

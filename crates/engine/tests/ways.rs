@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use viaduct_codec::{
-    Ack, FilterRef, Message, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Time, TopicRef,
-    Unsubscribe, UserProperties, Version,
+    Ack, FilterRef, Message, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Time, TopicFilter,
+    TopicRef, Unsubscribe, UserProperties, Version,
 };
 use viaduct_engine::{Authorizer, Dropped, Engine, Grant, Settings, Way, Who, WorkerId};
 use viaduct_store::{FaultyStore, MemoryStore, Script, Trouble};
@@ -23,6 +23,7 @@ struct Same {
     asked: AtomicUsize,
     is_counted: AtomicBool,
     has_left: AtomicBool,
+    filters: Mutex<BTreeSet<String>>,
 }
 
 impl Way for Same {
@@ -38,6 +39,11 @@ impl Way for Same {
 
     fn no_leaf(&self) {
         self.has_left.store(true, Ordering::Relaxed);
+    }
+
+    fn asks(&self, filter: &TopicFilter, wanted: bool) {
+        let mut asked = self.filters.lock().unwrap();
+        _ = if wanted { asked.insert(filter.as_str().to_owned()) } else { asked.remove(filter.as_str()) };
     }
 
     fn took(&self, _: Time) {
@@ -246,4 +252,25 @@ fn a_leaf_that_is_none_any_more_says_so() {
         assert_eq!(link.got(), [Got::Unsuback(vec![ReasonCode::NO_SUBSCRIPTION_EXISTED])]);
         assert_eq!(way.has_left.load(Ordering::Relaxed), has_left);
     }
+}
+
+#[test]
+fn a_way_is_told_what_its_other_end_is_subscribed_to_and_of_what_it_was_before() {
+    let mut world = World::new(1);
+    let asked = |way: &Same| way.filters.lock().unwrap().iter().cloned().collect::<Vec<_>>();
+    let way = Arc::new(Same::default());
+    let mut link = linked(&mut world, &way, "link", false);
+    assert_eq!(asked(&way), [""; 0]);
+    world.send(&mut link, &[subscribe("t", QoS::AtMostOnce), subscribe("a/#", QoS::AtMostOnce)]);
+    assert_eq!(asked(&way), ["a/#", "t"]);
+    let unsubscribe = Packet::Unsubscribe(Unsubscribe {
+        packet_id: PacketId::new(9).unwrap(),
+        filters: vec![FilterRef::new("t").unwrap(), FilterRef::new("never").unwrap()],
+        user_properties: UserProperties::default(),
+    });
+    world.send(&mut link, &[unsubscribe]);
+    assert_eq!(asked(&way), ["a/#"]);
+    let again = Arc::new(Same::default());
+    linked(&mut world, &again, "link", true);
+    assert_eq!(asked(&again), ["a/#"], "of a session that goes on");
 }

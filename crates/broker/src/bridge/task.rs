@@ -101,7 +101,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         }
     };
     let path = Rc::new(plan.way.clone());
-    let way = worker.broker.ways.own(&name, Rules::new(&plan.settings).ok());
+    let way = worker.broker.ways.own(&name, Rules::new(&plan.settings).ok().map(Arc::new));
     let status = &plan.status;
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
     *status.tls.lock() = None;
