@@ -159,5 +159,6 @@ fn settings(link: Version) -> Settings {
         topics: vec![topic],
         previous: Vec::new(),
         notifications: None,
+        notify_remote: true,
     }
 }

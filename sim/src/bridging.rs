@@ -77,6 +77,7 @@ impl BridgeEnd {
             duty: Duty::Serve,
             previous: Vec::new(),
             notifications: plan.notices.then(|| format!("state/{number}")),
+            notify_remote: true,
         };
         Self { settings, level, machine: None, home, away, local: None, remote: None, armed: None, dial: None }
     }

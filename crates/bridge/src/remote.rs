@@ -349,7 +349,7 @@ impl Bridge {
 
     /// Publishes the state of the link at the remote.
     fn tell_remote(&mut self, now: Time) {
-        if !self.tells_remote() {
+        if self.settings.notify_remote && !self.tells_remote() {
             self.stats.count_lowered(Lowered::Notification, 1);
         }
         let Some(mut notice) = self.notice(now, true) else { return };
@@ -365,7 +365,7 @@ impl Bridge {
     }
 
     fn tells_remote(&self) -> bool {
-        self.notices.topic().is_none_or(|topic| self.settings.remote.take_topic(topic))
+        self.settings.notify_remote && self.notices.topic().is_none_or(|topic| self.settings.remote.take_topic(topic))
     }
 
     /// One line when the limits of the link are others than those of the last one.

@@ -386,6 +386,7 @@ mod tests {
             duty: crate::Duty::Serve,
             previous: Vec::new(),
             notifications: None,
+            notify_remote: true,
         }
     }
 

@@ -64,8 +64,10 @@ pub struct Settings {
     pub duty: Duty,
     /// What was carried before a reload, so that both brokers can be told to send it no longer.
     pub previous: Vec<Topic>,
-    /// The state topic (retained `1` and `0`, at both brokers); `None`: none.
+    /// The state topic (retained `1` and `0`); `None`: none.
     pub notifications: Option<String>,
+    /// Whether the state is published at the remote as well as here.
+    pub notify_remote: bool,
 }
 
 /// What a link is there for.

@@ -426,7 +426,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt(Table::Bridge, "links", Integer { min: 1, max: 16 }, Is("1"), Live,
         "Connections that share the work by topic; each has its own queue, and a ClientID that ends in -2, -3 and so on."),
     opt(Table::Bridge, "notifications", Bool, Is("true"), Live,
-        "Publishes 1 or 0 as $SYS/broker/connection/<client_id>/state, here and at the remote."),
+        "Publishes 1 or 0 as $SYS/broker/connection/<client_id>/state at the remote, as it does here in any case."),
 
     opt(Table::BridgeTls, "ca_file", Path, unset("\"/etc/viaduct/ca.pem\"", "those that the system trusts"), Live,
         "The authorities that the remote is checked against, PEM."),

@@ -56,6 +56,7 @@ fn settings(number: usize) -> Settings {
         topics: vec![topic("out", Direction::Out), topic("in", Direction::In)],
         previous: Vec::new(),
         notifications: None,
+        notify_remote: true,
     }
 }
 

@@ -467,6 +467,7 @@ pub fn settings(topics: Vec<Topic>) -> Settings {
         topics,
         previous: Vec::new(),
         notifications: None,
+        notify_remote: true,
     }
 }
 

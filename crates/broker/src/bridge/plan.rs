@@ -66,8 +66,7 @@ impl BridgePlan {
         if let Some(client_id) = self.client_ids.get(usize::from(slice.index())) {
             settings.client_id.clone_from(client_id);
         }
-        let notifications = settings.notifications.is_some() && duty == Duty::Serve;
-        settings.notifications = notifications.then(|| state_topic(&settings.client_id));
+        settings.notifications = (duty == Duty::Serve).then(|| state_topic(&settings.client_id));
         link
     }
 }
@@ -210,7 +209,9 @@ pub(super) fn settings(config: &Config, bridge: &Bridge, origin: &str) -> Result
         topics: bridge.topics.iter().map(topic).collect(),
         // What is remembered comes when the plan is carried out.
         previous: Vec::new(),
-        notifications: bridge.notifications.then(|| state_topic(&bridge.client_id)),
+        // Here in any case: it is how a broker that this one is bridged to in turn finds out whose bridge it is.
+        notifications: Some(state_topic(&bridge.client_id)),
+        notify_remote: bridge.notifications,
     })
 }
 
