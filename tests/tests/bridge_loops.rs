@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 
 use viaduct_tests::codec::QoS;
 use viaduct_tests::{
-    Broker, Client, DEADLINE, Hello, Mosquitto, Outgoing, Peer, Proxy, Signal, Verdict, run_viaduct, run_viaduct_on,
+    Broker, Client, DEADLINE, Hello, Mosquitto, Outgoing, Peer, Proxy, Signal, Verdict, eventually, run_viaduct,
+    run_viaduct_on,
 };
 
 const UP: &str = "viaduct_bridge_up";
@@ -344,6 +345,194 @@ fn a_bridge_to_its_own_broker_is_not_joined_when_its_rules_feed_themselves() {
     let check = run_viaduct(&["bridge", "check", "round", "--config", path.to_str().unwrap()], "");
     assert_eq!(check.code, Some(1), "{check:?}");
     assert!(check.out.contains("loop: FAIL: this is a listener of this broker itself"), "{check:?}");
+}
+
+// ---- two bridges, one from each side, where messages have nothing to note a hop in ----
+
+fn refused(broker: &Broker, name: &str) -> f64 {
+    broker.metric(CONNECTS, &[("bridge", name), ("result", "loop")])
+}
+
+#[track_caller]
+fn wait_until_refused(broker: &Broker, name: &str) {
+    broker.wait_for_metric(CONNECTS, &[("bridge", name), ("result", "loop")], |times| times >= 2.0);
+    assert_eq!(broker.metric(UP, &[("bridge", name)]), 0.0);
+}
+
+#[track_caller]
+fn wait_until_up(broker: &Broker, name: &str) {
+    broker.wait_for_metric(UP, &[("bridge", name)], |up| up == 1.0);
+}
+
+fn tell(broker: &mut Broker, config: &str) {
+    broker.write_config(config);
+    broker.signal(Signal::Hup);
+}
+
+const V31: &str = "protocol_version = 3";
+const V311: &str = "protocol_version = 4";
+const V5: &str = "protocol_version = 5";
+
+/// `north` is up when `south` begins.
+fn facing(north: &str, south: &str, rule: [&str; 2], allow_loop: &str) -> [Broker; 2] {
+    let mut b = Broker::start("");
+    let a = Broker::start(&bridge("north", b.address(), north, "loop/#", rule[0], allow_loop));
+    wait_until_up(&a, "north");
+    tell(&mut b, &bridge("south", a.address(), south, "loop/#", rule[1], allow_loop));
+    [a, b]
+}
+
+#[test]
+fn of_two_brokers_that_dial_each_other_on_3_x_the_second_does_not_join_and_everything_is_heard_once() {
+    std::thread::scope(|scope| {
+        for (north, south) in [(V311, V311), (V31, V31), (V31, V311), (V5, V311), (V311, V5)] {
+            for rule in [["both", "both"], ["in", "in"], ["both", "in"]] {
+                scope.spawn(move || {
+                    let what = format!("{north} {south} {rule:?}");
+                    let [a, mut b] = facing(north, south, rule, "");
+                    wait_until_refused(&b, "south");
+                    b.wait_for_log(&["bridge \"south\"", "not run", "north\"", "\"loop/#\"", "`allow_loop = true`"]);
+                    assert_eq!(refused(&a, "north"), 0.0, "{what}: the first stays");
+                    if rule[0] == "both" {
+                        let mut posts = [Post::new("near", a.address()), Post::new("far", b.address())];
+                        let all = rounds(&mut posts, "once");
+                        posts.iter().for_each(|post| post.assert_heard(&what, 1, 1, &all));
+                    }
+                    // When the first is gone, the second is wanted.
+                    let mut a = a;
+                    tell(&mut a, "");
+                    wait_until_up(&b, "south");
+                    tell(&mut b, "");
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn two_brokers_that_begin_to_dial_each_other_at_once_keep_one_of_the_bridges() {
+    let [mut a, mut b] = [Broker::start(""), Broker::start("")];
+    let back = bridge("north", b.address(), V311, "loop/#", "both", "");
+    tell(&mut b, &bridge("south", a.address(), V311, "loop/#", "both", ""));
+    tell(&mut a, &back);
+    let up = |broker: &Broker, name| broker.metric(UP, &[("bridge", name)]);
+    eventually("one is up, and the other is refused", || {
+        let (north, south) = (up(&a, "north"), up(&b, "south"));
+        let is_refused = if north == 1.0 { refused(&b, "south") } else { refused(&a, "north") } >= 1.0;
+        north + south == 1.0 && is_refused
+    });
+    let mut posts = [Post::new("near", a.address()), Post::new("far", b.address())];
+    let all = rounds(&mut posts, "once");
+    posts.iter().for_each(|post| post.assert_heard("at once", 1, 1, &all));
+}
+
+#[test]
+fn two_brokers_that_only_send_the_same_are_found_out_by_the_first_message() {
+    let [a, b] = facing(V311, V311, ["out", "out"], "");
+    wait_until_up(&b, "south");
+    let mut posts = [Post::new("near", a.address()), Post::new("far", b.address())];
+    posts[1].publish("far/first", false);
+    posts[0].hear("far/first");
+    wait_until_refused(&a, "north");
+    a.wait_for_log(&["bridge \"north\"", "south\"", "publishes to \"loop/far/first\""]);
+    for number in 0..COUNT {
+        let topic = format!("far/{number}");
+        posts[1].publish(&topic, false);
+        posts[0].hear(&topic);
+    }
+    posts.iter_mut().for_each(Post::hear_the_rest);
+    posts.iter_mut().for_each(|post| post.heard.retain(|topic, _| topic != "far/first"));
+    assert!(posts.iter().all(|post| post.heard.len() == COUNT && post.heard.values().all(|times| *times == 1)));
+}
+
+#[test]
+fn two_brokers_that_send_each_other_different_topics_on_3_x_are_let() {
+    for (north, south) in [(("out", "a/#"), ("out", "b/#")), (("in", "a/#"), ("in", "b/#"))] {
+        let mut b = Broker::start("");
+        let a = Broker::start(&bridge("north", b.address(), V311, north.1, north.0, ""));
+        wait_until_up(&a, "north");
+        tell(&mut b, &bridge("south", a.address(), V311, south.1, south.0, ""));
+        wait_until_up(&b, "south");
+        let mut posts = [Post::new("near", a.address()), Post::new("far", b.address())];
+        posts.iter_mut().for_each(|post| _ = post.subscriber.subscribe("+/x", QoS::AtLeastOnce));
+        for number in 0..COUNT {
+            for (from, topic) in [(north.0 == "in", "a/x"), (south.0 == "out", "b/x")] {
+                let message = Outgoing::new(topic, number.to_string()).qos(QoS::AtLeastOnce);
+                assert!(!posts[usize::from(from)].publisher.publish_message(&message).is_error());
+                for post in &mut posts {
+                    assert_eq!(post.subscriber.message_within(DEADLINE).unwrap().text(), number.to_string());
+                }
+            }
+        }
+        assert_eq!((refused(&a, "north"), refused(&b, "south")), (0.0, 0.0));
+        assert!([(&a, "north"), (&b, "south")].iter().all(|(at, name)| at.metric(UP, &[("bridge", name)]) == 1.0));
+    }
+}
+
+#[test]
+fn with_allow_loop_both_bridges_run_and_what_both_carry_is_heard_twice() {
+    let [a, b] = facing(V311, V311, ["out", "in"], "allow_loop = true");
+    wait_until_up(&b, "south");
+    let mut posts = [Post::new("near", a.address()), Post::new("far", b.address())];
+    eventually("it comes by both", || {
+        posts[0].publish("near/twice", false);
+        posts[1].hear_the_rest();
+        posts[1].heard.get("near/twice").is_some_and(|times| *times >= 2)
+    });
+    assert_eq!((refused(&a, "north"), refused(&b, "south")), (0.0, 0.0));
+}
+
+/// The bridge of each to the other, at these levels, and which of them is up first.
+fn facing_mosquitto(level: &str, mosquitto_level: &str, mosquitto_is_first: bool) {
+    let what = format!("{level}, {mosquitto_level}, mosquitto is first: {mosquitto_is_first}");
+    let mut a = Broker::start("");
+    let link = Proxy::to(a.address());
+    link.refuse();
+    let config = format!(
+        "set_tcp_nodelay true\nconnection back\naddress {}\ntopic loop/# both 1\nrestart_timeout 1\n\
+         bridge_protocol_version {mosquitto_level}\n",
+        link.address()
+    );
+    let Some(mosquitto) = Mosquitto::start(&config) else { return };
+    let mut posts = [Post::new("near", a.address()), Post::new("far", mosquitto.address())];
+    if mosquitto_is_first {
+        link.restore();
+        eventually("mosquitto is there", || {
+            posts[1].publish("far/there", false);
+            posts[0].hear_the_rest();
+            posts[0].heard.contains_key("far/there")
+        });
+    }
+    tell(&mut a, &bridge("b", mosquitto.address(), level, "loop/#", "both", ""));
+    if !mosquitto_is_first {
+        wait_until_up(&a, "b");
+        link.restore();
+    }
+    wait_until_refused(&a, "b");
+    a.wait_for_log(&["bridge \"b\"", "not run", ".back\"", "\"loop/#\""]);
+    let all = rounds(&mut posts, "once");
+    posts.iter_mut().for_each(|post| post.heard.retain(|topic, _| topic.contains("/once/")));
+    posts.iter().for_each(|post| post.assert_heard(&what, 1, 1, &all));
+    let url = format!("http://{}", a.admin());
+    let check = run_viaduct(&["ctl", "--url", &url, "bridges", "check", "b"], "");
+    assert!(
+        check.out.contains("loop: FAIL") && check.out.contains(".back\" and is subscribed to"),
+        "{what}: {check:?}"
+    );
+    assert_eq!(check.code, Some(1), "{what}: {check:?}");
+}
+
+#[test]
+fn of_a_viaduct_and_a_mosquitto_that_dial_each_other_the_viaduct_stays_away_whoever_is_first() {
+    for mosquitto_is_first in [true, false] {
+        std::thread::scope(|scope| {
+            for level in [V31, V311, "protocol_version = \"auto\""] {
+                for mosquitto_level in ["mqttv31", "mqttv311", "mqttv50"] {
+                    scope.spawn(move || facing_mosquitto(level, mosquitto_level, mosquitto_is_first));
+                }
+            }
+        });
+    }
 }
 
 // ---- rings ----

@@ -215,6 +215,15 @@ impl Bridge {
         }
     }
 
+    /// The remote has a bridge to this broker that carries what this one does; `by` in words. Ends the link, if there is one.
+    pub fn handle_links_back(&mut self, now: Time, by: String) {
+        if self.link.is_connected() {
+            // So that whoever looks at our state there is told that it is over.
+            let tell = Some(ReasonCode::DISCONNECT_WITH_WILL);
+            self.end_attempt(now, Ending::Error(Error::LinksBack(by)), tell, false);
+        }
+    }
+
     /// What came of an [`Action::Probe`].
     pub fn handle_probed(&mut self, now: Time, probe: u64, found: &Probed) {
         if let Some(ending) = self.link.probed(probe, found, &mut self.actions) {

@@ -117,6 +117,12 @@ pub enum Error {
          or set `allow_loop = true` on the rules"
     )]
     Itself(String),
+    /// The remote has a bridge to this broker, and messages would come twice or go in circles.
+    #[error(
+        "not run: {0}; what both carry would come twice or go in circles, and nothing in the messages would show it. Remove one of the \
+         two bridges, have both speak 5.0 from one Viaduct to another, keep their topics apart, or set `allow_loop = true` on the rules"
+    )]
+    LinksBack(String),
     /// The remote has enough.
     #[error("the remote's quota: {0}; it limits connections, rate or messages")]
     Quota(ReasonCode),
@@ -177,6 +183,8 @@ pub enum DialError {
     BindAddress(String),
     /// The address is our own, and our rules would carry messages round; in words, which.
     Itself(String),
+    /// The remote has a bridge to this broker that carries what ours does; in words, which and what.
+    LinksBack(String),
     /// The proxy did not lead to the remote.
     Proxy(ProxyFailure),
     /// The TLS handshake failed.
@@ -196,6 +204,7 @@ impl DialError {
             Self::TimedOut(which) => Error::TimedOut { step: which, seconds: step.as_secs_f64() },
             Self::BindAddress(reason) => Error::BindAddress { reason },
             Self::Itself(circle) => Error::Itself(circle),
+            Self::LinksBack(by) => Error::LinksBack(by),
             Self::Proxy(failure) => Error::Proxy(failure),
             Self::Tls(failure) => Error::Tls(failure),
             Self::WebSocket(failure) => Error::WebSocket(failure),
@@ -340,7 +349,7 @@ impl Error {
             Self::KeepAlive { .. } => "keep_alive",
             Self::TakenOver { .. } => "taken_over",
             Self::Kicked { .. } => "kicked",
-            Self::Loop { .. } | Self::Itself(_) => "loop",
+            Self::Loop { .. } | Self::Itself(_) | Self::LinksBack(_) => "loop",
             Self::Quota(_) => "quota",
             Self::PacketTooLarge(_) => "packet_too_large",
             Self::Unsupported(_) => "unsupported",

@@ -184,6 +184,19 @@ impl Rules {
         many || self.inward().any(|one| other.inward().any(|another| one.local.overlaps(&another.local)))
     }
 
+    /// Whether something that matches `filter` here may be carried, either way, by a rule that may not loop.
+    #[must_use]
+    pub fn carries(&self, filter: FilterRef<'_>) -> bool {
+        let filter = filter.share().map_or(filter, |share| share.filter);
+        self.rules.iter().any(|rule| !rule.allow_loop && overlap(rule.local.matches.by_ref(), filter))
+    }
+
+    /// Whether a message of this topic here goes to the remote by a rule that may not loop.
+    #[must_use]
+    pub fn sends(&self, topic: TopicRef<'_>) -> bool {
+        self.out().find(|rule| rule.local.is_match(topic)).is_some_and(|rule| !rule.allow_loop)
+    }
+
     /// Whether something that goes out may come back in when the remote does not leave out our own messages.
     #[must_use]
     pub const fn carries_both_ways(&self) -> bool {
@@ -285,19 +298,23 @@ impl Side {
         self.matches.by_ref().matches(topic)
     }
 
-    /// Whether some topic could match both. Exact where one of them has no wildcard, and otherwise by the levels
-    /// before the first wildcard: it may say yes too often, which costs a warning.
     fn overlaps(&self, other: &Self) -> bool {
-        let mut ours = self.matches.as_str().split('/');
-        let mut theirs = other.matches.as_str().split('/');
-        loop {
-            match (ours.next(), theirs.next()) {
-                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
-                (None, _) | (_, None) => return false,
-                (Some("+"), _) | (_, Some("+")) => {}
-                (Some(one), Some(another)) if one == another => {}
-                _ => return false,
-            }
+        overlap(self.matches.by_ref(), other.matches.by_ref())
+    }
+}
+
+/// Whether some topic could match both. Exact where one of them has no wildcard, and otherwise by the levels
+/// before the first wildcard: it may say yes too often, which costs a warning.
+fn overlap(one: FilterRef<'_>, another: FilterRef<'_>) -> bool {
+    let mut ours = one.as_str().split('/');
+    let mut theirs = another.as_str().split('/');
+    loop {
+        match (ours.next(), theirs.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (None, _) | (_, None) => return false,
+            (Some("+"), _) | (_, Some("+")) => {}
+            (Some(one), Some(another)) if one == another => {}
+            _ => return false,
         }
     }
 }

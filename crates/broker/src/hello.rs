@@ -169,11 +169,13 @@ impl Greeting {
     /// The way that messages come by whose sender is another broker.
     fn way(&self, admission: &Admission) -> Option<Arc<dyn Way>> {
         let broker = &self.worker.broker;
-        let (way, ends_leaf) = broker.ways.guest(admission.node.as_ref()?, admission.client_id.as_str())?;
-        if ends_leaf {
+        let neighbour = admission.node.as_ref();
+        let way = neighbour.and_then(|neighbour| broker.ways.guest(neighbour, admission.client_id.as_str()));
+        if way.as_ref().is_some_and(|(_, ends_leaf)| *ends_leaf) {
             broker.send_all(|| Letter::NoLeaf);
         }
-        Some(way)
+        let guest = broker.guests.welcome(admission, way.map(|(way, _)| way))?;
+        Some(Arc::new(guest))
     }
 
     /// The stream after the TLS handshake where there is one.

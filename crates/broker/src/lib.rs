@@ -14,6 +14,7 @@ mod control;
 mod counters;
 mod files;
 mod flush;
+mod guests;
 mod hello;
 mod limits;
 mod links;

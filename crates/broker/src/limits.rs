@@ -111,3 +111,10 @@ pub(crate) const FORMER_RULES: usize = 1000;
 pub(crate) const BRIDGES: usize = 1000;
 /// Bytes of the file that keeps what was said at run time: well below what is read of a file at the start.
 pub(crate) const RUN_TIME_BYTES: usize = 16 << 20;
+/// Filters that are looked at of a bridge of another broker: as many as the rules that a bridge of ours may have. More are not seen
+/// to meet anything.
+pub(crate) const GUEST_FILTERS: usize = 1000;
+/// Guests that a remote is asked about at a time; the filters of one SUBSCRIBE.
+pub(crate) const GUESTS_ASKED: usize = 32;
+/// How long finding out whose a guest is may hold up a link that is up: shorter than any keep alive.
+pub(crate) const GUEST_LOOK: Duration = Duration::from_secs(5);

@@ -22,6 +22,7 @@ use crate::bridge::{self, Moves, Remembered};
 use crate::clock::Clock;
 use crate::control::{self, Order, Orders, ReadAgain, Running};
 use crate::counters::{ApiCalls, Logins, ProtocolErrors, WorkerNumbers};
+use crate::guests::Guests;
 use crate::limits::{DRAIN, WORKER_STOP, WORKERS};
 use crate::mailbox::{Letter, mailbox};
 use crate::refusal_log::RefusalLog;
@@ -218,6 +219,7 @@ fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared
         store,
         clock,
         ways: Ways::new(clock, tls::seed()),
+        guests: Guests::new(),
         engines: viaduct_engine::Shared::new(count, authorizer),
         users: Users::new(users),
         listeners,

@@ -20,6 +20,7 @@ use crate::bridge::{BridgeStatus, Remembered};
 use crate::clock::Clock;
 use crate::control::Running;
 use crate::counters::{ApiCalls, Connects, Logins, ProtocolErrors, WorkerNumbers};
+use crate::guests::Guests;
 use crate::mailbox::{Letter, Mailbox};
 use crate::refusal_log::RefusalLog;
 use crate::ways::Ways;
@@ -32,6 +33,8 @@ pub(crate) struct Broker {
     pub(crate) engines: Arc<viaduct_engine::Shared>,
     /// Links to other brokers, by which a message may come more than once.
     pub(crate) ways: Arc<Ways>,
+    /// Bridges of others that are connected here.
+    pub(crate) guests: Arc<Guests>,
     pub(crate) users: Users,
     pub(crate) listeners: Vec<Arc<ListenerState>>,
     /// By worker.

@@ -97,6 +97,25 @@ fn a_way_round_is_not_run_where_the_remote_sends_back_what_it_was_sent() {
 }
 
 #[test]
+fn a_link_whose_remote_turns_out_to_dial_back_ends_and_is_tried_again() {
+    for level in [Level::V5, Level::V311_BRIDGE] {
+        let mut rig = both(level);
+        rig.bridge.handle_links_back(rig.now, "it is ours".into());
+        rig.settle();
+        assert!(!rig.bridge.is_up(), "{level}");
+        assert_eq!(rig.last_error(), "loop");
+        let line = rig.lines().pop().unwrap();
+        assert!(line.contains("not run: it is ours") && line.contains("`allow_loop = true`"), "{line}");
+        // Said of a link that is no more, it is nothing.
+        rig.bridge.handle_links_back(rig.now, "late".into());
+        rig.local.publish(rig.now, &message("a", "x", QoS::AtLeastOnce));
+        rig.pass(std::time::Duration::from_secs(60));
+        assert!(rig.bridge.is_up(), "{level}");
+        assert_eq!(rig.remote.received.len(), 1, "{level}: what waited went out");
+    }
+}
+
+#[test]
 fn a_remote_of_our_kind_is_told_whether_this_is_our_only_link_and_when_that_ends() {
     let mut named = Vec::new();
     UserProperties::push(&mut named, NODE_PROPERTY, "hub");

@@ -19,7 +19,7 @@ use viaduct_config::Written;
 
 use super::problem::{Problem, finding};
 use super::{Desk, Peer, view};
-use crate::bridge::{BridgeStatus, CheckTarget};
+use crate::bridge::{BridgeStatus, CheckTarget, check_beside};
 use crate::control::{Done, Wish};
 use crate::limits::{ADMIN_BODY_TIME, BRIDGE_REFRESH};
 use crate::mailbox::Letter;
@@ -236,12 +236,14 @@ async fn check(State(desk): State<Desk>, Name(name): Name) -> Result<Json<Value>
         let title = "Too many bridges are being checked";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", title, "wait until another check has ended")
     })?;
-    let of = name.clone();
+    let (of, guests) = (name.clone(), Arc::clone(&desk.broker.guests));
     let checked = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let mut lines = Vec::new();
         let works = match running.bridge(&of) {
-            Some((bridge, _)) => crate::bridge::check(CheckTarget { config: running.config(), bridge }, &mut lines)?,
+            Some((bridge, _)) => {
+                check_beside(CheckTarget { config: running.config(), bridge }, Some(&guests), &mut lines)?
+            }
             None => false,
         };
         Ok::<_, std::io::Error>((works, lines))

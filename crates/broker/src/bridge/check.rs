@@ -17,8 +17,9 @@ use viaduct_codec::{
 use viaduct_config::{Bridge, BridgeTls, Config, TlsVersion, Verify};
 
 use super::dial::{self, Way};
-use super::greet::{ANSWER, Answer, goodbye, greet};
+use super::greet::{self, ANSWER, Answer, goodbye, greet};
 use super::plan;
+use crate::guests::Guests;
 use crate::limits::FILE_TIME;
 use crate::stream::Stream;
 use crate::tls::{self, ClientTls, Offered};
@@ -38,13 +39,21 @@ pub struct CheckTarget<'a> {
 /// # Errors
 /// `out` can't be written to, or the system gives no runtime.
 pub fn check(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
+    check_beside(target, None, out)
+}
+
+/// As [`check`], by a broker that runs and knows who is connected to it.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_beside(target: CheckTarget<'_>, guests: Option<&Guests>, out: &mut dyn Write) -> io::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(run(target, out));
+    let result = runtime.block_on(run(target, guests, out));
     runtime.shutdown_background();
     result
 }
 
-async fn run(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
+async fn run(target: CheckTarget<'_>, guests: Option<&Guests>, out: &mut dyn Write) -> io::Result<bool> {
     let bridge = target.bridge;
     let offered = Offered::default();
     let (config, named, watched) = (target.config.clone(), bridge.clone(), offered.clone());
@@ -77,7 +86,7 @@ async fn run(target: CheckTarget<'_>, out: &mut dyn Write) -> io::Result<bool> {
     }
     let mut works = false;
     for address in &settings.addresses {
-        let mut check = Check { settings: &settings, way: &way, offered: &offered, address, out: &mut *out };
+        let mut check = Check { settings: &settings, way: &way, offered: &offered, guests, address, out: &mut *out };
         works |= check.run().await?;
     }
     Ok(works)
@@ -103,6 +112,7 @@ struct Check<'a> {
     settings: &'a Settings,
     way: &'a Way,
     offered: &'a Offered,
+    guests: Option<&'a Guests>,
     address: &'a Address,
     out: &'a mut dyn Write,
 }
@@ -266,6 +276,11 @@ impl Check<'_> {
                 let is_plain = !level.version().is_v5() && !level.is_bridge();
                 if is_plain && Rules::new(self.settings).is_ok_and(|rules| rules.may_loop()) {
                     return self.fail("loop", Error::Loop { level });
+                }
+                let met = self.guests.map(|guests| guests.met_by(&self.settings.name, level.version().is_v5()));
+                let met = met.unwrap_or_default();
+                if let Ok(Some(found)) = greet::whose(self.settings, self.address, self.way, level, &met).await {
+                    return self.fail("loop", Error::LinksBack(found.words()));
                 }
                 self.subscribe(level, *transport).await
             }
@@ -432,6 +447,7 @@ impl Check<'_> {
             DialError::Network(what) => what.clone(),
             DialError::TimedOut(step) => format!("no answer within {} s ({step})", self.step().as_secs_f64()),
             DialError::Itself(circle) => format!("this is a listener of this broker itself, and {circle}"),
+            DialError::LinksBack(by) => by.clone(),
             DialError::BindAddress(what) => format!("bind_address can't be used: {what}"),
             DialError::Proxy(failure) => failure.to_string(),
             DialError::Tls(failure) => failure.to_string(),

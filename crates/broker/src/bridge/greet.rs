@@ -9,10 +9,13 @@ use std::io;
 use tokio::time::timeout;
 use viaduct_bridge::{Address, DialError, Probed, Settings};
 use viaduct_codec::{
-    Connack, Connect, ConnectProperties, Disconnect, Frame, Level, Looks, Packet, ReasonCode, UserProperties,
+    Connack, Connect, ConnectProperties, Disconnect, FilterRef, Frame, Level, Looks, Packet, PacketId, ReasonCode,
+    Subscribe, SubscribeEntry, SubscribeOptions, TopicName, UserProperties,
 };
 
 use super::dial::{self, Way};
+use crate::guests::{Met, state_topic};
+use crate::limits::GUESTS_ASKED;
 use crate::tls;
 use crate::transport::Transport;
 
@@ -55,7 +58,7 @@ pub(super) async fn greet(settings: &Settings, address: &Address, way: &Way, lev
     if let Err(error) = write(&mut transport, &bytes) {
         return Answer::Other(format!("writing failed: {error}"));
     }
-    match timeout(way.step, read_packet(&mut transport)).await.unwrap_or(Err(Answer::Silent)) {
+    match timeout(way.step, read_packet(&mut transport, &mut Vec::new())).await.unwrap_or(Err(Answer::Silent)) {
         Ok(bytes) => connack(level, &bytes, transport),
         Err(answer) => answer,
     }
@@ -103,6 +106,92 @@ pub(super) async fn visit(
     Err(last)
 }
 
+/// The first of `met` that is a bridge of the broker at `address`, as far as that says so: a broker keeps the state of the bridges
+/// that it has, retained and under the ClientID that they have elsewhere.
+///
+/// # Errors
+/// The way there failed, as it would for the bridge.
+pub(super) async fn whose(
+    settings: &Settings,
+    address: &Address,
+    way: &Way,
+    level: Level,
+    met: &[Met],
+) -> Result<Option<Met>, DialError> {
+    if met.is_empty() || !settings.remote.dollar_topics {
+        return Ok(None);
+    }
+    let client_id = format!("{}.probe", settings.client_id);
+    let mut transport = match greet(settings, address, way, level, &client_id).await {
+        Answer::Accepted(transport) => *transport,
+        Answer::Dial(error) => return Err(error),
+        _ => return Ok(None), // the bridge itself will find out what is wrong
+    };
+    let (mut found, mut buffer) = (None, Vec::new());
+    let at_once =
+        settings.remote.filters_per_packet.map_or(GUESTS_ASKED, |most| usize::from(most).clamp(1, GUESTS_ASKED));
+    for some in met.chunks(at_once) {
+        let look = timeout(way.step, ask_states(&mut transport, &mut buffer, level, some));
+        match look.await {
+            Ok(None) => {}
+            Ok(answer) => {
+                found = answer;
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    goodbye(level, &mut transport);
+    Ok(found)
+}
+
+/// Which of them has a state that is 1.
+async fn ask_states(transport: &mut Transport, buffer: &mut Vec<u8>, level: Level, met: &[Met]) -> Option<Met> {
+    let topics: Vec<String> = met.iter().map(|one| state_topic(one.client_id.as_str())).collect();
+    // A ClientID with a wildcard in it makes no topic.
+    let filters = topics.iter().filter(|topic| TopicName::new(topic).is_ok());
+    let entries = filters.filter_map(|topic| {
+        Some(SubscribeEntry { filter: FilterRef::new(topic).ok()?, options: SubscribeOptions::default() })
+    });
+    let entries: Vec<_> = entries.collect();
+    if entries.is_empty() {
+        return None;
+    }
+    let subscribe = Subscribe {
+        packet_id: PacketId::new(1)?,
+        entries,
+        subscription_id: None,
+        user_properties: UserProperties::default(),
+    };
+    let mut bytes = Vec::new();
+    Packet::Subscribe(subscribe).encode(level.version(), &mut bytes).ok()?;
+    Packet::Pingreq.encode(level.version(), &mut bytes).ok()?;
+    write(transport, &bytes).ok()?;
+    // Not everybody sends what is retained before what comes behind SUBSCRIBE is answered: whoever asks twice has waited for it.
+    let mut asked_again = false;
+    loop {
+        let bytes = read_packet(transport, buffer).await.ok()?;
+        let frame = Frame::split(&bytes, u32::MAX).ok().flatten()?;
+        match Packet::decode(frame, level.version()).ok()? {
+            Packet::Publish(publish) if publish.payload == b"1" => {
+                let place = topics.iter().position(|topic| publish.topic.is_some_and(|of| of.as_str() == topic));
+                if let Some(found) = place.and_then(|place| met.get(place)) {
+                    return Some(found.clone());
+                }
+            }
+            Packet::Pingresp if asked_again => return None,
+            Packet::Pingresp => {
+                let mut bytes = Vec::new();
+                Packet::Pingreq.encode(level.version(), &mut bytes).ok()?;
+                write(transport, &bytes).ok()?;
+                asked_again = true;
+            }
+            Packet::Disconnect(_) => return None,
+            _ => {}
+        }
+    }
+}
+
 impl Answer {
     /// For the log: why `address` did not take us.
     pub(super) fn words(self, address: &Address, way: &Way) -> String {
@@ -145,11 +234,21 @@ fn write(transport: &mut Transport, mut bytes: &[u8]) -> io::Result<()> {
     transport.try_flush()
 }
 
-/// One whole packet.
-async fn read_packet(transport: &mut Transport) -> Result<Vec<u8>, Answer> {
-    let mut buffer = Vec::new();
+/// One whole packet, and what came behind it in `buffer`.
+async fn read_packet(transport: &mut Transport, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Answer> {
     let mut piece = vec![0; 4096];
     loop {
+        match Frame::split(buffer, ANSWER) {
+            Ok(_) if !buffer.first().is_none_or(|byte| matches!(byte >> 4, 2 | 3 | 9 | 13 | 14)) => {
+                return Err(Answer::NotMqtt(Looks::like(buffer)));
+            }
+            Ok(Some(frame)) => {
+                let length = frame.bytes.len();
+                return Ok(buffer.drain(..length).collect());
+            }
+            Ok(None) => {}
+            Err(_) => return Err(Answer::NotMqtt(Looks::like(buffer))),
+        }
         let read = std::future::poll_fn(|cx| transport.poll_read(cx, &mut piece)).await;
         match read {
             Ok(0) => return Err(Answer::Closed),
@@ -162,14 +261,6 @@ async fn read_packet(transport: &mut Transport) -> Result<Vec<u8>, Answer> {
                 });
             }
             Ok(read) => buffer.extend_from_slice(piece.get(..read).unwrap_or_default()),
-        }
-        match Frame::split(&buffer, ANSWER) {
-            Ok(_) if !buffer.first().is_some_and(|byte| matches!(byte >> 4, 2 | 9 | 14)) => {
-                return Err(Answer::NotMqtt(Looks::like(&buffer)));
-            }
-            Ok(Some(frame)) => return Ok(frame.bytes.to_vec()),
-            Ok(None) => {}
-            Err(_) => return Err(Answer::NotMqtt(Looks::like(&buffer))),
         }
     }
 }

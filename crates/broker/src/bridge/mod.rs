@@ -33,6 +33,7 @@ use crate::worker::Worker;
 use handover::{Age, Handover, every_link};
 use status::Part;
 
+pub(crate) use check::check_beside;
 pub use check::{CheckTarget, check};
 pub(crate) use moves::{Moves, forget_former_rules};
 pub use plan::PlanError;

@@ -14,6 +14,7 @@ use viaduct_session::server::Terms;
 use super::dial::Way;
 use super::proxy::Proxy;
 use super::{Age, BridgeStatus, Handover, Part};
+use crate::guests::state_topic;
 use crate::tls::{self, TlsFileError};
 
 /// Everything that a bridge's task needs.
@@ -69,10 +70,6 @@ impl BridgePlan {
         settings.notifications = (duty == Duty::Serve).then(|| state_topic(&settings.client_id));
         link
     }
-}
-
-fn state_topic(client_id: &str) -> String {
-    format!("$SYS/broker/connection/{client_id}/state")
 }
 
 /// Why a bridge can't be run as configured.

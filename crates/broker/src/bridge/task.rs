@@ -3,13 +3,14 @@
 //! In: a plan. Out: what the machine asks for: dials, connections, log lines. It decides nothing about MQTT. Must never:
 //! wait for one side while the other has something to say.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout};
 use viaduct_bridge::{Action, Bridge, DialError, Probed, Rules, Severity, TlsFailure};
 use viaduct_codec::{ClientId, Frame, Packet, Time, Version};
 use viaduct_config::Verify;
@@ -20,7 +21,8 @@ use super::dial::{Way, dial};
 use super::greet;
 use super::turn::{Step, Turn};
 use super::{BridgePlan, Control, LocalLink, Stop};
-use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
+use crate::guests::{Met, OwnLink};
+use crate::limits::{BRIDGE_STATUS, GUEST_LOOK, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
 use crate::transport::Transport;
 use crate::ways;
@@ -28,6 +30,7 @@ use crate::worker::Worker;
 
 type Dial = Pin<Box<dyn Future<Output = Result<Transport, DialError>>>>;
 type Probe = Pin<Box<dyn Future<Output = Probed>>>;
+type Look = Pin<Box<dyn Future<Output = Option<Met>>>>;
 
 /// The connection to the remote, as far as it has come.
 enum Remote {
@@ -66,6 +69,23 @@ enum Event {
     Asked,
     /// This broker has other links by now.
     NoLeaf,
+    /// A bridge of another broker may carry what this one does.
+    Guests,
+    /// Whether it is one of the remote's.
+    Looked(Option<Met>),
+}
+
+/// The bridges of other brokers that this one meets.
+struct Meeting {
+    /// As long as this one runs.
+    _own: Option<OwnLink>,
+    changed: Pin<Box<dyn Future<Output = ()>>>,
+    /// What was last heard of them on the present link.
+    news: Option<u64>,
+    /// Those that the remote was asked about, for the present link.
+    asked: BTreeSet<ClientId>,
+    /// While it is asked about those that came since. Nothing is carried until it is known.
+    look: Option<Look>,
 }
 
 struct Pump {
@@ -80,6 +100,7 @@ struct Pump {
     path: Rc<Way>,
     /// Which way its messages come.
     way: Arc<ways::Way>,
+    guests: Meeting,
     stopping: bool,
     turn: Turn,
     /// Mail of this broker piles up somewhere: the remote is not read until it has been carried off.
@@ -101,7 +122,16 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         }
     };
     let path = Rc::new(plan.way.clone());
-    let way = worker.broker.ways.own(&name, Rules::new(&plan.settings).ok().map(Arc::new));
+    let rules = Rules::new(&plan.settings).ok().map(Arc::new);
+    let way = worker.broker.ways.own(&name, rules.clone());
+    let may_speak_5 = plan.settings.protocol.ladder(false).iter().any(|level| level.version().is_v5());
+    let guests = Meeting {
+        _own: worker.broker.guests.host(&name, rules, may_speak_5),
+        changed: worker.broker.guests.next_change(),
+        news: None,
+        asked: BTreeSet::new(),
+        look: None,
+    };
     let status = &plan.status;
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
     *status.tls.lock() = None;
@@ -116,6 +146,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         probe: None,
         path,
         way,
+        guests,
         stopping: false,
         turn,
         congested: false,
@@ -173,13 +204,25 @@ impl Pump {
         let now = self.now();
         match event {
             // Moving bytes is what `settle` does.
-            Event::Local | Event::RemoteRead | Event::Stop(_) | Event::Turn | Event::Asked => {}
+            Event::Local | Event::RemoteRead | Event::Stop(_) | Event::Turn | Event::Asked | Event::Guests => {}
             Event::RemoteWritable => {
                 if let Remote::Open { blocked, .. } = &mut self.remote {
                     *blocked = false;
                 }
             }
             Event::NoLeaf => self.bridge.set_leaf(now, false),
+            Event::Looked(found) => {
+                self.guests.look = None;
+                match found {
+                    Some(found) => {
+                        // What was held is not for this remote, and is sent again when it is.
+                        let output = self.bridge.remote_output();
+                        output.advance(output.unsent().len());
+                        self.bridge.handle_links_back(now, found.words());
+                    }
+                    None => self.look_at_guests(),
+                }
+            }
             Event::Dialled(attempt, Ok(mut transport)) => {
                 self.bridge.set_leaf(now, self.worker.broker.ways.is_leaf());
                 transport.acknowledge_at_once();
@@ -273,7 +316,16 @@ impl Pump {
                 let way = Rc::clone(&self.path);
                 // Whatever was to be found out beside the last link: there is none any more.
                 self.probe = None;
-                let dial = Box::pin(async move { dial(&address, &way).await });
+                self.guests.look = None;
+                let met = self.worker.broker.guests.met_by(name, level.version().is_v5());
+                self.guests.asked = met.iter().map(|one| one.client_id.clone()).collect();
+                let plan = Rc::clone(&self.plan);
+                let dial = Box::pin(async move {
+                    match greet::whose(&plan.settings, &address, &way, level, &met).await? {
+                        Some(found) => Err(DialError::LinksBack(found.words())),
+                        None => dial(&address, &way).await,
+                    }
+                });
                 self.remote = Remote::Dialling { attempt, dial };
             }
             Action::Probe { probe, address, levels } => {
@@ -294,15 +346,46 @@ impl Pump {
             },
             Action::StateChanged { up, error } => {
                 if up {
-                    self.way.came_up(self.bridge.is_remote_named())
+                    self.way.came_up(self.bridge.is_remote_named());
                 } else {
-                    self.way.went_down()
+                    self.way.went_down();
                 }
+                let name = &self.plan.settings.name;
                 tracing::debug!(bridge = %name, up, error = error.map(tracing::field::display), "state");
                 self.report = Time::default();
             }
             action => tracing::debug!(bridge = %name, ?action, "not understood"),
         }
+    }
+
+    /// Whether nothing may be carried until it is known whose a guest is.
+    fn is_held(&mut self) -> bool {
+        let news = self.bridge.is_up().then(|| self.worker.broker.guests.news());
+        if news != self.guests.news {
+            self.guests.news = news;
+            self.look_at_guests();
+        }
+        self.guests.look.is_some()
+    }
+
+    /// Finds out whether guests that this bridge has come to meet since it was dialled are the remote's own bridges.
+    fn look_at_guests(&mut self) {
+        let stats = self.bridge.stats();
+        let (true, Some(level), Some(address)) = (self.bridge.is_up(), stats.level, stats.address) else { return };
+        if self.guests.look.is_some() {
+            return;
+        }
+        let mut met = self.worker.broker.guests.met_by(&self.plan.settings.name, level.version().is_v5());
+        met.retain(|one| !self.guests.asked.contains(&one.client_id));
+        if met.is_empty() {
+            return;
+        }
+        self.guests.asked.extend(met.iter().map(|one| one.client_id.clone()));
+        let (plan, way) = (Rc::clone(&self.plan), Rc::clone(&self.path));
+        self.guests.look = Some(Box::pin(async move {
+            let look = greet::whose(&plan.settings, &address, &way, level, &met);
+            timeout(GUEST_LOOK, look).await.ok()?.ok()?
+        }));
     }
 
     /// Nobody should run a bridge that trusts anybody without being told so.
@@ -396,6 +479,9 @@ impl Pump {
     /// What the engine says, to the local half.
     fn engine_to_local(&mut self) -> bool {
         let Some(id) = self.local.id.filter(|_| self.local.held.is_none()) else { return false };
+        if self.is_held() {
+            return false;
+        }
         let now = self.now();
         let mut engine = self.worker.engine.borrow_mut();
         let Some(output) = engine.output(id) else { return false };
@@ -425,8 +511,9 @@ impl Pump {
     /// What was read from the remote and had to wait, to the machine.
     fn remote_to_bridge(&mut self) -> bool {
         let now = self.worker.now();
+        let is_held = self.is_held();
         let Remote::Open { tail, .. } = &mut self.remote else { return false };
-        if tail.is_empty() {
+        if tail.is_empty() || is_held {
             return false;
         }
         let used = self.bridge.handle_remote(now, tail);
@@ -440,8 +527,9 @@ impl Pump {
 
     /// What the machine says, to the remote.
     fn bridge_to_remote(&mut self) -> bool {
+        let is_held = self.is_held();
         let Remote::Open { transport, blocked, .. } = &mut self.remote else { return false };
-        if *blocked {
+        if *blocked || is_held {
             return false;
         }
         let output = self.bridge.remote_output();
@@ -521,6 +609,15 @@ impl Pump {
         if sleep.poll(cx).is_ready() {
             return Poll::Ready(Event::Timeout);
         }
+        if let Some(look) = &mut self.guests.look
+            && let Poll::Ready(found) = look.as_mut().poll(cx)
+        {
+            return Poll::Ready(Event::Looked(found));
+        }
+        if self.guests.changed.as_mut().poll(cx).is_ready() {
+            self.guests.changed = self.worker.broker.guests.next_change();
+            return Poll::Ready(Event::Guests);
+        }
         if let Some((probe, look)) = &mut self.probe
             && let Poll::Ready(found) = look.as_mut().poll(cx)
         {
@@ -543,7 +640,7 @@ impl Pump {
                 }
                 // Whole packets wait because this broker is behind: the remote waits too, by not being read.
                 let most = usize::try_from(self.plan.settings.max_packet_size).unwrap_or(usize::MAX);
-                if self.congested || tail.len() >= most.saturating_add(SCRATCH) {
+                if self.congested || self.guests.look.is_some() || tail.len() >= most.saturating_add(SCRATCH) {
                     return Poll::Pending;
                 }
                 let bytes = &mut self.bytes[0];
