@@ -14,7 +14,7 @@ use viaduct_engine::{Arrival, Connected, ConnectionId, Progress};
 
 use crate::counters::ConnectResult;
 use crate::flush;
-use crate::limits::{HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE, READ_TURN};
+use crate::limits::{HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE, READ_TURN, TAIL_MOVED};
 use crate::links::Outlet;
 use crate::state::Place;
 use crate::transport::{Parts, Transport};
@@ -319,30 +319,32 @@ fn poll_event(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>
         return Poll::Ready(Event::Congested);
     }
     worker.with_scratch(|scratch| {
-        let read = match link.transport.borrow_mut().poll_read(cx, scratch) {
+        // The beginning of a packet that the last read ended with goes before what comes now. Only a large one is worth having
+        // what comes put behind it.
+        let begun = if tail.len() <= TAIL_MOVED { tail.len() } else { 0 };
+        let (before, room) = scratch.split_at_mut(begun);
+        before.copy_from_slice(tail.get(..begun).unwrap_or_default());
+        let read = match link.transport.borrow_mut().poll_read(cx, room) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(0)) => return Poll::Ready(Event::Gone("the peer closed the connection".to_owned())),
             Poll::Ready(Err(error)) => return Poll::Ready(Event::Gone(format!("reading failed: {error}"))),
             Poll::Ready(Ok(read)) => read,
         };
         worker.traffic.bytes_received.add(read as u64);
-        let fresh = scratch.get(..read).unwrap_or_default();
-        Poll::Ready(Event::Read(handle(worker, id, tail, fresh), read))
+        let came = scratch.get(..begun + read).unwrap_or_default();
+        worker.open_mail();
+        let progress = if begun == tail.len() {
+            let progress = worker.hand_in(id, came);
+            *tail = came.get(progress.consumed..).unwrap_or_default().to_vec();
+            progress
+        } else {
+            tail.extend_from_slice(came);
+            let progress = worker.hand_in(id, tail);
+            consume(tail, progress.consumed);
+            progress
+        };
+        Poll::Ready(Event::Read(progress, read))
     })
-}
-
-/// Hands `tail` and `fresh` to the engine as one; what is left over is in `tail` afterwards.
-fn handle(worker: &Worker, id: ConnectionId, tail: &mut Vec<u8>, fresh: &[u8]) -> Progress {
-    worker.open_mail();
-    if tail.is_empty() {
-        let progress = worker.hand_in(id, fresh);
-        tail.extend_from_slice(fresh.get(progress.consumed..).unwrap_or_default());
-        return progress;
-    }
-    tail.extend_from_slice(fresh);
-    let progress = worker.hand_in(id, tail);
-    consume(tail, progress.consumed);
-    progress
 }
 
 fn consume(tail: &mut Vec<u8>, consumed: usize) {

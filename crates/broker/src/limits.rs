@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Bytes of the scratch buffer that each worker reads into: the most that one connection is read for in a turn.
 pub(crate) const SCRATCH: usize = 64 * 1024;
+/// Bytes of a packet that has begun, up to which they are put before what is read next.
+pub(crate) const TAIL_MOVED: usize = 16 * 1024;
 /// Bytes that rustls may hold for sending on one connection: one full record, so that a peer that does not read costs
 /// no more than that on top of its queue.
 pub(crate) const TLS_BUFFER: usize = 16 * 1024;
