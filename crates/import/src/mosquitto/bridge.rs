@@ -229,12 +229,7 @@ fn rules(block: &Block, bridge: &mut BridgeOut, report: &mut Report) {
     if let Some(directive) = block.last("notifications_local_only")
         && flag(directive, report) == Some(true)
     {
-        if rules.iter().any(|rule| format!("{}{}", rule.remote_prefix, rule.filter).starts_with('$')) {
-            let why = "its rules use topics below $ at the remote, so the state is published there as well";
-            report.act(directive, why, "set notifications = false if the remote must not see it");
-        } else {
-            bridge.remote.set("dollar_topics", "false", directive);
-        }
+        bridge.section.set("notifications", "false", directive);
     }
     topic::add(bridge, rules, report);
 }

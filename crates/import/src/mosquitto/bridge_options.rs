@@ -82,12 +82,12 @@ pub(super) static BRIDGE: &[Opt] = &[
         "the local half of a bridge does not log in, and auth.acl_file does not hold for it",
         "look at its rules: they are what it may carry",
     ),
-    becomes("notifications", "bridge.notifications"),
     nearly(
-        "notifications_local_only",
-        "bridge.remote.dollar_topics",
-        "false: nothing below `$` goes there. Not when a rule needs that; the state is published on both sides then.",
+        "notifications",
+        "bridge.notifications",
+        "false keeps the state from the remote; at this broker it is published in any case.",
     ),
+    nearly("notifications_local_only", "bridge.notifications", "true is `notifications = false`."),
     lost(
         "notification_topic",
         &[],
