@@ -306,8 +306,13 @@ impl Side {
 /// Whether some topic could match both. Exact where one of them has no wildcard, and otherwise by the levels
 /// before the first wildcard: it may say yes too often, which costs a warning.
 fn overlap(one: FilterRef<'_>, another: FilterRef<'_>) -> bool {
-    let mut ours = one.as_str().split('/');
-    let mut theirs = another.as_str().split('/');
+    let [one, another] = [one.as_str(), another.as_str()];
+    let hides = |topics: &str, filter: &str| topics.starts_with('$') && filter.starts_with(['#', '+']);
+    if hides(one, another) || hides(another, one) {
+        return false;
+    }
+    let mut ours = one.split('/');
+    let mut theirs = another.split('/');
     loop {
         match (ours.next(), theirs.next()) {
             (Some("#"), _) | (_, Some("#")) | (None, None) => return true,

@@ -149,10 +149,10 @@ impl Guests {
     /// A link of the bridge `name` runs.
     pub(crate) fn host(self: &Arc<Self>, name: &str, rules: Option<Arc<Rules>>, may_speak_5: bool) -> Option<OwnLink> {
         let mut known = self.known.lock();
-        match known.own.get_mut(name) {
-            Some(own) => own.links += 1,
-            None => _ = known.own.insert(name.to_owned(), Own { rules: rules?, may_speak_5, links: 1 }),
-        }
+        let links = known.own.get(name).map_or(1, |own| own.links + 1);
+        // After a reload links with the rules from before may still be there, on other workers: the last to begin knows better.
+        known.own.insert(name.to_owned(), Own { rules: rules?, may_speak_5, links });
+        known.forget_published(name);
         known.watch_again();
         Some(OwnLink { guests: Arc::clone(self), bridge: name.to_owned() })
     }
@@ -187,6 +187,11 @@ impl Guests {
 }
 
 impl Known {
+    /// The rules of the bridge `name` are others now, or there are none.
+    fn forget_published(&mut self, name: &str) {
+        self.guests.values_mut().for_each(|guest| _ = guest.published.remove(name));
+    }
+
     fn watch_again(&self) {
         self.guests.values().for_each(|guest| guest.watch_again(&self.own));
     }
@@ -211,6 +216,10 @@ impl Guest {
     #[cold]
     fn note_published(&self, message: &Message) {
         self.guests.change(self.id, |guest, own| {
+            // No rule of its broker brings that.
+            if message.topic.by_ref().is_dollar() && message.topic.as_str() == state_topic(guest.client_id.as_str()) {
+                return false;
+            }
             let mut is_news = false;
             for (name, own) in own {
                 if own.rules.sends(message.topic.by_ref()) && !guest.published.contains_key(name) {
@@ -275,8 +284,7 @@ impl Drop for OwnLink {
         own.links -= 1;
         if own.links == 0 {
             known.own.remove(&self.bridge);
-            // Its next rules may be others.
-            known.guests.values_mut().for_each(|guest| _ = guest.published.remove(&self.bridge));
+            known.forget_published(&self.bridge);
             known.watch_again();
         }
     }
@@ -383,6 +391,10 @@ mod tests {
             ("filter = \"a/#\"\nlocal_prefix = \"here/\"", "here/#", true),
             ("filter = \"a/#\"", "b/#", false),
             ("filter = \"a/#\"\nallow_loop = true", "a/b", false),
+            ("filter = \"$SYS/#\"\nremote_prefix = \"r/\"", "#", false),
+            ("filter = \"$SYS/#\"\nremote_prefix = \"r/\"", "+/broker/#", false),
+            ("filter = \"#\"", "$SYS/#", false),
+            ("filter = \"$SYS/#\"\nremote_prefix = \"r/\"", "$SYS/broker/#", true),
         ] {
             let guests = Guests::new();
             let _own = guests.host("b", own(rule), true);
@@ -422,6 +434,30 @@ mod tests {
         let _changed = guests.host("b", own("filter = \"c/#\""), true);
         assert_eq!(met(&guests), []);
         assert!(guest.is_counted(now));
+    }
+
+    #[test]
+    fn a_link_with_other_rules_counts_while_one_with_those_from_before_is_there() {
+        let guests = Guests::new();
+        let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+        guest.asks(&filter("b/#"), true);
+        let before = guests.host("b", own("filter = \"a/#\""), true);
+        assert!(!guest.is_double(Time::default(), &message("a/1"), false));
+        assert_eq!(met(&guests), [("x".to_owned(), "publishes to \"a/1\"".to_owned())]);
+        let _now = guests.host("b", own("filter = \"b/#\""), true);
+        drop(before);
+        assert_eq!(met(&guests), [("x".to_owned(), "is subscribed to \"b/#\"".to_owned())]);
+    }
+
+    #[test]
+    fn the_state_of_its_own_link_is_no_message_that_a_guest_carries() {
+        let guests = Guests::new();
+        let _own = guests.host("b", own("filter = \"$SYS/#\"\nremote_prefix = \"r/\""), true);
+        let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+        assert!(!guest.is_double(Time::default(), &message(&state_topic("x")), false));
+        assert_eq!(met(&guests), []);
+        assert!(!guest.is_double(Time::default(), &message(&state_topic("y")), false));
+        assert_eq!(met(&guests).len(), 1);
     }
 
     #[test]
