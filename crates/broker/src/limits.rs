@@ -120,3 +120,7 @@ pub(crate) const GUEST_FILTERS: usize = 1000;
 pub(crate) const GUESTS_ASKED: usize = 32;
 /// How long finding out whose a guest is may hold up a link that is up: shorter than any keep alive.
 pub(crate) const GUEST_LOOK: Duration = Duration::from_secs(5);
+/// A remote that takes longer than this to say whose a guest is holds up its link no more for those that come later.
+pub(crate) const GUEST_PATIENCE: Duration = Duration::from_secs(1);
+/// Guests that a remote is known to have been asked about, by ClientID. When there are more, it may be asked again.
+pub(crate) const GUESTS_REMEMBERED: usize = 10_000;

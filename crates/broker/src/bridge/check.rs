@@ -279,7 +279,9 @@ impl Check<'_> {
                 }
                 let met = self.guests.map(|guests| guests.met_by(&self.settings.name, level.version().is_v5()));
                 let met = met.unwrap_or_default();
-                if let Ok(Some(found)) = greet::whose(self.settings, self.address, self.way, level, &met).await {
+                let asker = own_id();
+                let look = greet::whose(self.settings, self.address, self.way, level, &asker, &met);
+                if let Ok(Some(found)) = look.await {
                     return self.fail("loop", Error::LinksBack(found.words()));
                 }
                 self.subscribe(level, *transport).await
@@ -290,8 +292,7 @@ impl Check<'_> {
     }
 
     async fn greet(&self, level: Level) -> Answer {
-        let client_id = format!("viaduct-{:08x}", tls::seed() & 0xffff_ffff);
-        greet(self.settings, self.address, self.way, level, &client_id).await
+        greet(self.settings, self.address, self.way, level, &own_id()).await
     }
 
     /// Whether a peer that says nothing to CONNECT says something to others; that is then told.
@@ -455,6 +456,11 @@ impl Check<'_> {
             error => format!("{error:?}"),
         }
     }
+}
+
+/// A ClientID that nobody else has, the bridge that may run meanwhile included.
+fn own_id() -> String {
+    format!("viaduct-{:08x}", tls::seed() & 0xffff_ffff)
 }
 
 fn is_login(reason: ReasonCode) -> bool {

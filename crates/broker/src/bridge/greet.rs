@@ -64,9 +64,14 @@ pub(super) async fn greet(settings: &Settings, address: &Address, way: &Way, lev
     }
 }
 
+/// Who asks at a remote beside the bridge. Nobody else may come so meanwhile: one of the two would be thrown out.
+pub(super) fn probe_id(settings: &Settings) -> String {
+    format!("{}.probe", settings.client_id)
+}
+
 /// Whether `address` would take the bridge, as far as one who is not the bridge can find out.
 pub(super) async fn probe(settings: &Settings, address: &Address, way: &Way, levels: &[Level]) -> Probed {
-    let client_id = format!("{}.probe", settings.client_id);
+    let client_id = probe_id(settings);
     match visit(settings, address, way, levels, &client_id).await {
         Ok(()) => Probed::Healthy,
         Err(Answer::Refused(reason @ (ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY))) => {
@@ -107,7 +112,7 @@ pub(super) async fn visit(
 }
 
 /// The first of `met` that is a bridge of the broker at `address`, as far as that says so: a broker keeps the state of the bridges
-/// that it has, retained and under the ClientID that they have elsewhere.
+/// that it has, retained and under the ClientID that they have elsewhere. Asks as `client_id`.
 ///
 /// # Errors
 /// The way there failed, as it would for the bridge.
@@ -116,13 +121,13 @@ pub(super) async fn whose(
     address: &Address,
     way: &Way,
     level: Level,
+    client_id: &str,
     met: &[Met],
 ) -> Result<Option<Met>, DialError> {
     if met.is_empty() || !settings.remote.dollar_topics {
         return Ok(None);
     }
-    let client_id = format!("{}.probe", settings.client_id);
-    let mut transport = match greet(settings, address, way, level, &client_id).await {
+    let mut transport = match greet(settings, address, way, level, client_id).await {
         Answer::Accepted(transport) => *transport,
         Answer::Dial(error) => return Err(error),
         _ => return Ok(None), // the bridge itself will find out what is wrong

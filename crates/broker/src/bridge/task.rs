@@ -22,7 +22,7 @@ use super::greet;
 use super::turn::{Step, Turn};
 use super::{BridgePlan, Control, LocalLink, Stop};
 use crate::guests::{Met, OwnLink};
-use crate::limits::{BRIDGE_STATUS, GUEST_LOOK, MAILBOX_PAUSE, SCRATCH};
+use crate::limits::{BRIDGE_STATUS, GUEST_LOOK, GUEST_PATIENCE, GUESTS_REMEMBERED, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
 use crate::transport::Transport;
 use crate::ways;
@@ -84,8 +84,17 @@ struct Meeting {
     news: Option<u64>,
     /// Those that the remote was asked about, for the present link.
     asked: BTreeSet<ClientId>,
-    /// While it is asked about those that came since. Nothing is carried until it is known.
+    /// While it is asked about those that came since, and when that began.
     look: Option<Look>,
+    began: Time,
+    /// Nothing is carried while it is asked; but not on a link whose remote was slow to answer: guests would hold it for ever.
+    holds: bool,
+}
+
+impl Meeting {
+    const fn holds_link(&self) -> bool {
+        self.holds && self.look.is_some()
+    }
 }
 
 struct Pump {
@@ -131,6 +140,8 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         news: None,
         asked: BTreeSet::new(),
         look: None,
+        began: worker.now(),
+        holds: true,
     };
     let status = &plan.status;
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
@@ -220,7 +231,10 @@ impl Pump {
                         output.advance(output.unsent().len());
                         self.bridge.handle_links_back(now, found.words());
                     }
-                    None => self.look_at_guests(),
+                    None => {
+                        self.guests.holds &= now < self.guests.began.after(GUEST_PATIENCE);
+                        self.look_at_guests();
+                    }
                 }
             }
             Event::Dialled(attempt, Ok(mut transport)) => {
@@ -319,9 +333,12 @@ impl Pump {
                 self.guests.look = None;
                 let met = self.worker.broker.guests.met_by(name, level.version().is_v5());
                 self.guests.asked = met.iter().map(|one| one.client_id.clone()).collect();
+                self.guests.holds = true;
                 let plan = Rc::clone(&self.plan);
                 let dial = Box::pin(async move {
-                    match greet::whose(&plan.settings, &address, &way, level, &met).await? {
+                    match greet::whose(&plan.settings, &address, &way, level, &greet::probe_id(&plan.settings), &met)
+                        .await?
+                    {
                         Some(found) => Err(DialError::LinksBack(found.words())),
                         None => dial(&address, &way).await,
                     }
@@ -365,7 +382,7 @@ impl Pump {
             self.guests.news = news;
             self.look_at_guests();
         }
-        self.guests.look.is_some()
+        self.guests.holds_link()
     }
 
     /// Finds out whether guests that this bridge has come to meet since it was dialled are the remote's own bridges.
@@ -380,10 +397,15 @@ impl Pump {
         if met.is_empty() {
             return;
         }
+        if self.guests.asked.len() >= GUESTS_REMEMBERED {
+            self.guests.asked.clear();
+        }
+        self.guests.began = self.now();
         self.guests.asked.extend(met.iter().map(|one| one.client_id.clone()));
         let (plan, way) = (Rc::clone(&self.plan), Rc::clone(&self.path));
         self.guests.look = Some(Box::pin(async move {
-            let look = greet::whose(&plan.settings, &address, &way, level, &met);
+            let asker = greet::probe_id(&plan.settings);
+            let look = greet::whose(&plan.settings, &address, &way, level, &asker, &met);
             timeout(GUEST_LOOK, look).await.ok()?.ok()?
         }));
     }
@@ -640,7 +662,7 @@ impl Pump {
                 }
                 // Whole packets wait because this broker is behind: the remote waits too, by not being read.
                 let most = usize::try_from(self.plan.settings.max_packet_size).unwrap_or(usize::MAX);
-                if self.congested || self.guests.look.is_some() || tail.len() >= most.saturating_add(SCRATCH) {
+                if self.congested || self.guests.holds_link() || tail.len() >= most.saturating_add(SCRATCH) {
                     return Poll::Pending;
                 }
                 let bytes = &mut self.bytes[0];
