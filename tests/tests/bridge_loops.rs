@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 use viaduct_tests::codec::{Level, QoS};
 use viaduct_tests::{
-    Broker, Client, DEADLINE, Hello, Mosquitto, Outgoing, Peer, Proxy, Signal, Verdict, eventually, run_viaduct,
+    Broker, Client, DEADLINE, Hello, Link, Mosquitto, Outgoing, Peer, Proxy, Signal, Verdict, eventually, run_viaduct,
     run_viaduct_on,
 };
 
@@ -544,6 +544,26 @@ fn guests_that_come_one_after_the_other_do_not_keep_a_link_from_carrying_when_it
         there.message_within(std::time::Duration::from_millis(100)).is_some()
     });
     assert_eq!(viaduct.metric(CONNECTS, &[("bridge", "b"), ("result", "connected")]), 1.0);
+}
+
+#[test]
+fn a_remote_that_could_not_be_asked_is_asked_again() {
+    let mut b = Broker::start("");
+    let way = Proxy::to(b.address());
+    let a = Broker::start(&bridge("north", way.address(), V311, "loop/#", "both", ""));
+    wait_until_up(&a, "north");
+    // The link stays, and whoever comes to ask is cut off.
+    let closing = Proxy::to(b.address());
+    closing.set(Link::Closing);
+    way.lead_to(closing.address());
+    let south = bridge("south", a.address(), V311, "loop/#", "both", "allow_loop = true");
+    tell(&mut b, &south);
+    wait_until_up(&b, "south");
+    eventually("it was asked", || closing.accepted() > 0);
+    a.wait_for_log(&["it can't be found out whether the bridges that are connected here as", "south"]);
+    assert_eq!(refused(&a, "north"), 0.0);
+    way.lead_to(b.address());
+    wait_until_refused(&a, "north");
 }
 
 /// The bridge of each to the other, at these levels, and which of them is up first.

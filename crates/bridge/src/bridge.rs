@@ -215,11 +215,12 @@ impl Bridge {
         }
     }
 
-    /// The remote has a bridge to this broker that carries what this one does; `by` in words. Ends the link, if there is one.
-    pub fn handle_links_back(&mut self, now: Time, by: String) {
+    /// The remote has a bridge to this broker that carries what this one does; `by` in words. Ends the link, if there is one;
+    /// `may_tell`: the remote can be told, because it was sent whole packets.
+    pub fn handle_links_back(&mut self, now: Time, by: String, may_tell: bool) {
         if self.link.is_connected() {
             // So that whoever looks at our state there is told that it is over.
-            let tell = Some(ReasonCode::DISCONNECT_WITH_WILL);
+            let tell = may_tell.then_some(ReasonCode::DISCONNECT_WITH_WILL);
             self.end_attempt(now, Ending::Error(Error::LinksBack(by)), tell, false);
         }
     }

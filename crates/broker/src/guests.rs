@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use viaduct_bridge::Rules;
 use viaduct_codec::{ClientId, Message, Time, TopicFilter, TopicName};
 use viaduct_session::server::Admission;
 
-use crate::limits::GUEST_FILTERS;
+use crate::limits::{GUEST_FILTERS, GUEST_MESSAGES, GUEST_PAUSE, GUEST_SAMPLE};
 use crate::ways;
 
 /// All of them.
@@ -47,7 +47,39 @@ struct Visitor {
     filters: BTreeSet<TopicFilter>,
     /// What it published that one of our bridges, by name, sends out.
     published: BTreeMap<String, TopicName>,
-    watched: Arc<AtomicBool>,
+    watch: Arc<Watch>,
+}
+
+/// Whether what a guest publishes is looked at: while it may show something new, and less when it has shown nothing for long. What
+/// circulates comes so often that a sample finds it, and a guest whose messages are nothing to our bridges is not held up.
+#[derive(Debug, Default)]
+struct Watch {
+    on: AtomicBool,
+    /// Messages that showed nothing, since the rules changed.
+    quiet: AtomicU32,
+    /// When the next is looked at, milliseconds.
+    resume: AtomicU64,
+}
+
+impl Watch {
+    fn is_on(&self, now: Time) -> bool {
+        self.on.load(Ordering::Relaxed) && now.as_millis() >= self.resume.load(Ordering::Relaxed)
+    }
+
+    fn saw_nothing(&self, now: Time) {
+        let quiet = self.quiet.load(Ordering::Relaxed).saturating_add(1);
+        if quiet >= GUEST_MESSAGES {
+            self.resume.store(now.after(GUEST_PAUSE).as_millis(), Ordering::Relaxed);
+            self.quiet.store(GUEST_MESSAGES - GUEST_SAMPLE, Ordering::Relaxed);
+        } else {
+            self.quiet.store(quiet, Ordering::Relaxed);
+        }
+    }
+
+    fn anew(&self) {
+        self.quiet.store(0, Ordering::Relaxed);
+        self.resume.store(0, Ordering::Relaxed);
+    }
 }
 
 /// One of our bridges.
@@ -84,8 +116,7 @@ impl Met {
 pub(crate) struct Guest {
     guests: Arc<Guests>,
     id: u64,
-    /// While what it publishes may show something new.
-    watched: Arc<AtomicBool>,
+    watch: Arc<Watch>,
     /// If its broker has a name.
     way: Option<Arc<ways::Way>>,
 }
@@ -130,7 +161,7 @@ impl Guests {
         if !admission.level.is_bridge() && admission.node.is_none() && !tells_state() {
             return None;
         }
-        let watched = Arc::new(AtomicBool::new(false));
+        let watch = Arc::new(Watch::default());
         let mut known = self.known.lock();
         known.last += 1;
         let id = known.last;
@@ -139,11 +170,11 @@ impl Guests {
             is_named: way.is_some() && admission.level.version().is_v5(),
             filters: BTreeSet::new(),
             published: BTreeMap::new(),
-            watched: Arc::clone(&watched),
+            watch: Arc::clone(&watch),
         };
         known.guests.insert(id, guest);
         known.watch_again();
-        Some(Guest { guests: Arc::clone(self), id, watched, way })
+        Some(Guest { guests: Arc::clone(self), id, watch, way })
     }
 
     /// A link of the bridge `name` runs.
@@ -174,7 +205,7 @@ impl Guests {
         met
     }
 
-    fn change(&self, id: u64, change: impl FnOnce(&mut Visitor, &BTreeMap<String, Own>) -> bool) {
+    fn change(&self, id: u64, change: impl FnOnce(&mut Visitor, &BTreeMap<String, Own>) -> bool) -> bool {
         let mut known = self.known.lock();
         let Known { guests, own, .. } = &mut *known;
         let is_news = guests.get_mut(&id).is_some_and(|guest| change(guest, own));
@@ -183,6 +214,7 @@ impl Guests {
             self.news.fetch_add(1, Ordering::Release);
             self.changed.send_replace(());
         }
+        is_news
     }
 }
 
@@ -193,7 +225,10 @@ impl Known {
     }
 
     fn watch_again(&self) {
-        self.guests.values().for_each(|guest| guest.watch_again(&self.own));
+        for guest in self.guests.values() {
+            guest.watch_again(&self.own);
+            guest.watch.anew();
+        }
     }
 }
 
@@ -204,7 +239,7 @@ impl Visitor {
                 && !(self.is_named && own.may_speak_5)
                 && !self.published.contains_key(name)
         };
-        self.watched.store(own.iter().any(shows), Ordering::Relaxed);
+        self.watch.on.store(own.iter().any(shows), Ordering::Relaxed);
     }
 }
 
@@ -213,8 +248,9 @@ impl Guest {
         self.way.as_deref().filter(|way| viaduct_engine::Way::is_counted(*way, now))
     }
 
+    /// Whether one of our bridges sends the message out, and did nothing so far that this guest publishes.
     #[cold]
-    fn note_published(&self, message: &Message) {
+    fn note_published(&self, message: &Message) -> bool {
         self.guests.change(self.id, |guest, own| {
             // No rule of its broker brings that.
             if message.topic.by_ref().is_dollar() && message.topic.as_str() == state_topic(guest.client_id.as_str()) {
@@ -229,18 +265,18 @@ impl Guest {
             }
             guest.watch_again(own);
             is_news
-        });
+        })
     }
 }
 
 impl viaduct_engine::Way for Guest {
     fn is_counted(&self, now: Time) -> bool {
-        self.watched.load(Ordering::Relaxed) || self.counted_way(now).is_some()
+        self.watch.is_on(now) || self.counted_way(now).is_some()
     }
 
     fn is_double(&self, now: Time, message: &Message, again: bool) -> bool {
-        if self.watched.load(Ordering::Relaxed) {
-            self.note_published(message);
+        if self.watch.is_on(now) && !self.note_published(message) {
+            self.watch.saw_nothing(now);
         }
         self.counted_way(now).is_some_and(|way| way.is_double(now, message, again))
     }
@@ -252,7 +288,7 @@ impl viaduct_engine::Way for Guest {
     }
 
     fn asks(&self, filter: &TopicFilter, wanted: bool) {
-        self.guests.change(self.id, |guest, own| {
+        _ = self.guests.change(self.id, |guest, own| {
             if !wanted {
                 guest.filters.remove(filter);
                 return false;
@@ -458,6 +494,34 @@ mod tests {
         assert_eq!(met(&guests), []);
         assert!(!guest.is_double(Time::default(), &message(&state_topic("y")), false));
         assert_eq!(met(&guests).len(), 1);
+    }
+
+    #[test]
+    fn a_guest_that_publishes_nothing_that_goes_out_is_looked_at_now_and_then() {
+        let guests = Guests::new();
+        let mut now = Time::from_millis(1_000);
+        let _own = guests.host("b", own("filter = \"a/#\""), true);
+        let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+        let looked_at = |now, topic| {
+            (0..2 * GUEST_MESSAGES)
+                .take_while(|_| {
+                    let looks = guest.is_counted(now);
+                    assert!(!looks || !guest.is_double(now, &message(topic), false));
+                    looks
+                })
+                .count()
+        };
+        assert_eq!(looked_at(now, "b"), GUEST_MESSAGES as usize);
+        for _ in 0..3 {
+            now = now.after(GUEST_PAUSE);
+            assert_eq!(looked_at(now, "b"), GUEST_SAMPLE as usize);
+        }
+        let second = guests.host("c", own("filter = \"c/#\""), true);
+        assert_eq!(looked_at(now, "b"), GUEST_MESSAGES as usize, "for another bridge");
+        drop(second);
+        now = now.after(GUEST_PAUSE);
+        assert_eq!(looked_at(now, "a/1"), 1);
+        assert_eq!(met(&guests), [("x".to_owned(), "publishes to \"a/1\"".to_owned())]);
     }
 
     #[test]

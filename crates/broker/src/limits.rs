@@ -122,5 +122,16 @@ pub(crate) const GUESTS_ASKED: usize = 32;
 pub(crate) const GUEST_LOOK: Duration = Duration::from_secs(5);
 /// A remote that takes longer than this to say whose a guest is holds up its link no more for those that come later.
 pub(crate) const GUEST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a remote that gave no answer is let alone before it is asked again: at first, and at most. Doubled each time.
+pub(crate) const GUEST_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// ClientIDs of guests in one line of the log.
+pub(crate) const GUESTS_NAMED: usize = 8;
+/// Messages of a guest that are looked at one after the other, to see whether a bridge of ours sends such messages out; when none was, so many
+/// at a time from then on, with a pause between.
+pub(crate) const GUEST_MESSAGES: u32 = 1000;
+/// See [`GUEST_MESSAGES`].
+pub(crate) const GUEST_SAMPLE: u32 = 16;
+/// See [`GUEST_MESSAGES`].
+pub(crate) const GUEST_PAUSE: Duration = Duration::from_millis(100);
 /// Guests that a remote is known to have been asked about, by ClientID. When there are more, it may be asked again.
 pub(crate) const GUESTS_REMEMBERED: usize = 10_000;

@@ -100,14 +100,14 @@ fn a_way_round_is_not_run_where_the_remote_sends_back_what_it_was_sent() {
 fn a_link_whose_remote_turns_out_to_dial_back_ends_and_is_tried_again() {
     for level in [Level::V5, Level::V311_BRIDGE] {
         let mut rig = both(level);
-        rig.bridge.handle_links_back(rig.now, "it is ours".into());
+        rig.bridge.handle_links_back(rig.now, "it is ours".into(), true);
         rig.settle();
         assert!(!rig.bridge.is_up(), "{level}");
         assert_eq!(rig.last_error(), "loop");
         let line = rig.lines().pop().unwrap();
         assert!(line.contains("not run: it is ours") && line.contains("`allow_loop = true`"), "{line}");
         // Said of a link that is no more, it is nothing.
-        rig.bridge.handle_links_back(rig.now, "late".into());
+        rig.bridge.handle_links_back(rig.now, "late".into(), true);
         rig.local.publish(rig.now, &message("a", "x", QoS::AtLeastOnce));
         rig.pass(std::time::Duration::from_secs(60));
         assert!(rig.bridge.is_up(), "{level}");

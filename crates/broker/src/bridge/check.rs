@@ -281,7 +281,7 @@ impl Check<'_> {
                 let met = met.unwrap_or_default();
                 let asker = own_id();
                 let look = greet::whose(self.settings, self.address, self.way, level, &asker, &met);
-                if let Ok(Some(found)) = look.await {
+                if let Ok(greet::Whose::Its(found)) = look.await {
                     return self.fail("loop", Error::LinksBack(found.words()));
                 }
                 self.subscribe(level, *transport).await

@@ -111,8 +111,18 @@ pub(super) async fn visit(
     Err(last)
 }
 
-/// The first of `met` that is a bridge of the broker at `address`, as far as that says so: a broker keeps the state of the bridges
-/// that it has, retained and under the ClientID that they have elsewhere. Asks as `client_id`.
+/// What a broker says of the bridges that it was asked about.
+pub(super) enum Whose {
+    /// It has this one.
+    Its(Met),
+    /// It has none of them, or does not say so.
+    NotIts,
+    /// It could not be asked; why.
+    Unknown(String),
+}
+
+/// Whether one of `met` is a bridge of the broker at `address`: a broker keeps the state of the bridges that it has, retained and
+/// under the ClientID that they have elsewhere. Asks as `client_id`.
 ///
 /// # Errors
 /// The way there failed, as it would for the bridge.
@@ -123,35 +133,38 @@ pub(super) async fn whose(
     level: Level,
     client_id: &str,
     met: &[Met],
-) -> Result<Option<Met>, DialError> {
+) -> Result<Whose, DialError> {
     if met.is_empty() || !settings.remote.dollar_topics {
-        return Ok(None);
+        return Ok(Whose::NotIts);
     }
     let mut transport = match greet(settings, address, way, level, client_id).await {
         Answer::Accepted(transport) => *transport,
         Answer::Dial(error) => return Err(error),
-        _ => return Ok(None), // the bridge itself will find out what is wrong
+        answer => return Ok(Whose::Unknown(answer.words(address, way))),
     };
-    let (mut found, mut buffer) = (None, Vec::new());
+    let (mut found, mut buffer) = (Whose::NotIts, Vec::new());
     let at_once =
         settings.remote.filters_per_packet.map_or(GUESTS_ASKED, |most| usize::from(most).clamp(1, GUESTS_ASKED));
     for some in met.chunks(at_once) {
         let look = timeout(way.step, ask_states(&mut transport, &mut buffer, level, some));
-        match look.await {
-            Ok(None) => {}
-            Ok(answer) => {
-                found = answer;
-                break;
-            }
-            Err(_) => break,
+        found = look.await.unwrap_or_else(|_| Whose::Unknown("it does not answer in time".to_owned()));
+        if !matches!(found, Whose::NotIts) {
+            break;
         }
     }
     goodbye(level, &mut transport);
     Ok(found)
 }
 
-/// Which of them has a state that is 1.
-async fn ask_states(transport: &mut Transport, buffer: &mut Vec<u8>, level: Level, met: &[Met]) -> Option<Met> {
+/// Whether one of them has a state that is 1.
+async fn ask_states(transport: &mut Transport, buffer: &mut Vec<u8>, level: Level, met: &[Met]) -> Whose {
+    hear_states(transport, buffer, level, met)
+        .await
+        .unwrap_or_else(|| Whose::Unknown("it closes the connection or says what can't be read".to_owned()))
+}
+
+/// The same; `None` when the connection ends before it is known.
+async fn hear_states(transport: &mut Transport, buffer: &mut Vec<u8>, level: Level, met: &[Met]) -> Option<Whose> {
     let topics: Vec<String> = met.iter().map(|one| state_topic(one.client_id.as_str())).collect();
     // A ClientID with a wildcard in it makes no topic.
     let filters = topics.iter().filter(|topic| TopicName::new(topic).is_ok());
@@ -160,7 +173,7 @@ async fn ask_states(transport: &mut Transport, buffer: &mut Vec<u8>, level: Leve
     });
     let entries: Vec<_> = entries.collect();
     if entries.is_empty() {
-        return None;
+        return Some(Whose::NotIts);
     }
     let subscribe = Subscribe {
         packet_id: PacketId::new(1)?,
@@ -181,17 +194,22 @@ async fn ask_states(transport: &mut Transport, buffer: &mut Vec<u8>, level: Leve
             Packet::Publish(publish) if publish.payload == b"1" => {
                 let place = topics.iter().position(|topic| publish.topic.is_some_and(|of| of.as_str() == topic));
                 if let Some(found) = place.and_then(|place| met.get(place)) {
-                    return Some(found.clone());
+                    return Some(Whose::Its(found.clone()));
                 }
             }
-            Packet::Pingresp if asked_again => return None,
+            Packet::Suback(suback) if suback.reasons.iter().all(|reason| reason.is_error()) => {
+                return Some(Whose::Unknown("it refuses the subscription".to_owned()));
+            }
+            Packet::Pingresp if asked_again => return Some(Whose::NotIts),
             Packet::Pingresp => {
                 let mut bytes = Vec::new();
                 Packet::Pingreq.encode(level.version(), &mut bytes).ok()?;
                 write(transport, &bytes).ok()?;
                 asked_again = true;
             }
-            Packet::Disconnect(_) => return None,
+            Packet::Disconnect(disconnect) => {
+                return Some(Whose::Unknown(format!("it ends the connection: {}", disconnect.reason)));
+            }
             _ => {}
         }
     }

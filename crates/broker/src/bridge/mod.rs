@@ -8,6 +8,7 @@ mod dial;
 mod farewell;
 mod greet;
 mod handover;
+mod meeting;
 mod moves;
 mod plan;
 mod proxy;

@@ -3,14 +3,13 @@
 //! In: a plan. Out: what the machine asks for: dials, connections, log lines. It decides nothing about MQTT. Must never:
 //! wait for one side while the other has something to say.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until};
 use viaduct_bridge::{Action, Bridge, DialError, Probed, Rules, Severity, TlsFailure};
 use viaduct_codec::{ClientId, Frame, Packet, Time, Version};
 use viaduct_config::Verify;
@@ -18,11 +17,11 @@ use viaduct_engine::{Arrival, Connected, ConnectionId, Identity};
 use viaduct_session::server::admit;
 
 use super::dial::{Way, dial};
-use super::greet;
+use super::greet::{self, Whose};
+use super::meeting::{Came, Meeting};
 use super::turn::{Step, Turn};
 use super::{BridgePlan, Control, LocalLink, Stop};
-use crate::guests::{Met, OwnLink};
-use crate::limits::{BRIDGE_STATUS, GUEST_LOOK, GUEST_PATIENCE, GUESTS_REMEMBERED, MAILBOX_PAUSE, SCRATCH};
+use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
 use crate::transport::Transport;
 use crate::ways;
@@ -30,7 +29,6 @@ use crate::worker::Worker;
 
 type Dial = Pin<Box<dyn Future<Output = Result<Transport, DialError>>>>;
 type Probe = Pin<Box<dyn Future<Output = Probed>>>;
-type Look = Pin<Box<dyn Future<Output = Option<Met>>>>;
 
 /// The connection to the remote, as far as it has come.
 enum Remote {
@@ -72,29 +70,7 @@ enum Event {
     /// A bridge of another broker may carry what this one does.
     Guests,
     /// Whether it is one of the remote's.
-    Looked(Option<Met>),
-}
-
-/// The bridges of other brokers that this one meets.
-struct Meeting {
-    /// As long as this one runs.
-    _own: Option<OwnLink>,
-    changed: Pin<Box<dyn Future<Output = ()>>>,
-    /// What was last heard of them on the present link.
-    news: Option<u64>,
-    /// Those that the remote was asked about, for the present link.
-    asked: BTreeSet<ClientId>,
-    /// While it is asked about those that came since, and when that began.
-    look: Option<Look>,
-    began: Time,
-    /// Nothing is carried while it is asked; but not on a link whose remote was slow to answer: guests would hold it for ever.
-    holds: bool,
-}
-
-impl Meeting {
-    const fn holds_link(&self) -> bool {
-        self.holds && self.look.is_some()
-    }
+    Looked(Whose),
 }
 
 struct Pump {
@@ -133,16 +109,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
     let path = Rc::new(plan.way.clone());
     let rules = Rules::new(&plan.settings).ok().map(Arc::new);
     let way = worker.broker.ways.own(&name, rules.clone());
-    let may_speak_5 = plan.settings.protocol.ladder(false).iter().any(|level| level.version().is_v5());
-    let guests = Meeting {
-        _own: worker.broker.guests.host(&name, rules, may_speak_5),
-        changed: worker.broker.guests.next_change(),
-        news: None,
-        asked: BTreeSet::new(),
-        look: None,
-        began: worker.now(),
-        holds: true,
-    };
+    let guests = Meeting::new(&worker.broker.guests, &plan, rules);
     let status = &plan.status;
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
     *status.tls.lock() = None;
@@ -223,22 +190,17 @@ impl Pump {
             }
             Event::NoLeaf => self.bridge.set_leaf(now, false),
             Event::Looked(found) => {
-                self.guests.look = None;
-                match found {
-                    Some(found) => {
-                        // What was held is not for this remote, and is sent again when it is.
-                        let output = self.bridge.remote_output();
-                        output.advance(output.unsent().len());
-                        self.bridge.handle_links_back(now, found.words());
-                    }
-                    None => {
-                        self.guests.holds &= now < self.guests.began.after(GUEST_PATIENCE);
-                        self.look_at_guests();
-                    }
-                }
+                let Some(found) = self.guests.answered(now, found) else { return self.look_at_guests() };
+                // What was held is not for this remote, and is sent again when it is. Behind a part of a packet nothing can
+                // be said.
+                let output = self.bridge.remote_output();
+                let held = output.unsent().len();
+                output.advance(held);
+                self.bridge.handle_links_back(now, found.words(), held == 0);
             }
             Event::Dialled(attempt, Ok(mut transport)) => {
                 self.bridge.set_leaf(now, self.worker.broker.ways.is_leaf());
+                self.guests.dialled();
                 transport.acknowledge_at_once();
                 *self.plan.status.tls.lock() = transport.tls_link();
                 self.warn_of_trust(&transport);
@@ -266,6 +228,9 @@ impl Pump {
                 self.bridge.handle_probed(now, probe, &found);
             }
             Event::Timeout => {
+                if self.guests.take_due(now) {
+                    self.look_at_guests();
+                }
                 self.retry_held(now);
                 self.bridge.handle_timeout(now);
             }
@@ -330,18 +295,10 @@ impl Pump {
                 let way = Rc::clone(&self.path);
                 // Whatever was to be found out beside the last link: there is none any more.
                 self.probe = None;
-                self.guests.look = None;
-                let met = self.worker.broker.guests.met_by(name, level.version().is_v5());
-                self.guests.asked = met.iter().map(|one| one.client_id.clone()).collect();
-                self.guests.holds = true;
-                let plan = Rc::clone(&self.plan);
+                let asked = self.guests.before_dial(address.clone(), Rc::clone(&way), level);
                 let dial = Box::pin(async move {
-                    match greet::whose(&plan.settings, &address, &way, level, &greet::probe_id(&plan.settings), &met)
-                        .await?
-                    {
-                        Some(found) => Err(DialError::LinksBack(found.words())),
-                        None => dial(&address, &way).await,
-                    }
+                    asked.await?;
+                    dial(&address, &way).await
                 });
                 self.remote = Remote::Dialling { attempt, dial };
             }
@@ -377,9 +334,7 @@ impl Pump {
 
     /// Whether nothing may be carried until it is known whose a guest is.
     fn is_held(&mut self) -> bool {
-        let news = self.bridge.is_up().then(|| self.worker.broker.guests.news());
-        if news != self.guests.news {
-            self.guests.news = news;
+        if self.guests.has_news(self.bridge.is_up()) {
             self.look_at_guests();
         }
         self.guests.holds_link()
@@ -389,25 +344,7 @@ impl Pump {
     fn look_at_guests(&mut self) {
         let stats = self.bridge.stats();
         let (true, Some(level), Some(address)) = (self.bridge.is_up(), stats.level, stats.address) else { return };
-        if self.guests.look.is_some() {
-            return;
-        }
-        let mut met = self.worker.broker.guests.met_by(&self.plan.settings.name, level.version().is_v5());
-        met.retain(|one| !self.guests.asked.contains(&one.client_id));
-        if met.is_empty() {
-            return;
-        }
-        if self.guests.asked.len() >= GUESTS_REMEMBERED {
-            self.guests.asked.clear();
-        }
-        self.guests.began = self.now();
-        self.guests.asked.extend(met.iter().map(|one| one.client_id.clone()));
-        let (plan, way) = (Rc::clone(&self.plan), Rc::clone(&self.path));
-        self.guests.look = Some(Box::pin(async move {
-            let asker = greet::probe_id(&plan.settings);
-            let look = greet::whose(&plan.settings, &address, &way, level, &asker, &met);
-            timeout(GUEST_LOOK, look).await.ok()?.ok()?
-        }));
+        self.guests.ask(self.now(), address, Rc::clone(&self.path), level);
     }
 
     /// Nobody should run a bridge that trusts anybody without being told so.
@@ -601,8 +538,10 @@ impl Pump {
         self.congested = self.worker.is_congested();
         let pause = self.congested.then(|| self.now().after(MAILBOX_PAUSE));
         let held = self.local.held.as_ref().map(|(until, _)| *until);
-        let next =
-            [self.bridge.next_timeout(), held, pause, self.turn.due(), Some(self.report)].into_iter().flatten().min();
+        let next = [self.bridge.next_timeout(), held, pause, self.turn.due(), self.guests.due(), Some(self.report)]
+            .into_iter()
+            .flatten()
+            .min();
         let deadline = self.worker.broker.clock.instant(next.unwrap_or(self.report));
         if sleep.deadline() != deadline {
             sleep.reset(deadline);
@@ -631,14 +570,10 @@ impl Pump {
         if sleep.poll(cx).is_ready() {
             return Poll::Ready(Event::Timeout);
         }
-        if let Some(look) = &mut self.guests.look
-            && let Poll::Ready(found) = look.as_mut().poll(cx)
-        {
-            return Poll::Ready(Event::Looked(found));
-        }
-        if self.guests.changed.as_mut().poll(cx).is_ready() {
-            self.guests.changed = self.worker.broker.guests.next_change();
-            return Poll::Ready(Event::Guests);
+        match self.guests.poll(cx) {
+            Poll::Ready(Came::Guests) => return Poll::Ready(Event::Guests),
+            Poll::Ready(Came::Answer(whose)) => return Poll::Ready(Event::Looked(whose)),
+            Poll::Pending => {}
         }
         if let Some((probe, look)) = &mut self.probe
             && let Poll::Ready(found) = look.as_mut().poll(cx)
