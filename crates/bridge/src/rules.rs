@@ -304,7 +304,7 @@ impl Side {
 }
 
 /// Whether some topic could match both. Exact where one of them has no wildcard, and otherwise by the levels
-/// before the first wildcard: it may say yes too often, which costs a warning.
+/// before the first wildcard: it may say yes too often, which costs a warning, or a question to the remote.
 fn overlap(one: FilterRef<'_>, another: FilterRef<'_>) -> bool {
     let [one, another] = [one.as_str(), another.as_str()];
     let hides = |topics: &str, filter: &str| topics.starts_with('$') && filter.starts_with(['#', '+']);

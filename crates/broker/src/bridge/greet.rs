@@ -1,7 +1,7 @@
-//! CONNECT and what comes of it, without a bridge: for `bridge check`, for probes of an address that is to be taken again, and for
-//! the end of a session that the bridge could not end itself.
+//! CONNECT and what comes of it, without a bridge: for `bridge check`, for probes of an address that is to be taken again, for
+//! the end of a session that the bridge could not end itself, and to ask a remote which bridges it has.
 //!
-//! In: an address, the way to it, a level. Out: what the remote makes of it. The session is clean and ends with the
+//! In: an address, the way to it, a level. Out: what the remote makes of it, or says. The session is clean and ends with the
 //! connection. Must never: publish, or keep more of an answer than a bounded packet.
 
 use std::io;
