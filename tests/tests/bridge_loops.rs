@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 
 use viaduct_tests::codec::{Level, QoS};
 use viaduct_tests::{
-    Broker, Client, DEADLINE, Hello, Link, Mosquitto, Outgoing, Peer, Proxy, Signal, Verdict, eventually, run_viaduct,
-    run_viaduct_on,
+    Broker, Client, DEADLINE, Heard, Hello, Link, Mosquitto, Outgoing, Peer, Proxy, Reply, Scripted, Signal, Verdict,
+    eventually, run_viaduct, run_viaduct_on,
 };
 
 const UP: &str = "viaduct_bridge_up";
@@ -560,10 +560,59 @@ fn a_remote_that_could_not_be_asked_is_asked_again() {
     tell(&mut b, &south);
     wait_until_up(&b, "south");
     eventually("it was asked", || closing.accepted() > 0);
-    a.wait_for_log(&["it can't be found out whether the bridges that are connected here as", "south"]);
+    a.wait_for_log(&[
+        "it can't be found out whether the bridges that are connected here as",
+        "south",
+        "north.asks\" in there",
+        "`dollar_topics = false` in `remote` of this bridge",
+    ]);
     assert_eq!(refused(&a, "north"), 0.0);
     way.lead_to(b.address());
     wait_until_refused(&a, "north");
+}
+
+#[test]
+fn a_remote_without_dollar_topics_is_not_asked() {
+    let remote = Scripted::v311(|_| Reply::Usual);
+    let without = "[bridge.remote]\ndollar_topics = false";
+    let config = bridge("b", remote.address(), "", "loop/#", "out", "");
+    let viaduct = Broker::start(&config.replace("[[bridge.topic]]", &format!("{without}\n[[bridge.topic]]")));
+    wait_until_up(&viaduct, "b");
+    let mut guest = Hello::new(Level::V311_BRIDGE, "guest").connect(viaduct.address());
+    guest.subscribe("loop/#", QoS::AtLeastOnce);
+    assert!(!guest.publish("loop/x", b"1", QoS::AtLeastOnce).is_error());
+    remote.wait_for("it is carried", |heard| matches!(heard, Heard::Publish { topic, .. } if topic == "loop/x"));
+    assert_eq!(askers(&remote), 0);
+}
+
+#[test]
+fn the_probe_of_the_first_address_and_the_question_about_guests_go_on_side_by_side() {
+    let waits = |heard: &Heard| matches!(heard, Heard::Connect { client_id, .. } if client_id != "b.id");
+    // Whoever comes beside the bridge gets no answer and stays.
+    let remote = Scripted::v311(move |heard| if waits(heard) { Reply::Nothing } else { Reply::Usual });
+    let first = Proxy::to(remote.address());
+    first.refuse();
+    let urls = format!("[\"mqtt://{}\", \"mqtt://{}\"]", first.address(), remote.address());
+    let more = "client_id = \"b.id\"\nfailback = \"100ms\"";
+    let config = bridge("b", remote.address(), more, "loop/#", "out", "");
+    let viaduct = Broker::start(&config.replace(&format!("\"mqtt://{}\"", remote.address()), &urls));
+    wait_until_up(&viaduct, "b");
+    let comes = |name: &'static str| {
+        let is = move |heard: &Heard| matches!(heard, Heard::Connect { client_id, .. } if client_id == name);
+        remote.wait_for(name, is);
+    };
+    first.restore();
+    comes("b.id.probe");
+    let mut guest = Hello::new(Level::V311_BRIDGE, "guest").connect(viaduct.address());
+    guest.subscribe("loop/#", QoS::AtLeastOnce);
+    comes("b.id.asks");
+    assert_eq!(viaduct.metric(UP, &[("bridge", "b")]), 1.0);
+}
+
+/// How often somebody came to ask whose the guests are.
+fn askers(remote: &Scripted) -> usize {
+    let asks = |heard: &Heard| matches!(heard, Heard::Connect { client_id, .. } if client_id.ends_with(".asks"));
+    remote.heard().iter().filter(|heard| asks(heard)).count()
 }
 
 /// The bridge of each to the other, at these levels, and which of them is up first.

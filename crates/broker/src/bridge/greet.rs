@@ -64,9 +64,15 @@ pub(super) async fn greet(settings: &Settings, address: &Address, way: &Way, lev
     }
 }
 
-/// Who asks at a remote beside the bridge. Nobody else may come so meanwhile: one of the two would be thrown out.
+/// Who looks whether the first address is healthy. Each who comes beside the bridge has a ClientID of its own: of two that come as one, one
+/// is thrown out.
 pub(super) fn probe_id(settings: &Settings) -> String {
     format!("{}.probe", settings.client_id)
+}
+
+/// Who asks the remote whose the guests here are.
+pub(super) fn asker_id(settings: &Settings) -> String {
+    format!("{}.asks", settings.client_id)
 }
 
 /// Whether `address` would take the bridge, as far as one who is not the bridge can find out.

@@ -105,7 +105,7 @@ impl Meeting {
         self.unanswered.set(false);
         let unanswered = Rc::clone(&self.unanswered);
         async move {
-            let asker = greet::probe_id(&plan.settings);
+            let asker = greet::asker_id(&plan.settings);
             match greet::whose(&plan.settings, &address, &way, level, &asker, &met).await? {
                 Whose::Its(found) => return Err(DialError::LinksBack(found.words())),
                 Whose::NotIts => {}
@@ -149,7 +149,7 @@ impl Meeting {
         self.asked.extend(self.asking.iter().cloned());
         let plan = Rc::clone(&self.plan);
         self.look = Some(Box::pin(async move {
-            let asker = greet::probe_id(&plan.settings);
+            let asker = greet::asker_id(&plan.settings);
             let look = greet::whose(&plan.settings, &address, &way, level, &asker, &met);
             match timeout(GUEST_LOOK, look).await {
                 Ok(Ok(whose)) => whose,
@@ -177,11 +177,12 @@ impl Meeting {
         if self.pause == GUEST_AGAIN.0 {
             tracing::warn!(
                 "bridge \"{}\": it can't be found out whether the bridges that are connected here as {:?} come from the remote: {why}. If \
-                 one does, what both carry comes twice or goes in circles; let \"{}\" subscribe to $SYS/broker/connection/# there, or \
-                 set `allow_loop = true` on the rules to ask no more",
+                 one does, what both carry comes twice or goes in circles; let the ClientID \"{}\" in there and subscribe to \
+                 $SYS/broker/connection/#, or set `dollar_topics = false` in `remote` of this bridge, or `allow_loop = true` on the \
+                 rules, to ask no more",
                 self.plan.settings.name,
                 asking.iter().take(GUESTS_NAMED).map(ClientId::as_str).collect::<Vec<_>>(),
-                greet::probe_id(&self.plan.settings),
+                greet::asker_id(&self.plan.settings),
             );
         }
         for one in asking {
