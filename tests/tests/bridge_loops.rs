@@ -586,6 +586,48 @@ fn a_remote_without_dollar_topics_is_not_asked() {
 }
 
 #[test]
+fn ctl_shows_whose_bridge_keeps_ours_from_running_and_when_it_is_tried_again() {
+    let mut b = Broker::start("");
+    let north = format!("{V311}\nclient_id = \"its.name\"");
+    let a = Broker::start(&bridge("north", b.address(), &north, "loop/#", "both", ""));
+    wait_until_up(&a, "north");
+    let back = bridge("south", a.address(), V311, "loop/#", "both", "");
+    tell(&mut b, &back.replace("\"50ms\"", "\"9m\"").replace("\"200ms\"", "\"9m\""));
+    b.wait_for_metric(CONNECTS, &[("bridge", "south"), ("result", "loop")], |times| times >= 1.0);
+    let url = format!("http://{}", b.admin());
+    let show = run_viaduct(&["ctl", "--url", &url, "bridges", "show", "south"], "");
+    for words in ["waiting, for", "loop: not run", "\"its.name\"", "\"loop/#\"", "next attempt  in "] {
+        assert!(show.out.contains(words), "{words} is not in {show:?}");
+    }
+    let list = run_viaduct(&["ctl", "--url", &url, "bridges"], "");
+    assert!(list.out.contains("waiting, next in"), "{list:?}");
+}
+
+#[test]
+fn a_link_stays_at_the_second_address_for_as_long_as_the_first_dials_back() {
+    let [mut a, mut first, second] = [Broker::start(""), Broker::start(""), Broker::start("")];
+    let way = Proxy::to(first.address());
+    tell(&mut first, &bridge("south", a.address(), V311, "loop/#", "both", ""));
+    wait_until_up(&first, "south");
+    let failback = format!("{V311}\nfailback = \"100ms\"");
+    let to_first = format!("\"mqtt://{}\"", way.address());
+    let to_both = format!("[{to_first}, \"mqtt://{}\"]", second.address());
+    tell(&mut a, &bridge("north", way.address(), &failback, "loop/#", "both", "").replace(&to_first, &to_both));
+    wait_until_up(&a, "north");
+    let before = way.accepted();
+    eventually("the first is probed again and again", || way.accepted() >= before + 4);
+    a.wait_for_log(&["the link stays where it is", "south\" and is subscribed to \"loop/#\""]);
+    assert_eq!(a.log().matches("the link stays where it is").count(), 1);
+    let returned = |broker: &Broker| broker.metric(CONNECTS, &[("bridge", "north"), ("result", "returned")]);
+    assert_eq!((refused(&a, "north"), returned(&a)), (1.0, 0.0), "it has left the first once, and is not given up");
+    wait_until_up(&a, "north");
+    tell(&mut first, "");
+    eventually("it goes back when the other has gone", || returned(&a) == 1.0);
+    wait_until_up(&a, "north");
+    assert_eq!(refused(&a, "north"), 1.0);
+}
+
+#[test]
 fn the_probe_of_the_first_address_and_the_question_about_guests_go_on_side_by_side() {
     let waits = |heard: &Heard| matches!(heard, Heard::Connect { client_id, .. } if client_id != "b.id");
     // Whoever comes beside the bridge gets no answer and stays.

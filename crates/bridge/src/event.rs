@@ -28,7 +28,7 @@ pub enum Action {
         level: Level,
     },
     /// Find out whether this address would take us, without disturbing the link that is up: dial, CONNECT under another
-    /// ClientID, CONNACK, DISCONNECT. Answer with `handle_probed`.
+    /// ClientID, CONNACK, whether it has a bridge here that carries the same, DISCONNECT. Answer with `handle_probed`.
     Probe {
         /// Its number; answers with another number are ignored.
         probe: u64,
@@ -63,6 +63,8 @@ pub enum Probed {
     Healthy,
     /// An MQTT broker answers and does not take the probe, so it can't be known whether it would take us.
     Refused(ReasonCode),
+    /// CONNACK took the probe, and that remote has a bridge to this broker that carries what ours does; in words, which and what.
+    LinksBack(String),
     /// Anything else; in words.
     Failed(String),
 }
@@ -120,6 +122,14 @@ pub enum Event {
         address: Address,
         /// What it says.
         reason: ReasonCode,
+    },
+    /// The first address has a bridge to this broker that carries what ours does: the link stays. At most one such line, or one of
+    /// [`Event::ProbeRefused`], while a link is up.
+    StaysAway {
+        /// The first address.
+        address: Address,
+        /// Its bridge and what it carries, in words.
+        by: String,
     },
     /// The remote limits what it takes; what goes beyond is lowered or dropped, and counted.
     Limited {
@@ -222,6 +232,11 @@ impl fmt::Display for Event {
                 f,
                 "{address} answers, but refuses the probe ({reason}): allow the ClientID <client_id>.probe there, or the link \
                  returns to it only when the present one ends"
+            ),
+            Self::StaysAway { address, by } => write!(
+                f,
+                "{address} is healthy again, and the link stays where it is: {by}, and what both carry would come twice or go in \
+                 circles; to have it go back remove one of the two bridges, or keep their topics apart"
             ),
             Self::Limited { limits } => write!(f, "the remote limits what it takes: {limits}"),
             Self::SubscriptionRefused { remote, filter, reason } => {

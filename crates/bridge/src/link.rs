@@ -83,7 +83,7 @@ struct Failback {
     waiting: bool,
     /// Returns in a row that did not hold.
     in_vain: u32,
-    /// That a probe was refused was said.
+    /// Why the link does not go back was said.
     told: bool,
 }
 
@@ -275,14 +275,18 @@ impl Link {
                 actions.extend([Action::Log(Event::Returning { from, to })]);
                 Some(Ending::Return)
             }
-            Probed::Refused(reason) => {
-                if !std::mem::replace(&mut self.failback.told, true) {
-                    actions.extend([Action::Log(Event::ProbeRefused { address: to, reason: *reason })]);
-                }
-                None
-            }
+            Probed::Refused(reason) => self.stay(Event::ProbeRefused { address: to, reason: *reason }, actions),
+            Probed::LinksBack(by) => self.stay(Event::StaysAway { address: to, by: by.clone() }, actions),
             Probed::Failed(_) => None,
         }
+    }
+
+    /// Says once why the link does not go back.
+    fn stay(&mut self, why: Event, actions: &mut impl Extend<Action>) -> Option<Ending> {
+        if !std::mem::replace(&mut self.failback.told, true) {
+            actions.extend([Action::Log(why)]);
+        }
+        None
     }
 
     /// The attempt or link is over: chooses what follows, says so, and begins it. Returns the error when the

@@ -88,6 +88,21 @@ fn a_probe_that_is_refused_is_told_once_and_the_link_stays() {
 }
 
 #[test]
+fn a_first_address_that_dials_back_is_told_once_and_the_link_stays_until_it_does_no_more() {
+    let mut rig = at_the_second();
+    for _ in 0..3 {
+        rig.pass(EVERY);
+        answer(&mut rig, &Probed::LinksBack("a bridge as \"one.b\"".into()));
+    }
+    let told: Vec<String> = rig.lines().into_iter().filter(|line| line.contains("one.b")).collect();
+    assert!(told.len() == 1 && told[0].contains("the link stays where it is"), "{told:?}");
+    assert!(rig.bridge.is_up() && last_host(&rig) == "two");
+    rig.pass(EVERY);
+    answer(&mut rig, &Probed::Healthy);
+    assert_eq!(last_host(&rig), "one");
+}
+
+#[test]
 fn returns_that_do_not_hold_become_rare() {
     let mut rig = at_the_second();
     let begin = rig.now;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use viaduct_bridge::Address;
 
 use super::BridgePlan;
-use super::greet::visit;
+use super::greet::{goodbye, visit};
 use crate::limits::FAREWELL;
 
 /// Ends the session of `plan`'s bridge at its remote, and says in the log whether that worked.
@@ -31,7 +31,10 @@ async fn end(plan: &BridgePlan) -> Result<&Address, String> {
     let mut last = "there is no address".to_owned();
     for address in &settings.addresses {
         match visit(settings, address, &plan.way, &levels, &settings.client_id).await {
-            Ok(()) => return Ok(address),
+            Ok((level, mut transport)) => {
+                goodbye(level, &mut transport);
+                return Ok(address);
+            }
             Err(answer) => last = answer.words(address, &plan.way),
         }
     }

@@ -75,11 +75,21 @@ pub(super) fn asker_id(settings: &Settings) -> String {
     format!("{}.asks", settings.client_id)
 }
 
-/// Whether `address` would take the bridge, as far as one who is not the bridge can find out.
-pub(super) async fn probe(settings: &Settings, address: &Address, way: &Way, levels: &[Level]) -> Probed {
+/// Whether `address` would take the bridge and would not have it end because of a guest, as far as one who is not the bridge can find
+/// out. `met`: those that the bridge would meet there, by the level that is spoken.
+pub(super) async fn probe(
+    settings: &Settings,
+    address: &Address,
+    way: &Way,
+    levels: &[Level],
+    met: impl FnOnce(Level) -> Vec<Met>,
+) -> Probed {
     let client_id = probe_id(settings);
     match visit(settings, address, way, levels, &client_id).await {
-        Ok(()) => Probed::Healthy,
+        Ok((level, transport)) => match ask(settings, way, level, transport, &met(level)).await {
+            Whose::Its(found) => Probed::LinksBack(found.words()),
+            Whose::NotIts | Whose::Unknown(_) => Probed::Healthy,
+        },
         Err(Answer::Refused(reason @ (ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY))) => {
             Probed::Failed(reason.to_string())
         }
@@ -88,7 +98,7 @@ pub(super) async fn probe(settings: &Settings, address: &Address, way: &Way, lev
     }
 }
 
-/// Comes as `client_id` at the first of `levels` that `address` takes, and leaves again.
+/// Comes as `client_id` at the first of `levels` that `address` takes.
 ///
 /// # Errors
 /// The last answer, when none is taken.
@@ -98,14 +108,11 @@ pub(super) async fn visit(
     way: &Way,
     levels: &[Level],
     client_id: &str,
-) -> Result<(), Answer> {
+) -> Result<(Level, Transport), Answer> {
     let mut last = Answer::Other("there is no level to try".to_owned());
     for level in levels {
         last = match greet(settings, address, way, *level, client_id).await {
-            Answer::Accepted(mut transport) => {
-                goodbye(*level, &mut transport);
-                return Ok(());
-            }
+            Answer::Accepted(transport) => return Ok((*level, *transport)),
             // Neither the network nor a remote that has understood will be any better at another level.
             answer @ (Answer::Dial(_) | Answer::Silent) => return Err(answer),
             Answer::Refused(reason) if reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => {
@@ -143,33 +150,36 @@ pub(super) async fn whose(
     if met.is_empty() || !settings.remote.dollar_topics {
         return Ok(Whose::NotIts);
     }
-    let mut transport = match greet(settings, address, way, level, client_id).await {
-        Answer::Accepted(transport) => *transport,
-        Answer::Dial(error) => return Err(error),
-        answer => return Ok(Whose::Unknown(answer.words(address, way))),
-    };
-    let (mut found, mut buffer) = (Whose::NotIts, Vec::new());
+    match greet(settings, address, way, level, client_id).await {
+        Answer::Accepted(transport) => Ok(ask(settings, way, level, *transport, met).await),
+        Answer::Dial(error) => Err(error),
+        answer => Ok(Whose::Unknown(answer.words(address, way))),
+    }
+}
+
+/// As [`whose`], of a remote that has taken CONNECT; ends that connection.
+async fn ask(settings: &Settings, way: &Way, level: Level, mut transport: Transport, met: &[Met]) -> Whose {
+    let met = if settings.remote.dollar_topics { met } else { &[] };
     let at_once =
         settings.remote.filters_per_packet.map_or(GUESTS_ASKED, |most| usize::from(most).clamp(1, GUESTS_ASKED));
-    for some in met.chunks(at_once) {
-        let look = timeout(way.step, ask_states(&mut transport, &mut buffer, level, some));
-        found = look.await.unwrap_or_else(|_| Whose::Unknown("it does not answer in time".to_owned()));
-        if !matches!(found, Whose::NotIts) {
-            break;
+    let look = async {
+        let mut buffer = Vec::new();
+        for some in met.chunks(at_once) {
+            match hear_states(&mut transport, &mut buffer, level, some).await {
+                Some(Whose::NotIts) => {}
+                Some(found) => return found,
+                None => return Whose::Unknown("it closes the connection or says what can't be read".to_owned()),
+            }
         }
-    }
+        Whose::NotIts
+    };
+    // All of them in one step: the dial that waits for it has a bound.
+    let found = timeout(way.step, look).await;
     goodbye(level, &mut transport);
-    Ok(found)
+    found.unwrap_or_else(|_| Whose::Unknown("it does not answer in time".to_owned()))
 }
 
-/// Whether one of them has a state that is 1.
-async fn ask_states(transport: &mut Transport, buffer: &mut Vec<u8>, level: Level, met: &[Met]) -> Whose {
-    hear_states(transport, buffer, level, met)
-        .await
-        .unwrap_or_else(|| Whose::Unknown("it closes the connection or says what can't be read".to_owned()))
-}
-
-/// The same; `None` when the connection ends before it is known.
+/// Whether one of them has a state that is 1; `None` when the connection ends before it is known.
 async fn hear_states(transport: &mut Transport, buffer: &mut Vec<u8>, level: Level, met: &[Met]) -> Option<Whose> {
     let topics: Vec<String> = met.iter().map(|one| state_topic(one.client_id.as_str())).collect();
     // A ClientID with a wildcard in it makes no topic.

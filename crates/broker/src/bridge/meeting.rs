@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use viaduct_bridge::{Address, DialError, Rules};
+use viaduct_bridge::{Address, DialError, Probed, Rules};
 use viaduct_codec::{ClientId, Level, Time};
 
 use super::BridgePlan;
@@ -113,6 +113,21 @@ impl Meeting {
                 Whose::Unknown(_) => unanswered.set(true),
             }
             Ok(())
+        }
+    }
+
+    /// Whether `address` would take the bridge: not when one of those that are met is of there.
+    pub(super) fn probe(
+        &self,
+        address: Address,
+        way: Rc<Way>,
+        levels: Vec<Level>,
+    ) -> impl Future<Output = Probed> + use<> {
+        let (guests, plan) = (Arc::clone(&self.guests), Rc::clone(&self.plan));
+        async move {
+            let settings = &plan.settings;
+            let met = |level: Level| guests.met_by(&settings.name, level.version().is_v5());
+            greet::probe(settings, &address, &way, &levels, met).await
         }
     }
 

@@ -17,7 +17,7 @@ use viaduct_engine::{Arrival, Connected, ConnectionId, Identity};
 use viaduct_session::server::admit;
 
 use super::dial::{Way, dial};
-use super::greet::{self, Whose};
+use super::greet::Whose;
 use super::meeting::{Came, Meeting};
 use super::turn::{Step, Turn};
 use super::{BridgePlan, Control, LocalLink, Stop};
@@ -304,8 +304,7 @@ impl Pump {
             }
             Action::Probe { probe, address, levels } => {
                 tracing::debug!(bridge = %name, probe, %address, "probing");
-                let (plan, way) = (Rc::clone(&self.plan), Rc::clone(&self.path));
-                let look = async move { greet::probe(&plan.settings, &address, &way, &levels).await };
+                let look = self.guests.probe(address, Rc::clone(&self.path), levels);
                 self.probe = Some((probe, Box::pin(look)));
             }
             Action::HangUp { attempt, reason } => {
