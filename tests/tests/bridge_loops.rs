@@ -586,6 +586,23 @@ fn a_remote_without_dollar_topics_is_not_asked() {
 }
 
 #[test]
+fn a_remote_that_learns_late_that_its_bridge_is_here_is_asked_again() {
+    let b = Broker::start("");
+    let a = Broker::start(&bridge("north", b.address(), V311, "loop/#", "both", ""));
+    wait_until_up(&a, "north");
+    let mut there = Hello::v5("there").connect(b.address());
+    there.subscribe("loop/#", QoS::AtLeastOnce);
+    let mut guest = Hello::new(Level::V311_BRIDGE, "late").connect(a.address());
+    guest.subscribe("loop/#", QoS::AtLeastOnce);
+    assert!(!guest.publish("loop/x", b"1", QoS::AtLeastOnce).is_error());
+    assert_eq!(there.message_within(DEADLINE).unwrap().text(), "1", "the remote has said that it is none of its own");
+    // As the broker that a bridge belongs to does.
+    let state = Outgoing::new("$SYS/broker/connection/late/state", "1").qos(QoS::AtLeastOnce).retained();
+    assert!(!Hello::v5("late").connect(b.address()).publish_message(&state).is_error());
+    wait_until_refused(&a, "north");
+}
+
+#[test]
 fn ctl_shows_whose_bridge_keeps_ours_from_running_and_when_it_is_tried_again() {
     let mut b = Broker::start("");
     let north = format!("{V311}\nclient_id = \"its.name\"");

@@ -42,6 +42,7 @@ struct Known {
 #[derive(Debug)]
 struct Visitor {
     client_id: ClientId,
+    came: Time,
     /// It speaks 5.0 and says its broker's name: between us and such a broker messages carry what ends circles.
     is_named: bool,
     filters: BTreeSet<TopicFilter>,
@@ -96,6 +97,7 @@ struct Own {
 pub(crate) struct Met {
     /// Its name here.
     pub(crate) client_id: ClientId,
+    pub(crate) came: Time,
     /// What it does here, in words.
     pub(crate) what: String,
 }
@@ -153,7 +155,12 @@ impl Guests {
     }
 
     /// One who has come, if it is a bridge: by bit 7 of its level, by the name of its broker, or by a will that speaks of its state.
-    pub(crate) fn welcome(self: &Arc<Self>, admission: &Admission, way: Option<Arc<ways::Way>>) -> Option<Guest> {
+    pub(crate) fn welcome(
+        self: &Arc<Self>,
+        now: Time,
+        admission: &Admission,
+        way: Option<Arc<ways::Way>>,
+    ) -> Option<Guest> {
         let client_id = &admission.client_id;
         let tells_state = || {
             admission.will.as_ref().is_some_and(|will| will.message.topic.as_str() == state_topic(client_id.as_str()))
@@ -167,13 +174,14 @@ impl Guests {
         let id = known.last;
         let guest = Visitor {
             client_id: client_id.clone(),
+            came: now,
             is_named: way.is_some() && admission.level.version().is_v5(),
             filters: BTreeSet::new(),
             published: BTreeMap::new(),
             watch: Arc::clone(&watch),
         };
+        guest.watch_again(&known.own);
         known.guests.insert(id, guest);
-        known.watch_again();
         Some(Guest { guests: Arc::clone(self), id, watch, way })
     }
 
@@ -200,7 +208,7 @@ impl Guests {
                 (None, Some(topic)) => format!("publishes to {:?}", topic.as_str()),
                 (None, None) => continue,
             };
-            met.push(Met { client_id: guest.client_id.clone(), what });
+            met.push(Met { client_id: guest.client_id.clone(), came: guest.came, what });
         }
         met
     }
@@ -373,7 +381,7 @@ mod tests {
     }
 
     fn bridge_at(guests: &Arc<Guests>, client_id: &str, level: Level) -> Guest {
-        guests.welcome(&admission(client_id, level, None, None), None).unwrap()
+        guests.welcome(Time::default(), &admission(client_id, level, None, None), None).unwrap()
     }
 
     fn message(topic: &str) -> Message {
@@ -412,7 +420,7 @@ mod tests {
             (Level::V5, None, Some(&*state), true),
             (Level::V5, Some("there"), None, true),
         ] {
-            let is_known = guests.welcome(&admission("x", level, node, will), None).is_some();
+            let is_known = guests.welcome(Time::default(), &admission("x", level, node, will), None).is_some();
             assert_eq!(is_known, is_guest, "{level} {node:?} {will:?}");
         }
     }
@@ -516,6 +524,8 @@ mod tests {
             now = now.after(GUEST_PAUSE);
             assert_eq!(looked_at(now, "b"), GUEST_SAMPLE as usize);
         }
+        let _another = bridge_at(&guests, "y", Level::V311_BRIDGE);
+        assert_eq!(looked_at(now, "b"), 0, "whoever else comes");
         let second = guests.host("c", own("filter = \"c/#\""), true);
         assert_eq!(looked_at(now, "b"), GUEST_MESSAGES as usize, "for another bridge");
         drop(second);
@@ -532,7 +542,7 @@ mod tests {
         let own_link = guests.host("b", own("filter = \"a/#\""), true);
         let admission = admission("x", Level::V5, Some("there"), None);
         let (way, _) = ways.guest(admission.node.as_ref().unwrap(), "x").unwrap();
-        let guest = guests.welcome(&admission, Some(way)).unwrap();
+        let guest = guests.welcome(now, &admission, Some(way)).unwrap();
         guest.asks(&filter("a/#"), true);
         assert_eq!(guests.met_by("b", true), []);
         assert_eq!(met(&guests).len(), 1, "our own link speaks 3.x");

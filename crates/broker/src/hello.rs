@@ -174,7 +174,7 @@ impl Greeting {
         if way.as_ref().is_some_and(|(_, ends_leaf)| *ends_leaf) {
             broker.send_all(|| Letter::NoLeaf);
         }
-        let guest = broker.guests.welcome(admission, way.map(|(way, _)| way))?;
+        let guest = broker.guests.welcome(self.worker.now(), admission, way.map(|(way, _)| way))?;
         Some(Arc::new(guest))
     }
 

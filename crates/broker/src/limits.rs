@@ -120,8 +120,12 @@ pub(crate) const GUEST_FILTERS: usize = 1000;
 pub(crate) const GUESTS_ASKED: usize = 32;
 /// How long finding out whose a guest is may hold up a link that is up: shorter than any keep alive.
 pub(crate) const GUEST_LOOK: Duration = Duration::from_secs(5);
-/// A remote that takes longer than this to say whose a guest is holds up its link no more for those that come later.
+/// A remote that takes longer than this to say whose a guest is, or whose guests are that come one behind the other, holds up its link no
+/// more for those that come later.
 pub(crate) const GUEST_PATIENCE: Duration = Duration::from_secs(1);
+/// A guest that came less than this before its remote was asked is asked about once more: the remote may have learnt only afterwards
+/// that its bridge is connected here.
+pub(crate) const GUEST_SETTLES: Duration = Duration::from_secs(5);
 /// How long a remote that gave no answer is let alone before it is asked again: at first, and at most. Doubled each time.
 pub(crate) const GUEST_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 /// ClientIDs of guests in one line of the log.

@@ -295,7 +295,7 @@ impl Pump {
                 let way = Rc::clone(&self.path);
                 // Whatever was to be found out beside the last link: there is none any more.
                 self.probe = None;
-                let asked = self.guests.before_dial(address.clone(), Rc::clone(&way), level);
+                let asked = self.guests.before_dial(self.now(), address.clone(), Rc::clone(&way), level);
                 let dial = Box::pin(async move {
                     asked.await?;
                     dial(&address, &way).await
