@@ -668,6 +668,38 @@ fn the_probe_of_the_first_address_and_the_question_about_guests_go_on_side_by_si
     assert_eq!(viaduct.metric(UP, &[("bridge", "b")]), 1.0);
 }
 
+/// A mosquitto whose bridge sends here what a bridge of ours fetches from it.
+#[test]
+fn what_a_guest_sends_and_a_bridge_of_ours_fetches_from_its_broker_is_found_out_by_the_first_message() {
+    let mut a = Broker::start("");
+    let config = format!(
+        "set_tcp_nodelay true\nconnection back\naddress {}\ntopic loop/# out 1\nrestart_timeout 1\n\
+         bridge_protocol_version mqttv311\n",
+        a.address()
+    );
+    let Some(mosquitto) = Mosquitto::start(&config) else { return };
+    let mut posts = [Post::new("near", a.address()), Post::new("far", mosquitto.address())];
+    eventually("mosquitto is there", || {
+        posts[1].publish("far/there", false);
+        posts.iter_mut().for_each(Post::hear_the_rest);
+        posts[0].heard.contains_key("far/there")
+    });
+    tell(&mut a, &bridge("b", mosquitto.address(), V311, "loop/#", "in", ""));
+    eventually("a message shows it", || {
+        posts[1].publish("far/first", false);
+        posts.iter_mut().for_each(Post::hear_the_rest);
+        refused(&a, "b") >= 2.0
+    });
+    a.wait_for_log(&["bridge \"b\"", "not run", ".back\" and publishes to \"loop/far/"]);
+    for number in 0..COUNT {
+        let topic = format!("far/{number}");
+        posts[1].publish(&topic, false);
+        posts[0].hear(&topic);
+    }
+    posts[0].hear_the_rest();
+    assert!((0..COUNT).all(|number| posts[0].heard[&format!("far/{number}")] == 1), "{:?}", posts[0].heard);
+}
+
 /// How often somebody came to ask whose the guests are.
 fn askers(remote: &Scripted) -> usize {
     let asks = |heard: &Heard| matches!(heard, Heard::Connect { client_id, .. } if client_id.ends_with(".asks"));

@@ -191,10 +191,11 @@ impl Rules {
         self.rules.iter().any(|rule| !rule.allow_loop && overlap(rule.local.matches.by_ref(), filter))
     }
 
-    /// Whether a message of this topic here goes to the remote by a rule that may not loop.
+    /// Whether a message of this topic here goes to the remote, or may be one that comes from there, by a rule that may not loop.
     #[must_use]
-    pub fn sends(&self, topic: TopicRef<'_>) -> bool {
-        self.out().find(|rule| rule.local.is_match(topic)).is_some_and(|rule| !rule.allow_loop)
+    pub fn carries_topic(&self, topic: TopicRef<'_>) -> bool {
+        let sends = self.out().find(|rule| rule.local.is_match(topic)).is_some_and(|rule| !rule.allow_loop);
+        sends || self.inward().any(|rule| !rule.allow_loop && rule.local.is_match(topic))
     }
 
     /// Whether something that goes out may come back in when the remote does not leave out our own messages.

@@ -46,7 +46,7 @@ struct Visitor {
     /// It speaks 5.0 and says its broker's name: between us and such a broker messages carry what ends circles.
     is_named: bool,
     filters: BTreeSet<TopicFilter>,
-    /// What it published that one of our bridges, by name, sends out.
+    /// What it published that one of our bridges, by name, carries.
     published: BTreeMap<String, TopicName>,
     watch: Arc<Watch>,
 }
@@ -242,12 +242,9 @@ impl Known {
 
 impl Visitor {
     fn watch_again(&self, own: &BTreeMap<String, Own>) {
-        let shows = |(name, own): (&String, &Own)| {
-            own.rules.out().next().is_some()
-                && !(self.is_named && own.may_speak_5)
-                && !self.published.contains_key(name)
-        };
-        self.watch.on.store(own.iter().any(shows), Ordering::Relaxed);
+        let is_shown =
+            |(name, own): (&String, &Own)| self.published.contains_key(name) || (self.is_named && own.may_speak_5);
+        self.watch.on.store(!own.iter().all(is_shown), Ordering::Relaxed);
     }
 }
 
@@ -256,7 +253,7 @@ impl Guest {
         self.way.as_deref().filter(|way| viaduct_engine::Way::is_counted(*way, now))
     }
 
-    /// Whether one of our bridges sends the message out, and did nothing so far that this guest publishes.
+    /// Whether one of our bridges carries such messages, and nothing so far that this guest published.
     #[cold]
     fn note_published(&self, message: &Message) -> bool {
         self.guests.change(self.id, |guest, own| {
@@ -266,7 +263,7 @@ impl Guest {
             }
             let mut is_news = false;
             for (name, own) in own {
-                if own.rules.sends(message.topic.by_ref()) && !guest.published.contains_key(name) {
+                if own.rules.carries_topic(message.topic.by_ref()) && !guest.published.contains_key(name) {
                     guest.published.insert(name.clone(), message.topic.clone());
                     is_news = true;
                 }
@@ -456,14 +453,21 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_watched_until_it_publishes_what_goes_out_and_anew_for_another_bridge() {
+    fn a_guest_is_watched_until_it_publishes_what_is_carried_and_anew_for_another_bridge() {
         let guests = Guests::new();
         let now = Time::default();
         let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
         assert!(!guest.is_counted(now), "there is no bridge");
-        let inward = guests.host("b", own("filter = \"#\"\ndirection = \"in\""), true);
-        assert!(!guest.is_counted(now), "nothing goes out");
+        let inward = guests.host("b", own("filter = \"a/#\"\ndirection = \"in\"\nlocal_prefix = \"from/\""), true);
+        for topic in ["a/1", "from/b", "from/a/1"] {
+            assert!(guest.is_counted(now) && !guest.is_double(now, &message(topic), false));
+        }
+        assert_eq!(met(&guests), [("x".to_owned(), "publishes to \"from/a/1\"".to_owned())]);
         drop(inward);
+        let meant = guests.host("b", own("filter = \"a/#\"\ndirection = \"in\"\nallow_loop = true"), true);
+        assert!(!guest.is_double(now, &message("a/1"), false));
+        assert_eq!(met(&guests), []);
+        drop(meant);
         let first = guests.host("b", own("filter = \"a/#\""), true);
         let second = guests.host("b", own("filter = \"a/#\""), true);
         assert!(guest.is_counted(now));
@@ -505,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_publishes_nothing_that_goes_out_is_looked_at_now_and_then() {
+    fn a_guest_that_publishes_nothing_that_is_carried_is_looked_at_now_and_then() {
         let guests = Guests::new();
         let mut now = Time::from_millis(1_000);
         let _own = guests.host("b", own("filter = \"a/#\""), true);

@@ -130,7 +130,7 @@ pub(crate) const GUEST_SETTLES: Duration = Duration::from_secs(5);
 pub(crate) const GUEST_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 /// ClientIDs of guests in one line of the log.
 pub(crate) const GUESTS_NAMED: usize = 8;
-/// Messages of a guest that are looked at one after the other, to see whether a bridge of ours sends such messages out; when none was, so many
+/// Messages of a guest that are looked at one after the other, to see whether a bridge of ours carries such messages; when none was, so many
 /// at a time from then on, with a pause between.
 pub(crate) const GUEST_MESSAGES: u32 = 1000;
 /// See [`GUEST_MESSAGES`].
