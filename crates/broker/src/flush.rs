@@ -9,10 +9,9 @@
 use std::rc::Rc;
 use std::task::Poll;
 
-use tokio::time::{Sleep, sleep_until};
-use viaduct_codec::Time;
 use viaduct_engine::ConnectionId;
 
+use crate::alarm::Alarm;
 use crate::connection::{End, Link};
 use crate::limits::{CLOSE_GRACE, FLUSH_TURN, SWEEP, WRITE_STALL};
 use crate::links::Outlet;
@@ -20,19 +19,16 @@ use crate::worker::Worker;
 
 /// Runs for as long as the worker does.
 pub(crate) async fn run(worker: Rc<Worker>) {
-    let mut alarm = Alarm { armed: None, sleep: Box::pin(sleep_until(tokio::time::Instant::now())) };
+    let mut alarm = Alarm::new(&worker.broker);
     loop {
-        alarm.set(&worker);
+        alarm.set(&worker.broker, worker.engine.borrow().next_timeout());
         let timed_out = std::future::poll_fn(|cx| {
-            if alarm.armed.is_some() && alarm.sleep.as_mut().poll(cx).is_ready() {
+            if alarm.poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
             worker.poll_flush_due(cx).map(|()| false)
         })
         .await;
-        if timed_out {
-            alarm.armed = None;
-        }
         if timed_out || is_due(&worker) {
             worker.engine.borrow_mut().handle_timeout(worker.now());
         }
@@ -47,24 +43,6 @@ pub(crate) async fn run(worker: Rc<Worker>) {
 fn is_due(worker: &Worker) -> bool {
     let next = worker.engine.borrow().next_timeout();
     next.is_some_and(|next| next <= worker.now())
-}
-
-/// The timer of the engine's next deadline; set anew only when that changed.
-struct Alarm {
-    armed: Option<Time>,
-    sleep: std::pin::Pin<Box<Sleep>>,
-}
-
-impl Alarm {
-    fn set(&mut self, worker: &Worker) {
-        let next = worker.engine.borrow().next_timeout();
-        if next != self.armed {
-            self.armed = next;
-            if let Some(time) = next {
-                self.sleep.as_mut().reset(worker.broker.clock.instant(time));
-            }
-        }
-    }
 }
 
 /// Writes and mails; `true` when there is more than one turn's worth.
@@ -153,7 +131,7 @@ pub(crate) fn write(worker: &Worker, id: ConnectionId, link: &Link) {
 /// Closes connections that have taken nothing of what waits for them for too long.
 pub(crate) async fn sweep(worker: Rc<Worker>) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        worker.broker.far_timers.sleep(SWEEP).await;
         let now = worker.now();
         let stuck: Vec<_> = {
             let links = worker.links.borrow();

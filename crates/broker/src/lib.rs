@@ -5,6 +5,7 @@
 //! crate moves bytes and decides who may come in.
 
 mod admin;
+mod alarm;
 mod auth;
 mod bridge;
 mod check_files;

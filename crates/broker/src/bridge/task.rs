@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use tokio::time::{Sleep, sleep_until};
 use viaduct_bridge::{Action, Bridge, DialError, Probed, Rules, Severity, TlsFailure};
 use viaduct_codec::{ClientId, Frame, Packet, Time, Version};
 use viaduct_config::Verify;
@@ -21,6 +20,7 @@ use super::greet::Whose;
 use super::meeting::{Came, Meeting};
 use super::turn::{Step, Turn};
 use super::{BridgePlan, Control, LocalLink, Stop};
+use crate::alarm::Alarm;
 use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
 use crate::transport::Transport;
@@ -131,7 +131,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         bytes: [0; 2],
         report,
     };
-    let mut sleep = Box::pin(sleep_until(tokio::time::Instant::now()));
+    let mut alarm = Alarm::new(&pump.worker.broker);
     let mut remote_knows = false;
     pump.bridge.start_held(pump.worker.now());
     loop {
@@ -145,8 +145,8 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         if pump.stopping && pump.local.id.is_none() && !pump.local.opening {
             break;
         }
-        pump.arm(sleep.as_mut());
-        match std::future::poll_fn(|cx| pump.poll_event(cx, &control, sleep.as_mut())).await {
+        pump.arm(&mut alarm);
+        match std::future::poll_fn(|cx| pump.poll_event(cx, &control, &mut alarm)).await {
             Event::Stop(stop) => {
                 pump.stopping = true;
                 let now = pump.worker.now();
@@ -533,7 +533,7 @@ impl Pump {
         self.remote = Remote::None;
     }
 
-    fn arm(&mut self, sleep: Pin<&mut Sleep>) {
+    fn arm(&mut self, alarm: &mut Alarm) {
         self.congested = self.worker.is_congested();
         let pause = self.congested.then(|| self.now().after(MAILBOX_PAUSE));
         let held = self.local.held.as_ref().map(|(until, _)| *until);
@@ -541,13 +541,10 @@ impl Pump {
             .into_iter()
             .flatten()
             .min();
-        let deadline = self.worker.broker.clock.instant(next.unwrap_or(self.report));
-        if sleep.deadline() != deadline {
-            sleep.reset(deadline);
-        }
+        alarm.set(&self.worker.broker, next);
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>, control: &Control, sleep: Pin<&mut Sleep>) -> Poll<Event> {
+    fn poll_event(&mut self, cx: &mut Context<'_>, control: &Control, alarm: &mut Alarm) -> Poll<Event> {
         control.remember(cx);
         if !self.stopping
             && let Some(stop) = control.stop.get()
@@ -566,7 +563,7 @@ impl Pump {
         if self.turn.poll_changed(cx).is_ready() {
             return Poll::Ready(Event::Turn);
         }
-        if sleep.poll(cx).is_ready() {
+        if alarm.poll(cx).is_ready() {
             return Poll::Ready(Event::Timeout);
         }
         match self.guests.poll(cx) {
