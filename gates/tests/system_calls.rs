@@ -50,22 +50,35 @@ impl Stage {
     }
 
     /// What the broker calls during `act`, which is told nothing of it.
-    fn watch(mut self, act: impl FnOnce(&mut Client, &mut [Client])) -> Calls {
+    fn watch(self, act: impl FnOnce(&mut Client, &mut [Client])) -> Calls {
+        let text = self.trace("-c", act);
+        Calls::parse(&text).unwrap_or_else(|| panic!("strace says something else than usual:\n{text}"))
+    }
+
+    /// How the broker waits for its sockets meanwhile: how often until something comes, and how often for some time.
+    fn watch_waits(self, act: impl FnOnce(&mut Client, &mut [Client])) -> (usize, usize) {
+        let text = self.trace("-etrace=epoll_wait,epoll_pwait", act);
+        let waits = text.lines().filter_map(|line| line.split_once(", ")?.1.rsplit_once(") = "));
+        let (endless, timed): (Vec<_>, Vec<_>) =
+            waits.partition(|(call, _)| call.trim_end_matches(", NULL, 8").ends_with(", -1"));
+        (endless.len(), timed.len())
+    }
+
+    fn trace(mut self, how: &str, act: impl FnOnce(&mut Client, &mut [Client])) -> String {
         let file = self.broker.folder().join("calls");
-        let strace = Strace::attach(&self.broker, &file);
+        let strace = Strace::attach(&self.broker, how, &file);
         act(&mut self.publisher, &mut self.subscribers);
         strace.detach();
-        let text = std::fs::read_to_string(&file).unwrap();
-        Calls::parse(&text).unwrap_or_else(|| panic!("strace says something else than usual:\n{text}"))
+        std::fs::read_to_string(&file).unwrap()
     }
 }
 
 struct Strace(Child);
 
 impl Strace {
-    fn attach(broker: &Broker, file: &std::path::Path) -> Self {
+    fn attach(broker: &Broker, how: &str, file: &std::path::Path) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-f", "-c", "-o"]).arg(file).args(["-p", &broker.id().to_string()]);
+        command.args(["-f", how, "-o"]).arg(file).args(["-p", &broker.id().to_string()]);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let tasks = format!("/proc/{}/task", broker.id());
         eventually("strace attached to every thread", || {
@@ -78,7 +91,7 @@ impl Strace {
         Self(child)
     }
 
-    /// It writes its table when it is interrupted.
+    /// What it writes is there when it has ended.
     fn detach(mut self) {
         let killed = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
         assert!(killed.success());
@@ -179,6 +192,16 @@ fn a_message_that_comes_alone_is_one_read_and_one_send() {
     assert!(calls.of(&RECEIVES) <= COUNT + STRAY, "reads: {calls:?}");
     // The third is the wait for it.
     assert!(calls.all() <= 3 * COUNT + 3 * STRAY, "all: {calls:?}");
+}
+
+#[test]
+fn a_message_that_comes_alone_sets_no_timer() {
+    const COUNT: usize = 500;
+    let Some(stage) = Stage::set(1, QoS::AtMostOnce) else { return };
+    let (endless, timed) = stage.watch_waits(|publisher, subscribers| one_by_one(COUNT as u64, publisher, subscribers));
+    assert!(endless >= COUNT / 2, "the worker waits for each: {endless}");
+    // The main thread's.
+    assert!(timed <= COUNT / 10, "waits that end by themselves: {timed} beside {endless}");
 }
 
 #[test]
