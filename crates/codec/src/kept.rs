@@ -403,27 +403,41 @@ pub struct Stub {
 }
 
 /// What waits in the log for one session, the oldest first. Dropping it settles everything in it.
+///
+/// What comes together has numbers that follow each other and needs four bytes a message; what comes alone needs twenty.
 #[derive(Debug)]
 pub struct Backlog {
-    stubs: VecDeque<Stub>,
+    stretches: VecDeque<Stretch>,
+    /// One for each message.
+    sizes: VecDeque<u32>,
     bytes: u64,
     settler: Arc<Settler>,
     has_shared: bool,
+}
+
+/// Messages whose numbers follow each other, owed by the same entry of each.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    first: u64,
+    index: u32,
+    count: u32,
 }
 
 impl Backlog {
     /// An empty one, whose stubs settle through `settler`.
     #[must_use]
     pub fn new(settler: Arc<Settler>) -> Self {
-        Self { stubs: VecDeque::new(), bytes: 0, settler, has_shared: false }
+        Self { stretches: VecDeque::new(), sizes: VecDeque::new(), bytes: 0, settler, has_shared: false }
     }
 
     /// One that holds `stubs`, the oldest first. `has_shared`: some of them came by a share group, so another member may
     /// have them when this session ends.
     #[must_use]
     pub fn restored(stubs: Vec<Stub>, settler: Arc<Settler>, has_shared: bool) -> Self {
-        let bytes = stubs.iter().map(|stub| u64::from(stub.size)).sum();
-        Self { stubs: stubs.into(), bytes, settler, has_shared }
+        let mut backlog = Self::new(settler);
+        backlog.has_shared = has_shared;
+        stubs.into_iter().for_each(|stub| backlog.push_back(stub));
+        backlog
     }
 
     /// Whether some of what an earlier process left in it came by a share group.
@@ -434,33 +448,60 @@ impl Backlog {
 
     /// Adds the newest.
     pub fn push_back(&mut self, stub: Stub) {
-        self.bytes += u64::from(stub.size);
-        self.stubs.push_back(stub);
+        let Stub { id, index, size } = stub;
+        let follows = |last: &&mut Stretch| {
+            last.index == index && last.count < u32::MAX && last.first.checked_add(last.count.into()) == Some(id)
+        };
+        match self.stretches.back_mut().filter(follows) {
+            Some(last) => last.count += 1,
+            None => self.stretches.push_back(Stretch { first: id, index, count: 1 }),
+        }
+        self.bytes += u64::from(size);
+        self.sizes.push_back(size);
     }
 
     /// Takes up to `n` of the oldest. They stay owed: whoever takes them reads them back as places or
     /// gives them to [`Backlog::settle`].
     pub fn pop_front(&mut self, n: usize) -> Vec<Stub> {
-        let taken: Vec<Stub> = self.stubs.drain(..n.min(self.stubs.len())).collect();
+        let stretches = &mut self.stretches;
+        let next = |size| {
+            let first = stretches.front_mut()?;
+            let stub = Stub { id: first.first, index: first.index, size };
+            if first.count > 1 {
+                first.first += 1;
+                first.count -= 1;
+            } else {
+                stretches.pop_front();
+            }
+            Some(stub)
+        };
+        let taken: Vec<Stub> = self.sizes.drain(..n.min(self.sizes.len())).map_while(next).collect();
         self.bytes -= taken.iter().map(|stub| u64::from(stub.size)).sum::<u64>();
         // A backlog of a million that is drained shall not keep its memory.
-        if self.stubs.len() < self.stubs.capacity() / 4 {
-            self.stubs.shrink_to(self.stubs.len() * 2);
-        }
+        give_back(&mut self.sizes);
+        give_back(&mut self.stretches);
         taken
     }
 
     /// Puts back what [`Backlog::pop_front`] took and nobody read, in its old order.
     pub fn push_front(&mut self, stubs: &[Stub]) {
-        for stub in stubs.iter().rev() {
-            self.bytes += u64::from(stub.size);
-            self.stubs.push_front(*stub);
+        for Stub { id, index, size } in stubs.iter().rev().copied() {
+            let is_next = |first: &&mut Stretch| {
+                first.index == index && first.count < u32::MAX && id.checked_add(1) == Some(first.first)
+            };
+            match self.stretches.front_mut().filter(is_next) {
+                Some(first) => *first = Stretch { first: id, index, count: first.count + 1 },
+                None => self.stretches.push_front(Stretch { first: id, index, count: 1 }),
+            }
+            self.bytes += u64::from(size);
+            self.sizes.push_front(size);
         }
     }
 
     /// Gives up what is in it without settling it: another owner has it too.
     pub fn leave(mut self) {
-        self.stubs.clear();
+        self.stretches.clear();
+        self.sizes.clear();
     }
 
     /// Settles stubs that were taken and that nobody is owed any more.
@@ -474,20 +515,21 @@ impl Backlog {
 
     /// The oldest.
     #[must_use]
-    pub fn front(&self) -> Option<&Stub> {
-        self.stubs.front()
+    pub fn front(&self) -> Option<Stub> {
+        let (first, size) = (self.stretches.front()?, self.sizes.front()?);
+        Some(Stub { id: first.first, index: first.index, size: *size })
     }
 
     /// Messages in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stubs.len()
+        self.sizes.len()
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.stubs.is_empty()
+        self.sizes.is_empty()
     }
 
     /// Bytes that a queue counts for what is in it.
@@ -499,8 +541,14 @@ impl Backlog {
 
 impl Drop for Backlog {
     fn drop(&mut self) {
-        let stubs: Vec<Stub> = std::mem::take(&mut self.stubs).into();
+        let stubs = self.pop_front(self.len());
         self.settle(&stubs);
+    }
+}
+
+fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(queue.len() * 2);
     }
 }
 
@@ -631,9 +679,44 @@ mod tests {
         let taken = backlog.pop_front(2);
         assert_eq!((backlog.len(), backlog.bytes(), taken.len()), (3, 30, 2));
         backlog.push_front(&taken[1..]);
-        assert_eq!(backlog.front(), taken.get(1));
+        assert_eq!(backlog.front().as_ref(), taken.get(1));
         drop(backlog);
         assert_eq!(settler.take_settled(), [(1, 3), (2, 3), (3, 3), (4, 3)]);
+    }
+
+    #[test]
+    fn a_backlog_gives_back_what_it_was_given_whatever_the_numbers() {
+        let stub = |id, index, size| Stub { id, index, size };
+        let stubs = [
+            stub(7, 0, 10),
+            stub(8, 0, 20),
+            stub(9, 1, 20),
+            stub(10, 1, 20),
+            stub(10, 1, 20),
+            stub(12, 1, 1),
+            stub(5, 1, 1),
+            stub(u64::MAX, 0, 1),
+            stub(0, 0, u32::MAX),
+        ];
+        for page in 1..=stubs.len() {
+            for read in 0..=page {
+                let mut backlog = Backlog::restored(stubs.to_vec(), Arc::default(), false);
+                let (mut came, mut model) = (Vec::new(), VecDeque::from(stubs));
+                while !model.is_empty() {
+                    assert_eq!((backlog.len(), backlog.front()), (model.len(), model.front().copied()));
+                    assert_eq!(backlog.bytes(), model.iter().map(|stub| u64::from(stub.size)).sum::<u64>());
+                    let taken = backlog.pop_front(page);
+                    assert_eq!(taken, model.drain(..page.min(model.len())).collect::<Vec<_>>());
+                    // At least one is read each time, or it would never end.
+                    let (front, back) = taken.split_at(read.clamp(1, taken.len()));
+                    backlog.push_front(back);
+                    back.iter().rev().for_each(|stub| model.push_front(*stub));
+                    came.extend_from_slice(front);
+                }
+                assert_eq!((came.as_slice(), backlog.len(), backlog.bytes()), (&stubs[..], 0, 0));
+                assert_eq!(backlog.front(), None);
+            }
+        }
     }
 
     #[test]

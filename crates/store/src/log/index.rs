@@ -194,12 +194,18 @@ impl Index {
         if message.owed.is_empty() {
             return;
         }
-        let mut live = 0;
-        if message.owed.iter().all(|owed| owed.index < 31) {
-            message.owed.iter().for_each(|owed| live |= 1 << owed.index);
-        } else {
+        let (mut live, mut is_wide) = (0, false);
+        for owed in message.owed.iter() {
+            self.saw_session(owed.session);
+            if let Some(progress) = owed.progress {
+                self.note_sent(message.id, owed.index, progress);
+            }
+            is_wide |= owed.index >= 31;
+            live |= 1_u32.checked_shl(owed.index).unwrap_or(0);
+        }
+        if is_wide {
             let mut bits = Vec::new();
-            for owed in &message.owed {
+            for owed in message.owed.iter() {
                 let word = owed.index as usize / 64;
                 if bits.len() <= word {
                     bits.resize(word + 1, 0_u64);
@@ -210,12 +216,6 @@ impl Index {
             }
             self.wide.insert(message.id, bits);
             live = WIDE;
-        }
-        for owed in &message.owed {
-            self.saw_session(owed.session);
-            if let Some(progress) = owed.progress {
-                self.note_sent(message.id, owed.index, progress);
-            }
         }
         let slot =
             Slot { low: low(message.id), length: rounded(at.length), segment: at.segment, offset: at.offset, live };

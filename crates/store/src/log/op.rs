@@ -3,7 +3,6 @@
 //! In: messages, marks and records, or the body of a frame. Out: bytes appended to a body, or operations borrowed
 //! from it. Messages and records carry a checksum of their own, so that one can be read and verified alone.
 
-use smallvec::SmallVec;
 use viaduct_codec::{Message, PacketId, QoS, SessionId, SubscriptionIds, VarInt};
 
 use super::wire::{In, put_blob, put_message, put_message_head, put_number, put_packet_id};
@@ -60,9 +59,16 @@ pub(super) enum Op<'a> {
 pub(super) struct MessageOp<'a> {
     pub(super) id: u64,
     pub(super) from: Option<(SessionId, PacketId)>,
-    pub(super) owed: SmallVec<[OwedOp<'a>; 1]>,
+    pub(super) owed: OwedOps<'a>,
     /// The message itself, for [`super::wire::message`].
     pub(super) message: &'a [u8],
+}
+
+/// The owed entries of a message: as many, in these bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwedOps<'a> {
+    count: u64,
+    encoded: &'a [u8],
 }
 
 /// One owed entry of a message.
@@ -138,11 +144,23 @@ impl<'a> MessageOp<'a> {
             _ => return None,
         };
         let count = body.number()?;
-        let mut owed = SmallVec::new();
+        let encoded = body.0;
         for _ in 0..count {
-            owed.push(OwedOp::read(&mut body)?);
+            OwedOp::read(&mut body)?;
         }
-        Some(Self { id, from, owed, message: body.0 })
+        Some(Self { id, from, owed: OwedOps { count, encoded }, message: body.0 })
+    }
+}
+
+impl<'a> OwedOps<'a> {
+    pub(super) fn iter(self) -> impl Iterator<Item = OwedOp<'a>> {
+        let mut encoded = In(self.encoded);
+        // Each was read before.
+        (0..self.count).map_while(move |_| OwedOp::read(&mut encoded))
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.count == 0
     }
 }
 
@@ -299,7 +317,7 @@ pub(super) fn put_message_again<'a>(
     put_checked(out, kind::MESSAGE, |out| {
         put_number(out, op.id);
         out.push(0);
-        let still: Vec<_> = op.owed.iter().filter_map(|owed| Some((*owed, live(owed)?))).collect();
+        let still: Vec<_> = op.owed.iter().filter_map(|owed| Some((owed, live(&owed)?))).collect();
         put_number(out, still.len() as u64);
         still.into_iter().for_each(|(owed, progress)| owed.put(progress, out));
         out.extend_from_slice(op.message);

@@ -227,14 +227,14 @@ impl Gathered {
         match op {
             Op::Message(message) => {
                 let size = u32::try_from(size_of::<Message>() + message.message.len()).unwrap_or(u32::MAX);
-                for owed in &message.owed {
+                for owed in message.owed.iter() {
                     let stub = Stub { id: message.id, index: owed.index, size };
                     self.owed.entry(owed.session).or_default().push(stub);
+                    self.entries += 1;
                     if owed.has_group() {
                         self.shared.insert(owed.session);
                     }
                 }
-                self.entries += message.owed.len();
             }
             Op::Put { key, value } if retained_change(key, value).is_some_and(|(_, is_cleared)| is_cleared) => {
                 self.records.remove(*key);

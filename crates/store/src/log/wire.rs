@@ -43,7 +43,18 @@ impl<'a> In<'a> {
     }
 
     /// Seven bits a byte, the lowest first; at most ten bytes.
+    #[inline]
     pub(super) fn number(&mut self) -> Option<u64> {
+        match self.0.split_first()? {
+            (first, rest) if *first < 0x80 => {
+                self.0 = rest;
+                Some(u64::from(*first))
+            }
+            _ => self.long_number(),
+        }
+    }
+
+    fn long_number(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for index in 0..10 {
             let byte = self.u8()?;
