@@ -448,16 +448,23 @@ impl Backlog {
 
     /// Adds the newest.
     pub fn push_back(&mut self, stub: Stub) {
-        let Stub { id, index, size } = stub;
-        let follows = |last: &&mut Stretch| {
-            last.index == index && last.count < u32::MAX && last.first.checked_add(last.count.into()) == Some(id)
+        self.extend(stub.id, stub.index, std::iter::once(stub.size));
+    }
+
+    /// Adds messages whose numbers follow each other from `first` on and that are owed by the entry `index` of each: one for each of
+    /// `sizes`.
+    pub fn extend(&mut self, first: u64, index: u32, sizes: impl ExactSizeIterator<Item = u32>) {
+        let Ok(count @ 1..) = u32::try_from(sizes.len()) else { return };
+        let joined = |last: &Stretch| {
+            let follows = last.index == index && last.first.checked_add(last.count.into()) == Some(first);
+            last.count.checked_add(count).filter(|_| follows)
         };
-        match self.stretches.back_mut().filter(follows) {
-            Some(last) => last.count += 1,
-            None => self.stretches.push_back(Stretch { first: id, index, count: 1 }),
+        match self.stretches.back_mut().and_then(|last| Some((joined(last)?, last))) {
+            Some((count, last)) => last.count = count,
+            None => self.stretches.push_back(Stretch { first, index, count }),
         }
-        self.bytes += u64::from(size);
-        self.sizes.push_back(size);
+        let bytes = &mut self.bytes;
+        self.sizes.extend(sizes.inspect(|size| *bytes += u64::from(*size)));
     }
 
     /// Takes up to `n` of the oldest. They stay owed: whoever takes them reads them back as places or

@@ -23,7 +23,7 @@ use crate::leave::Left;
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     messages: Vec<Arc<Message>>,
-    acks: Vec<Ack>,
+    pub(crate) acks: Vec<Ack>,
 }
 
 impl Engine {

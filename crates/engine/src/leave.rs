@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use viaduct_codec::{AckedMessage, AckedRun, Message, QoS, ReasonCode, Stub, Time};
+use viaduct_codec::{AckedMessage, AckedRun, Message, QoS, ReasonCode, Time};
 use viaduct_router::RouteSet;
 
 use crate::Engine;
@@ -15,7 +15,7 @@ use crate::keep::owed;
 use crate::key::SessionKey;
 
 /// Messages of a run that are looked at without memory of their own.
-const FEW: usize = 64;
+const FEW: usize = 128;
 
 /// What became of a run.
 pub(crate) struct Left {
@@ -61,25 +61,23 @@ impl Engine {
         let (first, accepted) = self.store.append_run(now, like, &messages, &owed)?;
         self.sessions.get_mut(index)?.session.take_plain(now, messages.iter().map(|message| message.packet_id));
         for (place, route) in (0..).zip(routes.routes()) {
-            let stubs = (first..).zip(&messages).map(|(id, message)| Stub {
-                id,
-                index: place,
-                // A packet has at most a quarter of a gigabyte.
-                size: (like.size() + message.payload.len()) as u32,
-            });
+            // A packet has at most a quarter of a gigabyte.
+            let sizes = messages.iter().map(|message| (like.size() + message.payload.len()) as u32);
             if let Some(index) = self.sessions.find(route.key) {
-                self.with_session(index, |session, _| session.take_stubs(stubs));
+                self.with_session(index, |session, _| session.take_stubs(first, place, sizes));
                 self.stats.payload_bytes_sent.add(payload as u64);
             }
         }
-        let ack = |message: &AckedMessage<'_>| Ack {
+        let mut acks = std::mem::take(&mut self.run.acks);
+        acks.extend(messages.iter().map(|message| Ack {
             session: key,
             packet_id: message.packet_id,
             qos: QoS::AtLeastOnce,
             reason,
-        };
-        let acks: SmallVec<[Ack; FEW]> = messages.iter().map(ack).collect();
+        }));
         self.acknowledge(now, &acks, (accepted, None), None);
+        acks.clear();
+        self.run.acks = acks;
         Some(Left { bytes: run.used(), count: messages.len() as u32, payload })
     }
 

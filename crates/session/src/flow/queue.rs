@@ -112,14 +112,12 @@ impl Queue {
         count <= limits.max_messages.saturating_sub(kept) && bytes <= limits.max_bytes.saturating_sub(held)
     }
 
-    /// Adds what waits in the store alone; `false`, and nothing is added, when others do not ([`Queue::is_in_store`]).
-    pub(crate) fn push_stubs(&mut self, stubs: impl Iterator<Item = Stub>) -> bool {
+    /// Adds what waits in the store alone, as [`Backlog::extend`] does; `false`, and nothing is added, when others do not ([`Queue::is_in_store`]).
+    pub(crate) fn push_stubs(&mut self, first: u64, index: u32, sizes: impl ExactSizeIterator<Item = u32>) -> bool {
         let Some(waiting) = self.waiting.as_mut().filter(|waiting| waiting.recent.is_empty()) else { return false };
         let Some(backlog) = &mut waiting.backlog else { return false };
-        for stub in stubs {
-            waiting.bytes += stub.size as usize;
-            backlog.push_back(stub);
-        }
+        let bytes = &mut waiting.bytes;
+        backlog.extend(first, index, sizes.inspect(|size| *bytes += *size as usize));
         true
     }
 

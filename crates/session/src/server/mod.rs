@@ -422,10 +422,10 @@ impl Session {
         self.queue.has_room(count, bytes, &self.limits)
     }
 
-    /// Has messages wait, in this order, of which the store alone holds more than these places; `false`, and none does, unless
-    /// [`Session::is_in_store`].
-    pub fn take_stubs(&mut self, stubs: impl Iterator<Item = Stub>) -> bool {
-        self.link.is_none() && self.queue.push_stubs(stubs)
+    /// Has messages wait of which the store alone holds more than their places, as [`Backlog::extend`] does; `false`, and none does,
+    /// unless [`Session::is_in_store`].
+    pub fn take_stubs(&mut self, first: u64, index: u32, sizes: impl ExactSizeIterator<Item = u32>) -> bool {
+        self.link.is_none() && self.queue.push_stubs(first, index, sizes)
     }
 
     /// Sends what the window and the output have room for: first what an earlier connection left open, then what waits.
