@@ -7,8 +7,8 @@
 //! ```text
 //!     rest (messages, to be sent next)  <--  backlog (places in the store)  <--  recent (messages, not long here)
 //! ```
-//! What the store keeps is held in memory only near the two ends of a long queue: a million messages that wait are a
-//! million places of sixteen bytes, and are read again a page at a time.
+//! What the store keeps is held in memory only near the two ends of a long queue: a million messages that wait are
+//! some megabytes of numbers, and are read again a page at a time.
 
 use std::collections::VecDeque;
 
