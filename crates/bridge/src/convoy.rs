@@ -66,11 +66,10 @@ pub(crate) fn send(
 ) -> usize {
     let Some(version) = target.version().filter(|_| sample.qos == QoS::AtLeastOnce) else { return 0 };
     let (topic, properties) = (sample.topic.by_ref(), user_properties(sample));
-    let (mut ids, mut payload) = (Vec::new(), 0);
-    for message in run.clone().take(most) {
-        ids.push(message.packet_id);
-        payload = payload.max(message.payload.len());
-    }
+    let mut ahead = run.clone();
+    let taken: Vec<_> = ahead.by_ref().take(most).collect();
+    let mut ids: Vec<_> = taken.iter().map(|message| message.packet_id).collect();
+    let payload = taken.iter().map(|message| message.payload.len()).max().unwrap_or(0);
     // A message that comes alone is made short with an alias; where many come together time is what is scarce.
     let wants_alias = ids.len() == 1 && target.uses_aliases();
     let largest = AckedRun::size_as(topic, properties, payload);
@@ -83,7 +82,7 @@ pub(crate) fn send(
     }
     ids.truncate(count);
     let begin = output.buffer().len();
-    run.write_as(count, topic, version, properties, output.buffer());
+    run.write_as((&ahead, &taken, count), topic, version, properties, output.buffer());
     let packets = output.buffer().get(begin..).unwrap_or_default().to_vec();
     flow.depart(Convoy { packets, version, received: sample.received, ids, settled: 0, told: 0 });
     count
@@ -93,10 +92,9 @@ pub(crate) fn send(
 /// them.
 pub(crate) fn settle(now: Time, bytes: &[u8], flow: &mut Flow, target: &mut Client) -> usize {
     let mut used = 0;
-    while let Some(PlainAck { kind: PacketType::Puback, packet_id }) = bytes.get(used..).and_then(PlainAck::first)
-        && settle_one(now, packet_id, flow, target)
-    {
-        used += PlainAck::SIZE;
+    while let Some((token, ids)) = flow.settle_in_turn(bytes.get(used..).unwrap_or_default()) {
+        target.give_back(now, ids, token);
+        used += ids.len() * PlainAck::SIZE;
     }
     used
 }
@@ -105,20 +103,14 @@ pub(crate) fn settle(now: Time, bytes: &[u8], flow: &mut Flow, target: &mut Clie
 pub(crate) fn answered(now: Time, packet: &Packet<'_>, flow: &mut Flow, target: &mut Client) -> Answered {
     let (Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubcomp(ack)) = packet else { return Answered::Nothing };
     let is_yes = matches!(packet, Packet::Puback(_)) && !ack.reason.is_error();
-    if is_yes && settle_one(now, ack.packet_id, flow, target) {
+    let plain = PlainAck { kind: PacketType::Puback, packet_id: ack.packet_id };
+    if is_yes && settle(now, &plain.bytes(), flow, target) > 0 {
         Answered::Settled
     } else if flow.convoy_awaits(ack.packet_id) {
         Answered::OutOfTurn
     } else {
         Answered::Nothing
     }
-}
-
-/// The target has acknowledged the message under this identifier; `false` when that is not the next of those in convoys.
-fn settle_one(now: Time, id: PacketId, flow: &mut Flow, target: &mut Client) -> bool {
-    let Some(token) = flow.settle_next(id) else { return false };
-    target.give_back(now, id, token);
-    true
 }
 
 /// Makes exchanges of all that is in convoys, here and in both clients.
@@ -154,14 +146,13 @@ impl Convoy {
         self.ids.len()
     }
 
-    /// The message that is answered next, by its place.
-    pub(crate) fn next(&self) -> Option<(usize, PacketId)> {
-        self.ids.get(self.settled).map(|id| (self.settled, *id))
-    }
-
-    /// It was.
-    pub(crate) const fn settle_next(&mut self) {
-        self.settled += 1;
+    /// Settles the messages that PUBACKs at the beginning of `bytes` answer in their turn: the place of the first, and all of them;
+    /// `None` when there is none.
+    pub(crate) fn settle(&mut self, bytes: &[u8]) -> Option<(u64, &[PacketId])> {
+        let place = self.settled;
+        let next = self.ids.get(place..).unwrap_or_default();
+        self.settled += PlainAck::pubacks_in_turn(bytes, next.iter().map(|id| id.get()));
+        (self.settled > place).then(|| (place as u64, self.ids.get(place..self.settled).unwrap_or_default()))
     }
 
     /// Whether an answer under this identifier is still to come.

@@ -299,15 +299,12 @@ impl Flow {
         self.append(Cargo::Convoy(Box::new(convoy)), Source::Gone, State::Sent { how, owned: false });
     }
 
-    /// The target has acknowledged the message under this identifier, if it is the next of those in convoys; its token.
-    pub(crate) fn settle_next(&mut self, id: PacketId) -> Option<u64> {
+    /// Settles the next messages in convoys, as far as PUBACKs at the beginning of `bytes` answer one convoy's in their turn: the token of
+    /// the first, and their identifiers.
+    pub(crate) fn settle_in_turn(&mut self, bytes: &[u8]) -> Option<(u64, &[PacketId])> {
         let (token, convoy) = self.convoys().find(|(_, convoy)| !convoy.is_settled())?;
-        let (place, next) = convoy.next()?;
-        if next != id {
-            return None;
-        }
-        convoy.settle_next();
-        Some(token + place as u64)
+        let (place, ids) = convoy.settle(bytes)?;
+        Some((token + place, ids))
     }
 
     /// Whether a message in a convoy waits for an answer under this identifier.

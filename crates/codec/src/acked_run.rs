@@ -4,6 +4,8 @@
 //! In: bytes that came. Out: the messages one by one, as far as the run goes. As with [`crate::Run`], whatever needs a second
 //! look ends it; what is the same for all is looked at once.
 
+use smallvec::SmallVec;
+
 use crate::few_bytes;
 use crate::run::{Front, front};
 use crate::writer::Out;
@@ -27,6 +29,9 @@ pub struct AckedRun<'a> {
     head: &'a [u8],
     /// In 5.0 the property section; empty in 3.x.
     section: &'a [u8],
+    /// What the last packet has before its identifier, which the next one mostly has too, and bytes of it.
+    front: &'a [u8],
+    size: usize,
 }
 
 /// One of them.
@@ -55,7 +60,8 @@ impl<'a> AckedRun<'a> {
             return None;
         }
         let Front { topic, head, section, user_properties } = front(body, version, true)?;
-        let run = Self { topic, user_properties, buffer, used: 0, limit, max_packet_size, head, section };
+        let front = buffer.get(..size - body.len() + head.len())?;
+        let run = Self { topic, user_properties, buffer, used: 0, limit, max_packet_size, head, section, front, size };
         run.clone().next()?;
         Some(run)
     }
@@ -73,60 +79,105 @@ impl<'a> AckedRun<'a> {
         topic.as_str().len() + user_properties.len() + payload + 13
     }
 
-    /// Takes the next messages, `most` at most, and appends their packets under another topic, in the layout of `version` and
-    /// there with these User Properties, encoded. Their identifiers stay. Each has to have a size ([`AckedRun::size_as`]) that
-    /// the wire can say ([`VarInt::MAX`]); the first that has not ends it.
+    /// Takes the first `count` of `taken`, which `ahead` took from a copy of this, and appends their packets under another topic, in the
+    /// layout of `version` and there with these User Properties, encoded. Their identifiers stay. Each has to have a size
+    /// ([`AckedRun::size_as`]) that the wire can say ([`VarInt::MAX`]); the first that has not ends it.
     pub fn write_as(
         &mut self,
-        most: usize,
+        (ahead, taken, count): (&Self, &[AckedMessage<'_>], usize),
         topic: TopicRef<'_>,
         version: Version,
         user_properties: &[u8],
         out: &mut Vec<u8>,
     ) {
-        let is_v5 = !self.section.is_empty();
-        let are_same = self.user_properties == user_properties || !is_v5;
-        if self.topic == topic && is_v5 == version.is_v5() && are_same {
-            let begin = self.used;
-            self.by_ref().take(most).for_each(drop);
+        let begin = self.used;
+        if count < taken.len() {
+            self.by_ref().take(count).for_each(drop);
+        } else {
+            self.used = ahead.used;
+        }
+        if self.is_as(topic, version, user_properties) {
             out.extend_from_slice(self.buffer.get(begin..self.used).unwrap_or_default());
-            return;
-        }
-        let mut head = Vec::with_capacity(2 + topic.as_str().len());
-        head.extend_from_slice(&(topic.as_str().len() as u16).to_be_bytes());
-        head.extend_from_slice(topic.as_str().as_bytes());
-        let mut section = Vec::new();
-        if version.is_v5() {
-            let Some(length) = u32::try_from(user_properties.len()).ok().and_then(VarInt::new) else { return };
-            section.reserve(4 + user_properties.len());
-            section.var_int(length);
-            section.extend_from_slice(user_properties);
-        }
-        // Everything before the identifier, which is the same for payloads of one size.
-        let mut front = Vec::with_capacity(5 + head.len());
-        let mut payload = None;
-        for message in self.take(most) {
-            let length = message.payload.len();
-            if payload != Some(length) {
-                let remaining = u32::try_from(head.len() + 2 + section.len() + length).ok().and_then(VarInt::new);
-                let Some(remaining) = remaining else { return };
-                front.clear();
-                front.push(PLAIN);
-                front.var_int(remaining);
-                front.extend_from_slice(&head);
-                payload = Some(length);
-            }
-            let begin = out.len();
-            out.resize(begin + front.len() + 2 + section.len() + length, 0);
-            let (before, rest) = out.get_mut(begin..).unwrap_or_default().split_at_mut(front.len());
-            let (id, rest) = rest.split_at_mut(2);
-            let (middle, behind) = rest.split_at_mut(section.len());
-            few_bytes::copy(&front, before);
-            few_bytes::copy(&message.packet_id.get().to_be_bytes(), id);
-            few_bytes::copy(&section, middle);
-            few_bytes::copy(message.payload, behind);
+        } else {
+            let messages = taken.iter().take(count).map(|message| (message.packet_id.get(), message.payload));
+            write_each(topic, version, user_properties, messages, out);
         }
     }
+
+    /// Whether its packets are those that say this.
+    fn is_as(&self, topic: TopicRef<'_>, version: Version, user_properties: &[u8]) -> bool {
+        let is_v5 = !self.section.is_empty();
+        let are_same = self.user_properties == user_properties || !is_v5;
+        self.topic == topic && is_v5 == version.is_v5() && are_same
+    }
+
+    /// Appends packets with the payloads of these messages of a run as [`AckedRun::write_as`] does, under identifiers that follow each
+    /// other from `first` on; none of them comes before it.
+    pub fn write_anew(
+        messages: &[AckedMessage<'_>],
+        topic: TopicRef<'_>,
+        version: Version,
+        user_properties: &[u8],
+        first: PacketId,
+        out: &mut Vec<u8>,
+    ) {
+        let messages = (first.get()..=u16::MAX).zip(messages.iter().map(|message| message.payload));
+        write_each(topic, version, user_properties, messages, out);
+    }
+
+    /// The bytes of the packets that were taken, and a version that they are read back in.
+    pub(crate) fn taken(&self) -> (&'a [u8], Version) {
+        let version = if self.section.is_empty() { Version::V311 } else { Version::V5 };
+        (self.buffer.get(..self.used).unwrap_or_default(), version)
+    }
+}
+
+/// Appends a plain packet for each identifier and payload, as far as the wire can say their size.
+fn write_each<'a>(
+    topic: TopicRef<'_>,
+    version: Version,
+    user_properties: &[u8],
+    messages: impl Iterator<Item = (u16, &'a [u8])> + Clone,
+    out: &mut Vec<u8>,
+) {
+    let mut head = SmallVec::<[u8; 64]>::with_capacity(2 + topic.as_str().len());
+    head.extend_from_slice(&(topic.as_str().len() as u16).to_be_bytes());
+    head.extend_from_slice(topic.as_str().as_bytes());
+    let mut section = SmallVec::<[u8; 64]>::new();
+    if version.is_v5() {
+        let Some(length) = u32::try_from(user_properties.len()).ok().and_then(VarInt::new) else { return };
+        section.var_int(length);
+        section.extend_from_slice(user_properties);
+    }
+    // Everything before the identifier, which is the same for payloads of one size.
+    let mut front = SmallVec::<[u8; 64]>::new();
+    let mut size = None;
+    // Memory for all at once, and more than they need: each by itself costs as much as to fill it.
+    let mut end = out.len();
+    let most = messages.clone().map(|(_, payload)| 7 + head.len() + section.len() + payload.len()).sum::<usize>();
+    out.resize(end + most, 0);
+    for (id, payload) in messages {
+        let length = payload.len();
+        if size != Some(length) {
+            let remaining = u32::try_from(head.len() + 2 + section.len() + length).ok().and_then(VarInt::new);
+            let Some(remaining) = remaining else { break };
+            front.clear();
+            front.push(PLAIN);
+            front.var_int(remaining);
+            front.extend_from_slice(&head);
+            size = Some(length);
+        }
+        let begin = end;
+        end += front.len() + 2 + section.len() + length;
+        let (before, rest) = out.get_mut(begin..end).unwrap_or_default().split_at_mut(front.len());
+        let (to_id, rest) = rest.split_at_mut(2);
+        let (middle, behind) = rest.split_at_mut(section.len());
+        few_bytes::copy(&front, before);
+        few_bytes::copy(&id.to_be_bytes(), to_id);
+        few_bytes::copy(&section, middle);
+        few_bytes::copy(payload, behind);
+    }
+    out.truncate(end);
 }
 
 impl<'a> Iterator for AckedRun<'a> {
@@ -137,11 +188,16 @@ impl<'a> Iterator for AckedRun<'a> {
         if self.used >= self.limit.max(1) {
             return None;
         }
-        let (body, size) = crate::run::body(self.buffer.get(self.used..)?, PLAIN)?;
-        if size > self.max_packet_size as usize || !few_bytes::begin_with(body, self.head) {
-            return None;
+        let rest = self.buffer.get(self.used..)?;
+        if !few_bytes::begin_with(rest, self.front) {
+            // One of another size, and perhaps more like it.
+            let (body, size) = crate::run::body(rest, PLAIN)?;
+            if size > self.max_packet_size as usize || !few_bytes::begin_with(body, self.head) {
+                return None;
+            }
+            (self.front, self.size) = (rest.get(..size - body.len() + self.head.len())?, size);
         }
-        let (id, rest) = body.get(self.head.len()..)?.split_first_chunk::<2>()?;
+        let (id, rest) = rest.get(self.front.len()..self.size)?.split_first_chunk::<2>()?;
         if !few_bytes::begin_with(rest, self.section) {
             return None;
         }
@@ -149,7 +205,7 @@ impl<'a> Iterator for AckedRun<'a> {
             packet_id: PacketId::new(u16::from_be_bytes(*id))?,
             payload: rest.get(self.section.len()..)?,
         };
-        self.used += size;
+        self.used += self.size;
         Some(message)
     }
 }
@@ -237,12 +293,26 @@ mod tests {
                 for topic in ["a/b", "x/a/b"] {
                     let expected = all(to, topic, said);
                     let mut run = AckedRun::first(&bytes, from, u32::MAX, usize::MAX).unwrap();
-                    let (mut out, topic) = (b"before".to_vec(), TopicRef::new(topic).unwrap());
-                    run.write_as(3, topic, to, said, &mut out);
-                    assert_eq!(out[6..], expected[..3].concat(), "{from:?} {to:?}");
-                    assert_eq!(run.used(), all(from, "a/b", came)[..3].concat().len());
-                    run.write_as(9, topic, to, said, &mut out);
-                    assert_eq!(out[6..], expected.concat());
+                    let topic = TopicRef::new(topic).unwrap();
+                    let mut out = b"before".to_vec();
+                    for (most, count) in [(3, 3), (2, 1), (9, 9)] {
+                        let begin = run.used();
+                        let mut ahead = run.clone();
+                        let taken: Vec<_> = ahead.by_ref().take(most).collect();
+                        run.write_as((&ahead, &taken, count.min(taken.len())), topic, to, said, &mut out);
+                        let before = all(from, "a/b", came);
+                        let so_far =
+                            [3, 4, 5].into_iter().find(|so_far| before[..*so_far].concat().len() == run.used());
+                        assert!(
+                            run.used() > begin && so_far.is_some_and(|so_far| out[6..] == expected[..so_far].concat())
+                        );
+                    }
+                    assert_eq!(out[6..], expected.concat(), "{from:?} {to:?}");
+                    assert_eq!(run.used(), bytes.len());
+                    let taken: Vec<_> = AckedRun::first(&bytes, from, u32::MAX, usize::MAX).unwrap().collect();
+                    out.clear();
+                    AckedRun::write_anew(&taken[1..], topic, to, said, PacketId::new(8).unwrap(), &mut out);
+                    assert_eq!(out, expected[1..].concat(), "anew, {from:?} {to:?}");
                     for (packet, payload) in expected.iter().zip(payloads) {
                         assert!(packet.len() <= AckedRun::size_as(topic, said, payload.len()));
                     }

@@ -199,6 +199,23 @@ impl Kept {
         Place { kept: Arc::clone(self), entry: index, is_stub: false }
     }
 
+    /// The places of entry `index` of every message, to be taken once by whoever delivers all of them, after [`Kept::note_sent`].
+    #[must_use]
+    pub fn every(self: &Arc<Self>, index: u32) -> Places {
+        Places { kept: Arc::clone(self), entry: index, left: self.places() / self.stride }
+    }
+
+    /// Notes that entry `index` of every message goes out, under packet identifiers that follow each other from `first` on; as
+    /// [`Place::note_sent`]. `false` when one of them was claimed for the log before.
+    #[must_use]
+    pub fn note_sent(&self, index: u32, first: PacketId) -> bool {
+        let each = self.states.iter().skip(index as usize).step_by(self.stride as usize);
+        each.zip(first.get()..=u16::MAX).all(|(entry, id)| {
+            let noted = state::OPEN | u64::from(id) << state::PACKET_ID;
+            entry.compare_exchange(state::OPEN, noted, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        })
+    }
+
     /// The number of the message of an entry, and which of its own it is.
     fn address(&self, entry: u32) -> (u64, u32) {
         (self.id + u64::from(entry / self.stride), entry % self.stride)
@@ -379,6 +396,59 @@ impl Drop for Place {
         if !self.is_stub {
             self.kept.drop_place(self.entry);
         }
+    }
+}
+
+/// What one session is owed of all messages of one [`Kept`], the oldest first. **Dropping it settles what is left.**
+#[derive(Debug)]
+pub struct Places {
+    kept: Arc<Kept>,
+    /// The first of them.
+    entry: u32,
+    left: u32,
+}
+
+impl Places {
+    /// The next `count` are not owed any more. How many of them were claimed for the log before.
+    pub fn settle(&mut self, count: u32) -> u32 {
+        let count = count.min(self.left);
+        let Self { kept, entry, .. } = self;
+        let first = *entry;
+        *entry += count * kept.stride;
+        self.left -= count;
+        if kept.settler.is_closed() {
+            return 0;
+        }
+        let (mut open, mut written) = (0, 0);
+        for entry in (0..count).map(|number| first + number * kept.stride) {
+            match kept.entry(entry).map_or(state::SETTLED, |entry| entry.swap(state::SETTLED, Ordering::AcqRel))
+                & state::MASK
+            {
+                state::OPEN => open += 1,
+                state::WRITTEN => {
+                    let (id, index) = kept.address(entry);
+                    kept.settler.settle(id, index);
+                    written += 1;
+                }
+                _ => {}
+            }
+        }
+        if open > 0 && kept.open.fetch_sub(open, Ordering::AcqRel) == open {
+            kept.settler.release(kept.publisher);
+        }
+        written
+    }
+
+    /// Each of those that are left, by itself.
+    pub fn each(mut self) -> impl Iterator<Item = Place> {
+        let (kept, first, left) = (Arc::clone(&self.kept), self.entry, std::mem::take(&mut self.left));
+        (0..left).map(move |number| kept.place(first + number * kept.stride))
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        self.settle(self.left);
     }
 }
 

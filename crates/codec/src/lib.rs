@@ -10,6 +10,7 @@
 mod ack;
 mod acked_run;
 mod auth;
+mod bundle;
 #[cfg(feature = "mqttbytes-compat")]
 pub mod compat;
 mod connack;
@@ -45,13 +46,14 @@ mod writer;
 pub use ack::Ack;
 pub use acked_run::{AckedMessage, AckedRun};
 pub use auth::Auth;
+pub use bundle::Bundle;
 pub use connack::{Connack, ConnackProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};
 pub use disconnect::Disconnect;
 pub use error::{DecodeError, EncodeError, Fault, PacketName};
 pub use header::{Frame, PacketType};
 pub use id::{ClientId, PacketId};
-pub use kept::{Backlog, Claimed, Kept, Place, SessionId, Settler, Stub};
+pub use kept::{Backlog, Claimed, Kept, Place, Places, SessionId, Settler, Stub};
 pub use level::{Level, Version};
 pub use looks::Looks;
 pub use message::{Message, MessageProperties, Outgoing};

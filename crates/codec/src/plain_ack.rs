@@ -35,12 +35,30 @@ impl PlainAck {
         Some(Self { kind, packet_id: PacketId::new(u16::from_be_bytes([high, low]))? })
     }
 
-    /// Appends it. Every version writes it the same way.
+    /// How many PUBACKs at the beginning of `bytes` answer for `ids`, one after the other.
     #[inline]
-    pub fn encode(self, out: &mut Vec<u8>) {
+    #[must_use]
+    pub fn pubacks_in_turn(bytes: &[u8], ids: impl Iterator<Item = u16>) -> usize {
+        let is_next = |(packet, id): &(&[u8; Self::SIZE], u16)| {
+            let [high, low] = id.to_be_bytes();
+            **packet == [0x40, 2, high, low]
+        };
+        bytes.as_chunks::<{ Self::SIZE }>().0.iter().zip(ids).take_while(is_next).count()
+    }
+
+    /// As it is on the wire: every version writes it the same way.
+    #[inline]
+    #[must_use]
+    pub fn bytes(self) -> [u8; Self::SIZE] {
         let flags = if self.kind == PacketType::Pubrel { 2 } else { 0 };
         let [high, low] = self.packet_id.get().to_be_bytes();
-        out.extend_from_slice(&[(self.kind as u8) << 4 | flags, 2, high, low]);
+        [(self.kind as u8) << 4 | flags, 2, high, low]
+    }
+
+    /// Appends it.
+    #[inline]
+    pub fn encode(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes());
     }
 }
 
@@ -79,6 +97,25 @@ mod tests {
                 assert_eq!(PlainAck::first(&bytes), Some(ack));
             }
         }
+    }
+
+    #[test]
+    fn a_row_ends_where_another_packet_or_identifier_comes() {
+        let acks = |kind, ids: &[u16]| {
+            let mut bytes = Vec::new();
+            ids.iter().for_each(|id| PlainAck { kind, packet_id: PacketId::new(*id).unwrap() }.encode(&mut bytes));
+            bytes
+        };
+        let row = |bytes: &[u8], first, most| PlainAck::pubacks_in_turn(bytes, (first..=u16::MAX).take(most));
+        let three = acks(PacketType::Puback, &[255, 256, 257]);
+        assert_eq!(
+            (row(&three, 255, 9), row(&three, 255, 2), row(&three, 256, 9), row(&three[..11], 255, 9)),
+            (3, 2, 0, 2)
+        );
+        assert_eq!(row(&acks(PacketType::Puback, &[7, 9, 10]), 7, 9), 1);
+        assert_eq!(row(&acks(PacketType::Pubrec, &[7]), 7, 9), 0);
+        let last = [acks(PacketType::Puback, &[65_534, 65_535]), vec![0x40, 2, 0, 0]].concat();
+        assert_eq!(row(&last, 65_534, 9), 2);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! every error, and then over the real buffer, which therefore never has to be rolled back or moved.
 
 use memchr::memchr;
+use smallvec::{Array, SmallVec};
 
 use crate::{EncodeError, PacketId, VarInt};
 
@@ -71,6 +72,12 @@ impl Out for Vec<u8> {
 /// Counts what would be written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count(pub(crate) usize);
+
+impl<A: Array<Item = u8>> Out for SmallVec<A> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
 
 impl Out for Count {
     fn put(&mut self, bytes: &[u8]) {

@@ -287,7 +287,12 @@ impl Engine {
     }
 
     /// The same for several, with one look at a session for which nothing waits, or whose client is away; whether it is.
-    fn hand_over_all(&mut self, now: Time, index: usize, mut deliveries: impl Iterator<Item = Delivery>) -> bool {
+    pub(crate) fn hand_over_all(
+        &mut self,
+        now: Time,
+        index: usize,
+        mut deliveries: impl Iterator<Item = Delivery>,
+    ) -> bool {
         let mut odd = None;
         let Some(slot) = self.sessions.get(index) else {
             deliveries.for_each(drop); // It settles them.

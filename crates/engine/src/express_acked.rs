@@ -8,16 +8,37 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use viaduct_codec::{AckedRun, Message, MessageProperties, QoS, ReasonCode, Time};
+use smallvec::SmallVec;
+use viaduct_codec::{AckedMessage, AckedRun, Message, MessageProperties, QoS, ReasonCode, Time};
 use viaduct_router::RouteSet;
-use viaduct_store::Appended;
+use viaduct_store::{Appended, StoreError, Together};
 
 use crate::Engine;
 use crate::acks::Ack;
 use crate::dispatch::{Batch, is_heard, levels};
 use crate::express::Sender;
 use crate::key::SessionKey;
-use crate::leave::Left;
+
+/// Messages of a run that are looked at without memory of their own.
+const FEW: usize = 128;
+
+/// What is taken of a run at once.
+pub(crate) struct Taken<'a> {
+    pub(crate) run: &'a AckedRun<'a>,
+    pub(crate) messages: &'a [AckedMessage<'a>],
+    /// Bytes of payload of all of them.
+    pub(crate) payload: usize,
+    /// What they are answered with.
+    pub(crate) reason: ReasonCode,
+}
+
+impl Taken<'_> {
+    /// The answers to those who sent them.
+    pub(crate) fn acks(&self, session: SessionKey) -> impl Iterator<Item = Ack> {
+        let qos = QoS::AtLeastOnce;
+        self.messages.iter().map(move |one| Ack { session, packet_id: one.packet_id, qos, reason: self.reason })
+    }
+}
 
 /// Memory for the messages of a run, and for the answers to them.
 #[derive(Debug, Default)]
@@ -29,6 +50,7 @@ pub(crate) struct Run {
 impl Engine {
     /// Passes on the run at the beginning of `rest`, which is from the session at `index`, as far as it begins before `limit`
     /// bytes. The bytes and packets of it; `None` when the first packet has to go the long way.
+    #[inline]
     pub(crate) fn express_acked(
         &mut self,
         now: Time,
@@ -40,6 +62,18 @@ impl Engine {
         if !AckedRun::may_begin(rest) {
             return None;
         }
+        self.take_run(now, connection, index, rest, limit)
+    }
+
+    #[inline(never)] // What it needs of the stack is not to be there for every other packet.
+    fn take_run(
+        &mut self,
+        now: Time,
+        connection: usize,
+        index: usize,
+        rest: &[u8],
+        limit: usize,
+    ) -> Option<(usize, u32)> {
         let Sender { key, version, max_packet_size, hop } = self.sender(connection, index)?;
         let room = self.sessions.get(index)?.session.room();
         let mut run = AckedRun::first(rest, version, max_packet_size, limit)?;
@@ -70,30 +104,31 @@ impl Engine {
             expires: None,
             properties: properties.clone(),
         };
-        let left = if routes.has_durable() {
-            self.leave_run(now, index, (&plain(Bytes::new()), &routes), (&run, room), reason)
-        } else {
-            None
+        let mut few = SmallVec::<[AckedMessage<'_>; FEW]>::new();
+        for one in run.by_ref().take(room) {
+            few.push(one);
+        }
+        let payload = few.iter().map(|one| one.payload.len()).sum();
+        let taken = Taken { run: &run, messages: &few, payload, reason };
+        let is_bundle = taken.messages.len() > 1 || self.is_behind_bundle(&routes);
+        let is_done = (is_bundle || routes.has_durable()) && {
+            let like = plain(Bytes::new());
+            self.leave_run(now, index, &like, &routes, &taken).is_some()
+                || is_bundle && self.send_bundle(now, index, &like, &routes, &taken).is_some()
         };
-        let Left { bytes, count, payload } = match left {
-            Some(left) => left,
-            None => {
-                let Run { mut messages, mut acks } = std::mem::take(&mut self.run);
-                let mut payload = 0;
-                for one in run.by_ref().take(room) {
-                    payload += one.payload.len();
-                    acks.push(Ack { session: key, packet_id: one.packet_id, qos: QoS::AtLeastOnce, reason });
-                    messages.push(Arc::new(plain(Bytes::copy_from_slice(one.payload))));
-                }
-                let is_done = self.hand_on_run(now, index, &messages, &routes, &acks);
-                let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-                messages.clear();
-                acks.clear();
-                self.run = Run { messages, acks };
-                is_done?;
-                Left { bytes: run.used(), count, payload }
+        if !is_done {
+            let Run { mut messages, mut acks } = std::mem::take(&mut self.run);
+            for (one, ack) in taken.messages.iter().zip(taken.acks(key)) {
+                messages.push(Arc::new(plain(Bytes::copy_from_slice(one.payload))));
+                acks.push(ack);
             }
-        };
+            let is_done = self.hand_on_run(now, index, &messages, &routes, &acks);
+            messages.clear();
+            acks.clear();
+            self.run = Run { messages, acks };
+            is_done?;
+        }
+        let (bytes, count) = (run.used(), u32::try_from(taken.messages.len()).unwrap_or(u32::MAX));
         self.stats.received(QoS::AtLeastOnce, u64::from(count), payload);
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.rate_count = connection.rate_count.saturating_add(count);
@@ -119,7 +154,7 @@ impl Engine {
         let appended = if owed.is_empty() {
             Ok(Appended::NOTHING)
         } else {
-            self.store.append_all(now, messages, owed.into(), None, key.mark())
+            self.store.append_all(now, Together::Each(messages), owed.into(), None, key.mark())
         };
         if messages.len() > 1 && matches!(&appended, Err(error) if error.is_full()) {
             return None;
@@ -130,16 +165,19 @@ impl Engine {
                 self.deliver(now, Batch { messages, kept: kept.as_ref(), first: 0 }, routes, Some(key));
                 self.acknowledge(now, acks, (accepted, kept), None);
             }
-            Err(error) => {
-                for ack in acks {
-                    if self.sessions.get(index).is_none_or(|slot| slot.connection().is_none()) {
-                        break; // The first of them ended it.
-                    }
-                    let taken = self.not_taken(index, &error);
-                    self.answer_publish(now, index, Some(ack.packet_id), QoS::AtLeastOnce, taken);
-                }
-            }
+            Err(error) => self.refuse_run(now, index, acks, &error),
         }
         Some(())
+    }
+
+    /// Answers the messages of a run that the store has not taken.
+    pub(crate) fn refuse_run(&mut self, now: Time, index: usize, acks: &[Ack], error: &StoreError) {
+        for ack in acks {
+            if self.sessions.get(index).is_none_or(|slot| slot.connection().is_none()) {
+                break; // The first of them ended it.
+            }
+            let taken = self.not_taken(index, error);
+            self.answer_publish(now, index, Some(ack.packet_id), QoS::AtLeastOnce, taken);
+        }
     }
 }

@@ -5,38 +5,31 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-use viaduct_codec::{AckedMessage, AckedRun, Message, QoS, ReasonCode, Time};
+use viaduct_codec::{Message, Time};
 use viaduct_router::RouteSet;
 
 use crate::Engine;
-use crate::acks::Ack;
+use crate::express_acked::Taken;
 use crate::keep::owed;
 use crate::key::SessionKey;
 
-/// Messages of a run that are looked at without memory of their own.
-const FEW: usize = 128;
-
-/// What became of a run.
-pub(crate) struct Left {
-    pub(crate) bytes: usize,
-    pub(crate) count: u32,
-    pub(crate) payload: usize,
-}
-
 impl Engine {
-    /// Has up to `room` messages of `run`, which are from the session at `index` and like `like` but for their payloads, wait in the store,
-    /// and answers them. No message is made of them: their bytes go from where they came to where they are written from. `None`,
-    /// and nothing was done, unless everybody in `routes` is owed them by this worker, is away, and has room for all of them.
+    /// Has the messages of a run that were `taken`, which are from the session at `index` and like `like` but for their payloads, wait in
+    /// the store, and answers them. No message is made of them: their bytes go from where they came to where they are written from.
+    /// `None`, and nothing was done, unless everybody in `routes` is owed them by this worker, is away, and has room for all of
+    /// them.
     #[inline(never)] // Most runs go another way, which is not to be looked for around this one.
     pub(crate) fn leave_run(
         &mut self,
         now: Time,
         index: usize,
-        (like, routes): (&Message, &RouteSet<SessionKey>),
-        (run, room): (&AckedRun<'_>, usize),
-        reason: ReasonCode,
-    ) -> Option<Left> {
+        like: &Message,
+        routes: &RouteSet<SessionKey>,
+        taken: &Taken<'_>,
+    ) -> Option<()> {
+        if !routes.has_durable() {
+            return None;
+        }
         let key = self.sessions.get(index)?.key;
         for route in routes.routes() {
             let merged = owed(route, like, Some(key))?;
@@ -45,9 +38,7 @@ impl Engine {
                 return None;
             }
         }
-        let mut run = run.clone();
-        let messages: SmallVec<[AckedMessage<'_>; FEW]> = run.by_ref().take(room).collect();
-        let payload: usize = messages.iter().map(|message| message.payload.len()).sum();
+        let &Taken { messages, payload, .. } = taken;
         let bytes = messages.len() * like.size() + payload;
         let heirs = routes.routes().len();
         let has_room = |key| {
@@ -58,7 +49,7 @@ impl Engine {
             return None;
         }
         let owed = self.owed_list(&Arc::new(like.clone()), routes, &[], Some(key));
-        let (first, accepted) = self.store.append_run(now, like, &messages, &owed)?;
+        let (first, accepted) = self.store.append_run(now, like, messages, &owed)?;
         self.sessions.get_mut(index)?.session.take_plain(now, messages.iter().map(|message| message.packet_id));
         for (place, route) in (0..).zip(routes.routes()) {
             // A packet has at most a quarter of a gigabyte.
@@ -69,16 +60,11 @@ impl Engine {
             }
         }
         let mut acks = std::mem::take(&mut self.run.acks);
-        acks.extend(messages.iter().map(|message| Ack {
-            session: key,
-            packet_id: message.packet_id,
-            qos: QoS::AtLeastOnce,
-            reason,
-        }));
+        acks.extend(taken.acks(key));
         self.acknowledge(now, &acks, (accepted, None), None);
         acks.clear();
         self.run.acks = acks;
-        Some(Left { bytes: run.used(), count: messages.len() as u32, payload })
+        Some(())
     }
 
     /// Whether what the session at `index` hears waits in the store alone, as it came.

@@ -12,6 +12,7 @@
 mod absent;
 mod acks;
 mod authorize;
+mod bundle;
 mod connections;
 mod dispatch;
 mod due;

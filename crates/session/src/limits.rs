@@ -11,6 +11,10 @@ pub(crate) const IDLE_ID_WORDS: usize = 8;
 /// for ever, and one that is busy now must not allocate for every message.
 pub(crate) const IDLE_CAPACITY: usize = 32;
 
+/// Bundles that room is kept for once none is open, for as long as the connection lasts: a session that hears runs must not allocate
+/// for every one.
+pub(crate) const IDLE_ROWS: usize = 4;
+
 /// Topic aliases that are assigned towards one peer however many it allows: beyond this the table costs more than it
 /// saves.
 pub(crate) const ALIASES_OUT: u16 = 64;

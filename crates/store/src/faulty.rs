@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use viaduct_codec::{Backlog, Message, PacketId, Place, QoS, SessionId, Stub, Time};
+use viaduct_codec::{Backlog, PacketId, Place, QoS, SessionId, Stub, Time};
 
-use crate::{Accepted, Appended, Health, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket};
+use crate::{Accepted, Appended, Health, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket, Together};
 
 /// What a call is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Store for FaultyStore {
     fn append_all(
         &mut self,
         now: Time,
-        messages: &[Arc<Message>],
+        messages: Together<'_>,
         owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,

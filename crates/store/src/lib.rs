@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use viaduct_codec::{
-    AckedMessage, Backlog, Kept, Message, PacketId, Place, QoS, SessionId, Stub, SubscriptionIds, Time,
+    AckedMessage, Backlog, Bundle, Kept, Message, PacketId, Place, QoS, SessionId, Stub, SubscriptionIds, Time,
 };
 
 pub use faulty::{FaultyStore, Script, Trouble};
@@ -128,6 +128,15 @@ impl StoreError {
     }
 }
 
+/// Messages that come together.
+#[derive(Clone, Copy, Debug)]
+pub enum Together<'a> {
+    /// Each by itself.
+    Each(&'a [Arc<Message>]),
+    /// Those of a run, as one.
+    Bundle(&'a Arc<Bundle>),
+}
+
 /// The narrow door through which a worker's broker keeps what must survive. One store serves one worker.
 pub trait Store {
     /// As [`Store::append_all`] with one message.
@@ -142,7 +151,7 @@ pub trait Store {
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
     ) -> Result<Appended, StoreError> {
-        self.append_all(now, std::slice::from_ref(message), owed, from, publisher)
+        self.append_all(now, Together::Each(std::slice::from_ref(message)), owed, from, publisher)
     }
 
     /// Takes QoS 1 or 2 messages that come together and who is owed each of them. They are safe together, but settle each for
@@ -155,7 +164,7 @@ pub trait Store {
     fn append_all(
         &mut self,
         now: Time,
-        messages: &[Arc<Message>],
+        messages: Together<'_>,
         owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use viaduct_codec::{Backlog, Message, PacketId, Place, QoS, SessionId, Stub, Time};
+use viaduct_codec::{Backlog, PacketId, Place, QoS, SessionId, Stub, Time};
 
-use crate::{Accepted, Appended, Health, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket};
+use crate::{Accepted, Appended, Health, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket, Together};
 
 /// A store without a disk.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ impl Store for MemoryStore {
     fn append_all(
         &mut self,
         _now: Time,
-        _messages: &[Arc<Message>],
+        _messages: Together<'_>,
         _owed: Arc<[Owed]>,
         _from: Option<(SessionId, PacketId)>,
         _publisher: u64,

@@ -5,7 +5,7 @@
 
 use viaduct_codec::{PacketId, Time};
 
-use super::{Client, PINGRESP_SECONDS, Probe};
+use super::{Client, PINGRESP_SECONDS};
 use crate::delivery::Delivery;
 use crate::flow;
 
@@ -32,11 +32,12 @@ impl Client {
         count
     }
 
-    /// The server has acknowledged a message that was sent under an identifier of [`Client::lend`].
-    pub fn give_back(&mut self, now: Time, id: PacketId, token: u64) {
-        self.flow.give_back(id);
+    /// The server has acknowledged messages that were sent under these identifiers of [`Client::lend`]; `token` is the first
+    /// one's, the others follow it.
+    pub fn give_back(&mut self, now: Time, ids: &[PacketId], token: u64) {
+        self.flow.give_back(ids);
         self.heard_bytes(now);
-        self.meter.answered(now, Probe::Message(token));
+        self.meter.answered_among(now, token, ids.len() as u64);
     }
 
     /// A message that was sent under an identifier of [`Client::lend`] is this client's own from now on, as if

@@ -60,6 +60,15 @@ impl Meter {
         }
     }
 
+    /// The answers to `count` messages came, whose tokens follow each other from `first` on.
+    pub(super) fn answered_among(&mut self, now: Time, first: u64, count: u64) {
+        if let Some((probe @ Probe::Message(token), _)) = self.asked
+            && (first..first + count).contains(&token)
+        {
+            self.answered(now, probe);
+        }
+    }
+
     /// No answer will come.
     pub(super) const fn forget(&mut self) {
         self.asked = None;
@@ -81,7 +90,9 @@ mod tests {
         meter.sent(at(20), 2);
         meter.answered(at(30), Probe::Message(2));
         assert_eq!(meter.last(), None, "the first is measured");
-        meter.answered(at(35), Probe::Message(1));
+        meter.answered_among(at(33), 2, 5);
+        assert_eq!(meter.last(), None, "it is not among those that come after it");
+        meter.answered_among(at(35), 0, 3);
         let took = Duration::from_millis(25);
         assert_eq!(meter.last(), Some(RoundTrip { took, by: Probe::Message(1), at: at(35) }));
         meter.sent(at(40), 3);

@@ -136,6 +136,19 @@ impl Inbound {
         self.check().map(|()| arrived)
     }
 
+    /// The answer to the QoS 1 message under `id` is known; `false`, and nothing is done, when it is not the oldest that waits for one.
+    #[inline]
+    pub(crate) fn acknowledge_next(&mut self, id: PacketId) -> bool {
+        if self.qos1.front() != Some(&id) {
+            return false;
+        }
+        self.qos1.pop_front();
+        if self.qos1.is_empty() && self.qos1.capacity() > IDLE_CAPACITY {
+            self.qos1 = VecDeque::new();
+        }
+        true
+    }
+
     /// The answer to `id` is known; `false` when it must not be sent, because the message came by an earlier connection,
     /// was answered already, or the session that it came in is gone. A failed QoS 2 message is over (MQTT-4.3.3-9).
     pub(crate) fn acknowledge(&mut self, id: PacketId, qos: QoS, failed: bool) -> bool {

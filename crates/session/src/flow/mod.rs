@@ -4,6 +4,7 @@
 //! decides who hears a message, and knows neither CONNECT nor SUBSCRIBE.
 
 mod alias;
+mod bundled;
 mod inbound;
 mod keepalive;
 mod outbound;
@@ -20,6 +21,7 @@ use crate::output::Output;
 use crate::violation::Violation;
 
 use alias::{AliasesIn, AliasesOut, Form};
+use bundled::Bundled;
 use inbound::{Arrived, Inbound, Released};
 use outbound::{Awaits, Outbound, Written};
 use packet_id::PacketIds;
@@ -89,11 +91,21 @@ pub(crate) struct Flow {
     counts: Counts,
     /// The store knows the peer's QoS 2 identifiers.
     keeps_ids: bool,
+    /// The peer of this connection answers as it likes, so one exchange for several messages would not last.
+    answers_out_of_turn: bool,
     /// The last step that waited for the store.
     holds: u32,
-    /// What the store has to know; mostly nothing.
-    #[allow(clippy::box_collection, reason = "eight bytes instead of 24 in every session")]
-    notes: Option<Box<Vec<Note>>>,
+    /// Mostly nothing.
+    aside: Option<Box<Aside>>,
+}
+
+/// What is there only now and then.
+#[derive(Debug, Default)]
+struct Aside {
+    /// What the store has to know.
+    notes: Vec<Note>,
+    /// What went out together, all of it written behind the exchanges.
+    bundled: Bundled,
 }
 
 /// What ends with the connection.
@@ -126,6 +138,8 @@ impl Flow {
     }
 
     pub(crate) fn attach(&mut self, terms: Terms) {
+        self.unbundle();
+        self.answers_out_of_turn = false;
         self.outbound.attach(terms.window);
         self.note_held();
         self.inbound.attach(terms.receive_maximum, terms.peer_is_mute);
@@ -143,6 +157,10 @@ impl Flow {
 
     pub(crate) fn detach(&mut self) {
         self.link = None;
+        if let Some(aside) = self.aside.as_mut().filter(|aside| aside.bundled.is_empty()) {
+            aside.bundled = Bundled::default();
+            self.put_aside_away();
+        }
         self.inbound.detach();
     }
 
@@ -151,7 +169,7 @@ impl Flow {
     }
 
     pub(crate) fn inflight(&self) -> usize {
-        self.outbound.len()
+        self.outbound.len() + self.aside.as_ref().map_or(0, |aside| aside.bundled.open())
     }
 
     /// Whether a new QoS 1 or 2 message may be sent now.
@@ -172,10 +190,10 @@ impl Flow {
         count
     }
 
-    /// One of these is acknowledged.
-    pub(crate) fn give_back(&mut self, id: PacketId) {
-        self.outbound.give_back();
-        self.ids.release(id);
+    /// So many of these are acknowledged.
+    pub(crate) fn give_back(&mut self, ids: &[PacketId]) {
+        self.outbound.give_back(u16::try_from(ids.len()).unwrap_or(u16::MAX));
+        self.ids.release_these(ids);
     }
 
     /// One of these is kept here from now on.
@@ -208,6 +226,7 @@ impl Flow {
         if delivery.qos == QoS::AtMostOnce {
             return self.write_publish(now, &delivery, None, false, out);
         }
+        self.unbundle(); // What comes now stands behind them, among the exchanges.
         let Some(id) = self.ids.take() else { return Err(TooLarge) };
         // At QoS 1 nobody waits for the store to know: whoever writes the message sees the identifier on its place, and only
         // what is written already needs a word of its own.
@@ -215,7 +234,7 @@ impl Flow {
             && (delivery.qos == QoS::ExactlyOnce || !place.note_sent(id))
         {
             let hold = next_hold(&mut self.holds);
-            self.notes.get_or_insert_default().push(Note::Sent(id, place.clone(), delivery.qos, hold));
+            self.aside.get_or_insert_default().notes.push(Note::Sent(id, place.clone(), delivery.qos, hold));
             if delivery.qos == QoS::ExactlyOnce {
                 self.outbound.sent(id, delivery, token, Written::WhenStored(hold)); // Whether it fits is seen when it is written.
                 return Ok(());
@@ -294,19 +313,21 @@ impl Flow {
     }
 
     pub(crate) fn has_notes(&self) -> bool {
-        self.notes.is_some()
+        self.aside.as_ref().is_some_and(|aside| !aside.notes.is_empty())
     }
 
     /// What the store has to know since it was last asked.
     pub(crate) fn take_notes(&mut self) -> Vec<Note> {
-        self.notes.take().map_or_else(Vec::new, |notes| *notes)
+        let notes = self.aside.as_mut().map_or_else(Vec::new, |aside| std::mem::take(&mut aside.notes));
+        self.put_aside_away();
+        notes
     }
 
     /// Tells the store once more what exchanges wait for: the first time it could not take it.
     fn note_held(&mut self) {
         for exchange in self.outbound.iter() {
             let (Some(hold), Some(place)) = (exchange.held, exchange.delivery.kept.clone()) else { continue };
-            self.notes.get_or_insert_default().push(if exchange.is_received() {
+            self.aside.get_or_insert_default().notes.push(if exchange.is_received() {
                 Note::Received(exchange.id, place, hold)
             } else {
                 Note::Sent(exchange.id, place, exchange.delivery.qos, hold)
@@ -378,6 +399,15 @@ impl Flow {
         reason_string: Option<&str>,
         out: &mut Output,
     ) {
+        if qos == QoS::AtLeastOnce
+            && reason == ReasonCode::SUCCESS
+            && reason_string.is_none()
+            && self.terms().is_some_and(|terms| terms.maximum_packet_size as usize >= PlainAck::SIZE)
+            && self.inbound.acknowledge_next(id)
+        {
+            PlainAck { kind: PacketType::Puback, packet_id: id }.encode(out.buffer());
+            return; // As nearly all are.
+        }
         // Without a connection the answer is only kept in mind. A failure then frees the identifier in every version, so
         // that the repeated PUBLISH is judged anew.
         let is_v5 = self.terms().is_none_or(|terms| terms.version.is_v5());
@@ -388,6 +418,7 @@ impl Flow {
     }
 
     pub(crate) fn puback(&mut self, ack: &Ack<'_>) -> Result<Answered, Violation> {
+        self.look_into_bundles(ack.packet_id);
         let Some((place, exchange)) = self.outbound.find(ack.packet_id) else { return Ok(Answered::Nothing) };
         if exchange.awaits != Awaits::Puback {
             return Err(Violation::WrongAck { packet: PacketType::Puback, id: ack.packet_id });
@@ -397,6 +428,7 @@ impl Flow {
 
     pub(crate) fn pubrec(&mut self, ack: &Ack<'_>, out: &mut Output) -> Result<Answered, Violation> {
         let id = ack.packet_id;
+        self.look_into_bundles(id);
         let Some((place, exchange)) = self.outbound.find(id) else {
             // MQTT-4.3.3-4 knows no such message: 5.0 says so, 3.x can only go through with it.
             self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND), out);
@@ -413,7 +445,7 @@ impl Flow {
                     let hold = next_hold(&mut self.holds);
                     exchange.held = Some(hold);
                     let note = Note::Received(id, place.clone(), hold);
-                    self.notes.get_or_insert_default().push(note);
+                    self.aside.get_or_insert_default().notes.push(note);
                 } else {
                     self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
                 }
@@ -434,7 +466,7 @@ impl Flow {
             Released::Unknown => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
             Released::Held { first } => {
                 if first {
-                    self.notes.get_or_insert_default().push(Note::Released(ack.packet_id));
+                    self.aside.get_or_insert_default().notes.push(Note::Released(ack.packet_id));
                 }
                 return;
             }
@@ -455,6 +487,7 @@ impl Flow {
     }
 
     pub(crate) fn pubcomp(&mut self, ack: &Ack<'_>) -> Result<Answered, Violation> {
+        self.look_into_bundles(ack.packet_id);
         let Some((place, exchange)) = self.outbound.find(ack.packet_id) else { return Ok(Answered::Nothing) };
         if exchange.awaits != Awaits::Pubcomp {
             return Err(Violation::WrongAck { packet: PacketType::Pubcomp, id: ack.packet_id });
@@ -585,6 +618,7 @@ impl Flow {
     /// The peer's session is gone: nothing that was open will be answered. What was, in order.
     pub(crate) fn forget(&mut self) -> Vec<Exchange> {
         self.inbound.clear();
+        self.unbundle();
         let exchanges: Vec<_> = self.outbound.clear().into();
         for exchange in &exchanges {
             self.ids.release(exchange.id);

@@ -97,17 +97,26 @@ impl Outbound {
         self.lent += u16::try_from(count).unwrap_or(u16::MAX);
     }
 
-    /// One of these is over.
-    pub(crate) fn give_back(&mut self) {
-        self.lent = self.lent.saturating_sub(1);
+    /// So many of these are over.
+    pub(crate) fn give_back(&mut self, count: u16) {
+        self.lent = self.lent.saturating_sub(count);
     }
 
     /// One of these is kept here from now on, among the others by the order of tokens, which is that of sending.
     pub(crate) fn adopt(&mut self, id: PacketId, delivery: Delivery, token: u64) {
-        self.give_back();
+        self.give_back(1);
         let place = self.exchanges.partition_point(|exchange| exchange.token < token);
         let awaits = Awaits::Puback;
         self.exchanges.insert(place, Exchange { id, delivery, awaits, token, held: None, is_tried: true });
+        self.here += 1;
+        self.written += 1;
+    }
+
+    /// One of these is kept here from now on, behind all others: it went out after them, on this connection.
+    pub(crate) fn adopt_last(&mut self, id: PacketId, delivery: Delivery) {
+        self.give_back(1);
+        let awaits = Awaits::Puback;
+        self.exchanges.push_back(Exchange { id, delivery, awaits, token: 0, held: None, is_tried: true });
         self.here += 1;
         self.written += 1;
     }

@@ -78,6 +78,20 @@ impl PacketIds {
         ids.iter().take_while(is_taken).count()
     }
 
+    /// The first of the next `count` identifiers; `None` when one of them is in use, or they come to an end.
+    pub(crate) fn next_row(&self, count: u16) -> Option<PacketId> {
+        let first = PacketId::new(self.last.checked_add(1)?)?;
+        self.last.checked_add(count)?;
+        let is_free = self.used == 0 || !words(first.get(), count).any(|(id, bits)| self.are_used(id, bits));
+        is_free.then_some(first)
+    }
+
+    /// Takes `count` identifiers that follow each other, from `first` on, which [`PacketIds::next_row`] named.
+    pub(crate) fn take_row(&mut self, first: PacketId, count: u16) {
+        words(first.get(), count).for_each(|(id, bits)| self.insert_bits(id, bits));
+        self.last = self.last.saturating_add(count);
+    }
+
     /// Whether [`PacketIds::take`] would find one.
     pub(crate) fn has_free(&self) -> bool {
         self.used < u32::from(u16::MAX)
@@ -85,10 +99,30 @@ impl PacketIds {
 
     /// Gives an identifier back.
     pub(crate) fn release(&mut self, id: PacketId) {
-        let (place, bit) = self.find(id.get());
-        let Some(word) = self.words.get_mut(place).filter(|word| **word & bit != 0) else { return };
-        *word &= !bit;
-        self.used -= 1;
+        self.release_bits(id.get(), 1 << (id.get() % WORD));
+    }
+
+    /// Gives back `count` identifiers that follow each other, from `first` on.
+    pub(crate) fn release_row(&mut self, first: PacketId, count: u16) {
+        words(first.get(), count).for_each(|(id, bits)| self.release_bits(id, bits));
+    }
+
+    /// Gives these back, which mostly follow each other.
+    pub(crate) fn release_these(&mut self, ids: &[PacketId]) {
+        let follow =
+            ids.windows(2).all(|two| matches!(two, [one, next] if one.get().checked_add(1) == Some(next.get())));
+        match (ids.first(), u16::try_from(ids.len())) {
+            (Some(first), Ok(count)) if follow => self.release_row(*first, count),
+            _ => ids.iter().for_each(|id| self.release(*id)),
+        }
+    }
+
+    /// Gives back those that have these bits in the word of `id`.
+    fn release_bits(&mut self, id: u16, bits: u64) {
+        let place = self.find(id);
+        let Some(word) = self.words.get_mut(place).filter(|word| **word & bits != 0) else { return };
+        self.used -= (*word & bits).count_ones();
+        *word &= !bits;
         if *word != 0 {
             return;
         }
@@ -105,30 +139,52 @@ impl PacketIds {
     }
 
     fn is_used(&self, id: u16) -> bool {
-        let (place, bit) = self.find(id);
-        self.words.get(place).is_some_and(|word| word & bit != 0)
+        self.are_used(id, 1 << (id % WORD))
+    }
+
+    /// Whether any is in use of those that have these bits in the word of `id`.
+    fn are_used(&self, id: u16, bits: u64) -> bool {
+        self.words.get(self.find(id)).is_some_and(|word| word & bits != 0)
     }
 
     /// Marks an identifier as used, unless it is.
     fn insert(&mut self, id: u16) {
+        self.insert_bits(id, 1 << (id % WORD));
+    }
+
+    /// The same of those that have these bits in the word of `id`.
+    fn insert_bits(&mut self, id: u16, bits: u64) {
         if self.words.is_empty() {
             self.first = id / WORD;
         }
-        let (place, bit) = self.find(id);
+        let place = self.find(id);
         if place >= self.words.len() {
             self.words.resize(place + 1, 0);
         }
-        if let Some(word) = self.words.get_mut(place).filter(|word| **word & bit == 0) {
-            *word |= bit;
-            self.used += 1;
+        if let Some(word) = self.words.get_mut(place) {
+            self.used += (bits & !*word).count_ones();
+            *word |= bits;
         }
     }
 
-    /// The place among `words` of the word that this identifier is in, and its bit.
-    fn find(&self, id: u16) -> (usize, u64) {
-        let place = (id / WORD + WORDS - self.first) % WORDS;
-        (usize::from(place), 1 << (id % WORD))
+    /// The place among `words` of the word that this identifier is in.
+    fn find(&self, id: u16) -> usize {
+        usize::from((id / WORD + WORDS - self.first) % WORDS)
     }
+}
+
+/// Each word of `count` identifiers from `first` on: one of them in it, and the bits of all that are.
+fn words(first: u16, count: u16) -> impl Iterator<Item = (u16, u64)> {
+    let (mut id, mut left) = (first, count);
+    std::iter::from_fn(move || {
+        let bit = id % WORD;
+        let here = left.min(WORD - bit);
+        let bits = u64::MAX.checked_shr(u32::from(WORD - here))? << bit;
+        let word = (id, bits);
+        id = id.wrapping_add(here);
+        left -= here;
+        Some(word)
+    })
 }
 
 #[cfg(test)]
@@ -177,6 +233,42 @@ mod tests {
         assert!(ids.words.len() <= 3, "a hundred that follow each other");
         open.iter().for_each(|id| ids.release(*id));
         assert!(ids.words.is_empty() && ids.used == 0);
+    }
+
+    #[test]
+    fn those_that_follow_each_other_are_taken_and_come_back_together() {
+        let mut ids = PacketIds::default();
+        let (mut open, mut used) = (VecDeque::new(), 0);
+        for count in (1..=200_u16).cycle() {
+            let Some(first) = ids.next_row(count) else { break };
+            ids.take_row(first, count);
+            used += u32::from(count);
+            assert!((first.get()..=ids.last).all(|id| ids.is_used(id)) && ids.last - first.get() == count - 1);
+            open.push_back((first, count));
+            if open.len() > 3 {
+                let (first, count) = open.pop_front().unwrap();
+                ids.release_row(first, count);
+                used -= u32::from(count);
+                assert!((first.get()..first.get() + count).all(|id| !ids.is_used(id)));
+            }
+            assert_eq!(ids.used, used);
+        }
+        let apart = [PacketId::new(ids.last + 3).unwrap(), PacketId::new(ids.last + 1).unwrap()];
+        assert_eq!(ids.take_these(&apart), 2);
+        ids.release_these(&apart);
+        let left = u16::MAX - ids.last;
+        assert!(left < 200, "they came to an end");
+        assert_eq!(ids.next_row(left + 1), None);
+        let last = ids.next_row(left).unwrap();
+        ids.take_row(last, left);
+        ids.release_these(&(last.get()..=u16::MAX).filter_map(PacketId::new).collect::<Vec<_>>());
+        open.into_iter().for_each(|(first, count)| ids.release_row(first, count));
+        assert!(ids.words.is_empty() && ids.used == 0);
+        ids.last = 100;
+        ids.restore(PacketId::new(130).unwrap());
+        ids.last = 100;
+        assert_eq!(ids.next_row(30), None, "one of them is in use");
+        assert_eq!(ids.next_row(29), PacketId::new(101));
     }
 
     #[test]

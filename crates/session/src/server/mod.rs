@@ -19,8 +19,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use viaduct_codec::{
-    Ack, Auth, Backlog, Connack, ConnackProperties, Disconnect, Level, Packet, PacketId, PacketType, Place, PlainAck,
-    QoS, ReasonCode, Stub, Suback, Subscribe, Time, Unsuback, Unsubscribe, UserProperties, Version,
+    Ack, AckedMessage, Auth, Backlog, Bundle, Connack, ConnackProperties, Disconnect, Kept, Level, Packet, PacketId,
+    PacketType, Place, PlainAck, QoS, ReasonCode, Stub, Suback, Subscribe, Time, Unsuback, Unsubscribe, UserProperties,
+    Version,
 };
 
 pub use admit::{Admission, Authentication, Neighbour, Terms, admit};
@@ -323,7 +324,14 @@ impl Session {
         let Some(link) = &mut self.link else { return (0, Ok(())) };
         link.keep_alive.touch(now);
         let (mut count, mut has_room) = (0, false);
-        while let Some(plain) = bytes.get(count * PlainAck::SIZE..).and_then(PlainAck::first) {
+        while let Some(rest) = bytes.get(count * PlainAck::SIZE..)
+            && let Some(plain) = PlainAck::first(rest)
+        {
+            let in_turn = self.flow.pubacks_in_turn(rest);
+            if in_turn > 0 {
+                (count, has_room) = (count + in_turn, true);
+                continue;
+            }
             count += 1;
             let ack = Ack::new(plain.packet_id, ReasonCode::SUCCESS);
             let answered = match plain.kind {
@@ -401,6 +409,35 @@ impl Session {
             Ok(()) => Delivered::Sent,
             Err(flow::TooLarge) => Delivered::Dropped(DropReason::TooLarge),
         }
+    }
+
+    /// Whether messages of [`Session::send_bundle`] are still one exchange: any other message of QoS 1 or 2 behind them ends that.
+    #[must_use]
+    pub fn is_bundled(&self) -> bool {
+        self.flow.is_bundled()
+    }
+
+    /// Whether [`Session::send_bundle`] sends `count` messages of QoS 1 in packets of at most `largest` bytes: they would all go out
+    /// now, behind everything else.
+    #[must_use]
+    pub fn takes_bundle(&self, count: usize, largest: usize, out: &Output) -> bool {
+        self.link.is_some()
+            && out.pending() < OUTPUT_HIGH_WATER
+            && !self.queue.has_rest()
+            && self.flow.takes_bundle(count, largest)
+    }
+
+    /// Sends the messages of `bundle`, which are `messages`, as [`Session::deliver`] would send each with QoS 1 and no Subscription
+    /// Identifier; they stay together until one is answered out of turn. What the store keeps of them is `kept`, where this session is
+    /// owed the entry with this index of each. `false`, and nothing was done, when they have to be delivered one by one.
+    pub fn send_bundle(
+        &mut self,
+        (bundle, messages): (&Arc<Bundle>, &[AckedMessage<'_>]),
+        largest: usize,
+        kept: Option<(&Arc<Kept>, u32)>,
+        out: &mut Output,
+    ) -> bool {
+        self.takes_bundle(messages.len(), largest, out) && self.flow.send_bundle(bundle, messages, kept, out)
     }
 
     /// Leaves to the store what waits beyond what is to be sent first, as far as it can be read back. For a session whose client

@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use viaduct_codec::{AckedMessage, Backlog, Kept, Message, PacketId, Place, QoS, SessionId, Settler, Stub, Time};
+use viaduct_codec::{
+    AckedMessage, Backlog, Bundle, Kept, Message, PacketId, Place, QoS, SessionId, Settler, Stub, Time,
+};
 
 use super::Limits;
 use super::op::{
@@ -18,7 +20,9 @@ use super::op::{
 use super::read;
 use super::shared::{Group, Shared};
 use super::wire::{key_bytes, put_record};
-use crate::{Accepted, Appended, Health, InFlight, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket};
+use crate::{
+    Accepted, Appended, Health, InFlight, Key, Loaded, Owed, Record, Store, StoreError, Stored, Ticket, Together,
+};
 
 /// Operations after which a group is closed: what a stream to clients that are there has under way is far less.
 const GROUP_OPS: usize = 4096;
@@ -79,7 +83,7 @@ struct Open {
 enum Waiting {
     /// Messages that came together, all owed to the same.
     Messages {
-        messages: SmallVec<[Arc<Message>; 1]>,
+        messages: Messages,
         owed: Arc<[Owed]>,
         kept: Arc<Kept>,
         from: Option<(SessionId, PacketId)>,
@@ -98,6 +102,12 @@ enum Waiting {
         length: usize,
         last_id: u64,
     },
+}
+
+/// Messages that came together.
+enum Messages {
+    Each(SmallVec<[Arc<Message>; 1]>),
+    Bundle(Arc<Bundle>),
 }
 
 impl Waiting {
@@ -337,27 +347,37 @@ pub(super) fn lack_of_space(shared: &Shared, max_bytes: u64, bytes: u64) -> Resu
 fn put_all(
     body: &mut Vec<u8>,
     entries: &mut Vec<u8>,
-    messages: &[Arc<Message>],
+    messages: &Messages,
     owed: &[Owed],
     kept: &Kept,
     from: Option<(SessionId, PacketId)>,
 ) -> u64 {
     let mut last_id = 0;
-    for (number, message) in (0..).zip(messages) {
-        if put_claimed((body, entries), number, message, owed, kept, from) {
+    let mut put = |number, like: &Message, payload: &[u8]| {
+        if put_claimed((body, entries), number, (like, payload), owed, kept, from) {
             last_id = kept.id() + u64::from(number);
+        }
+    };
+    match messages {
+        Messages::Each(each) => {
+            (0..).zip(each).for_each(|(number, message)| put(number, message, &message.payload));
+        }
+        // Most have settled by then, all of them at once.
+        Messages::Bundle(_) if kept.is_over() => {}
+        Messages::Bundle(bundle) => {
+            (0..).zip(bundle.payloads()).for_each(|(number, payload)| put(number, bundle.like(), payload));
         }
     }
     kept.set_readable();
     last_id
 }
 
-/// Appends the message that is the one with this number in `kept`, with those entries that have not settled; `false` when it
-/// can be left out. `entries` is memory for what it needs in between.
+/// Appends the message that is the one with this number in `kept`, `like` one but for its payload, with those entries that have not
+/// settled; `false` when it can be left out. `entries` is memory for what it needs in between.
 fn put_claimed(
     (body, entries): (&mut Vec<u8>, &mut Vec<u8>),
     number: u32,
-    message: &Message,
+    message: (&Message, &[u8]),
     owed: &[Owed],
     kept: &Kept,
     from: Option<(SessionId, PacketId)>,
@@ -384,7 +404,7 @@ impl Store for Door {
     fn append_all(
         &mut self,
         now: Time,
-        messages: &[Arc<Message>],
+        messages: Together<'_>,
         owed: Arc<[Owed]>,
         from: Option<(SessionId, PacketId)>,
         publisher: u64,
@@ -392,14 +412,21 @@ impl Store for Door {
         if owed.is_empty() && from.is_none() {
             return Ok(Appended::NOTHING);
         }
-        let bytes = messages.iter().map(|message| message.size() + owed.len() * size_of::<Owed>()).sum();
+        let (count, size) = match messages {
+            Together::Each(each) => (each.len(), each.iter().map(|message| message.size()).sum()),
+            Together::Bundle(bundle) => (bundle.len(), bundle.size()),
+        };
+        let bytes = size + count * size_of_val(&*owed);
         self.refusal(bytes)?;
-        let id = self.shared.next_id.fetch_add(messages.len() as u64, Ordering::AcqRel);
+        let id = self.shared.next_id.fetch_add(count as u64, Ordering::AcqRel);
         let is_urgent = from.is_some() || owed.iter().any(|owed| owed.away || owed.qos == QoS::ExactlyOnce);
         let lasting = owed.iter().map(|owed| owed.qos == QoS::ExactlyOnce);
         let settler = Arc::clone(&self.settler);
-        let kept = Kept::new(id, messages.len(), lasting, from.is_some(), publisher, settler);
-        let messages = messages.iter().cloned().collect();
+        let kept = Kept::new(id, count, lasting, from.is_some(), publisher, settler);
+        let messages = match messages {
+            Together::Each(each) => Messages::Each(each.iter().cloned().collect()),
+            Together::Bundle(bundle) => Messages::Bundle(Arc::clone(bundle)),
+        };
         let waiting = Waiting::Messages { messages, owed, kept: Arc::clone(&kept), from };
         let accepted = self.add(now, waiting, bytes, is_urgent);
         Ok(Appended { kept: Some(kept), accepted })

@@ -532,7 +532,7 @@ mod tests {
             expires: None,
             properties: None,
         };
-        put_new_message(&mut body, 5, None, (2, &entries), &message);
+        put_new_message(&mut body, 5, None, (2, &entries), (&message, &message.payload));
         let mut index = Index::beginning_at(1);
         let sent = |id, index| Op::Sent { id, index, packet_id: PacketId::new(1).unwrap() };
         assert!(index.is_too_late(&sent(5, 0), |_| false));

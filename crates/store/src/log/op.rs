@@ -5,7 +5,7 @@
 
 use viaduct_codec::{Message, PacketId, QoS, SessionId, SubscriptionIds, VarInt};
 
-use super::wire::{In, put_blob, put_message, put_message_head, put_number, put_packet_id};
+use super::wire::{In, put_blob, put_message_head, put_number, put_packet_id};
 use crate::Owed;
 
 /// Kinds, the first byte of an operation.
@@ -263,13 +263,13 @@ fn put_checked(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
     prefix[5..9].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Appends a new message. `owed` is `count` entries that [`put_owed`] made.
+/// Appends a new message that is `like` one but for its payload. `owed` is `count` entries that [`put_owed`] made.
 pub(super) fn put_new_message(
     out: &mut Vec<u8>,
     id: u64,
     from: Option<(SessionId, PacketId)>,
     (count, owed): (usize, &[u8]),
-    message: &Message,
+    (like, payload): (&Message, &[u8]),
 ) {
     put_checked(out, kind::MESSAGE, |out| {
         put_number(out, id);
@@ -280,7 +280,8 @@ pub(super) fn put_new_message(
         }
         put_number(out, count as u64);
         out.extend_from_slice(owed);
-        put_message(out, message);
+        put_message_head(out, like);
+        put_blob(out, payload);
     });
 }
 

@@ -9,7 +9,7 @@ use viaduct_codec::{
 };
 use viaduct_store::log::{FaultyFiles, Options};
 use viaduct_store::{
-    Accepted, Appended, Key, Owed, Record, SessionRecord, Store, StoredWill, SubscriptionRecord, WillRecord,
+    Accepted, Appended, Key, Owed, Record, SessionRecord, Store, StoredWill, SubscriptionRecord, Together, WillRecord,
 };
 
 use crate::rig::{NOW, Rig, message, options, owed, packet_id, retained, session, waiting};
@@ -480,7 +480,8 @@ fn what_is_owed_to_the_absent_can_be_read_before_it_is_written_and_is_written_on
     let mut stubs = Vec::new();
     let mut last = accepted;
     for messages in messages.chunks(2) {
-        let Appended { kept, accepted } = rig.door().append_all(NOW, messages, vec![away(1)].into(), None, 0).unwrap();
+        let Appended { kept, accepted } =
+            rig.door().append_all(NOW, Together::Each(messages), vec![away(1)].into(), None, 0).unwrap();
         let kept = kept.unwrap();
         let places = (0..kept.places()).map(|place| kept.place(place));
         let places: Vec<_> = places.map(|place| place.into_stub(7).unwrap_err()).collect();

@@ -9,7 +9,7 @@ use viaduct_codec::{
     AckedMessage, Message, MessageProperties, Place, QoS, SessionId, Stub, SubscriptionIds, Time, VarInt,
 };
 use viaduct_store::log::{Door, Faults, FaultyFiles, Log, Options};
-use viaduct_store::{Accepted, Appended, Loaded, Owed, Record, Store, Ticket};
+use viaduct_store::{Accepted, Appended, Loaded, Owed, Record, Store, Ticket, Together};
 
 use crate::rig::{message, options, owed, packet_id, session};
 
@@ -116,7 +116,7 @@ impl World {
     fn append(&mut self, door: usize, messages: &[Arc<Message>], owed: Vec<Owed>) {
         let sessions: Vec<u64> = owed.iter().map(|owed| owed.session.0).collect();
         // A disk that fails takes nothing.
-        let appended = self.doors[door].append_all(self.now, messages, owed.into(), None, 0);
+        let appended = self.doors[door].append_all(self.now, Together::Each(messages), owed.into(), None, 0);
         let Ok(Appended { kept: Some(kept), accepted }) = appended else { return };
         for (number, message) in messages.iter().enumerate() {
             for (index, session) in sessions.iter().enumerate() {
@@ -252,7 +252,7 @@ fn a_run_is_written_as_its_messages_are() {
             assert!(matches!(taken, Some((_, Accepted::Pending(_)))));
         } else {
             let messages: Vec<_> = messages.iter().map(|message| Arc::new(of(&message.payload))).collect();
-            let appended = world.doors[0].append_all(now, &messages, owed.into(), None, 0).unwrap();
+            let appended = world.doors[0].append_all(now, Together::Each(&messages), owed.into(), None, 0).unwrap();
             let kept = appended.kept.unwrap();
             let places: Vec<_> = (0..kept.places()).map(|entry| kept.place(entry)).collect();
             world.doors[0].delivered();
