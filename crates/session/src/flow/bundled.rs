@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use viaduct_codec::{AckedMessage, AckedRun, Bundle, Kept, PacketId, Places, PlainAck, QoS, SubscriptionIds};
+use viaduct_codec::{AckedMessage, AckedRun, Bundle, Kept, PacketId, Places, PlainAck, QoS, SubscriptionIds, VarInt};
 
 use super::{Flow, Terms};
 use crate::delivery::Delivery;
@@ -112,7 +112,9 @@ impl Flow {
     /// Whether `count` messages of QoS 1 may go out together now, in packets of at most `largest` bytes: nothing stands before them,
     /// and they are not alone.
     pub(crate) fn takes_bundle(&self, count: usize, largest: usize) -> bool {
-        let takes = |terms: &Terms| terms.aliases_out == 0 && largest <= terms.maximum_packet_size as usize;
+        // Whoever names no limit takes what the wire can say the length of, and 5.0 says a byte more than 3.x.
+        let most = |terms: &Terms| terms.maximum_packet_size.min(VarInt::MAX.get()) as usize;
+        let takes = |terms: &Terms| terms.aliases_out == 0 && largest <= most(terms);
         (count > 1 || self.is_bundled())
             && !self.answers_out_of_turn
             && self.terms().is_some_and(takes)

@@ -1,6 +1,6 @@
 //! What is larger than the peer takes.
 
-use viaduct_codec::{PacketId, QoS, ReasonCode};
+use viaduct_codec::{PacketId, QoS, ReasonCode, VarInt};
 use viaduct_session::server::RefusalKind;
 use viaduct_session::{Delivered, DropReason};
 
@@ -15,6 +15,19 @@ fn the_limit_counts_the_whole_packet_and_may_be_reached() {
         let overhead = if qos == 0 { 6 } else { 8 };
         assert_eq!(broker.deliver(qos, &"x".repeat(30 - overhead)), Delivered::Sent);
         assert_eq!(broker.deliver(qos, &"x".repeat(31 - overhead)), Delivered::Dropped(DropReason::TooLarge));
+    }
+}
+
+#[test]
+fn what_the_wire_has_no_length_for_never_goes_out_with_others() {
+    // Such a packet would not be written, and its identifier would never be answered.
+    let most = VarInt::MAX.get() as usize;
+    for (hello, takes_most) in [(v4(true), true), (v5(true, ""), true), (v5(true, "27 00 00 00 1e"), false)] {
+        let mut broker = Broker::new();
+        broker.connect(&hello);
+        assert!(broker.session.takes_bundle(2, 30, &broker.output));
+        assert_eq!(broker.session.takes_bundle(2, most, &broker.output), takes_most);
+        assert!(!broker.session.takes_bundle(2, most + 1, &broker.output));
     }
 }
 
