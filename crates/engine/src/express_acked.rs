@@ -5,6 +5,7 @@
 //! message of QoS 1: to the store when somebody is owed it, to those who hear it, and its answer behind it. Share groups choose
 //! anew for each message and go the long way.
 
+use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -136,8 +137,7 @@ impl Engine {
         Some((bytes, count))
     }
 
-    /// Keeps, hands on and answers the messages of a run. `None`, and nothing was done, when the store has no room for all of them:
-    /// one by one some may find it.
+    /// Keeps, hands on and answers the messages of a run.
     fn hand_on_run(
         &mut self,
         now: Time,
@@ -157,7 +157,14 @@ impl Engine {
             self.store.append_all(now, Together::Each(messages), owed.into(), None, key.mark())
         };
         if messages.len() > 1 && matches!(&appended, Err(error) if error.is_full()) {
-            return None;
+            // One by one some may find room.
+            for (message, ack) in messages.iter().zip(acks) {
+                if self.sessions.get(index).is_none_or(|slot| slot.connection().is_none()) {
+                    break; // One of them ended it.
+                }
+                self.hand_on_run(now, index, slice::from_ref(message), routes, slice::from_ref(ack));
+            }
+            return Some(());
         }
         self.sessions.get_mut(index)?.session.take_plain(now, acks.iter().map(|ack| ack.packet_id));
         match appended {

@@ -370,3 +370,34 @@ fn a_bundle_that_the_store_does_not_take_is_acknowledged_to_nobody() {
         assert_eq!((answers.len(), publisher.closed), if version == Version::V5 { (5, false) } else { (0, true) });
     }
 }
+
+#[test]
+fn a_run_that_a_full_store_has_no_room_for_is_asked_for_once_together_and_once_one_by_one() {
+    use viaduct_store::{FaultyStore, MemoryStore, Trouble};
+    const COUNT: u16 = 20;
+    let mut world = World::new(1);
+    let (store, script) = FaultyStore::new(Box::<MemoryStore>::default());
+    let (shared, now) = (Arc::clone(&world.shared), world.now());
+    *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::default(), Box::new(store), now);
+    let mut hello = connect(Version::V311, "kept");
+    hello.clean_start = false;
+    let mut kept = world.connect(&Packet::Connect(Box::new(hello)));
+    world.send(&mut kept, &[subscribe("t/#", QoS::AtLeastOnce)]);
+    let mut publisher = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "publisher"))));
+    world.take(&mut publisher);
+    world.take(&mut kept);
+    publisher.got();
+    kept.got();
+    // As a bundle, as a run, and each by itself. What is asked for beyond that finds room.
+    (0..2 + COUNT).for_each(|_| script.next(Some(Trouble::Full)));
+    let said: Vec<_> = (1..=COUNT).map(|id| publication(QoS::AtLeastOnce, id, b"x")).collect();
+    world.send(&mut publisher, &said);
+    world.take(&mut publisher);
+    let refused = |id| Got::Ack(4, id, ReasonCode::QUOTA_EXCEEDED);
+    assert_eq!(publisher.got(), (1..=COUNT).map(refused).collect::<Vec<_>>());
+    world.send(&mut publisher, &[publication(QoS::AtLeastOnce, 1, b"y")]);
+    world.take(&mut publisher);
+    world.take(&mut kept);
+    assert_eq!(publisher.got(), [Got::Ack(4, 1, ReasonCode::SUCCESS)], "and no more often");
+    assert_eq!(heard(&mut kept), [("y".to_owned(), false, 1)]);
+}
