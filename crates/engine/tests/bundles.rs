@@ -36,8 +36,13 @@ struct Broker {
 
 impl Broker {
     fn over(files: FaultyFiles, message_rate: Option<u32>) -> Self {
+        Self::over_after(files, message_rate, Duration::from_millis(2))
+    }
+
+    fn over_after(files: FaultyFiles, message_rate: Option<u32>, commit_delay: Duration) -> Self {
         let mut world = World::new(1);
-        let opened = Log::open_stepped(&Options::new(1, Arc::new(|_| 0), 7), Arc::new(files.clone())).unwrap();
+        let options = Options { commit_delay, ..Options::new(1, Arc::new(|_| 0), 7) };
+        let opened = Log::open_stepped(&options, Arc::new(files.clone())).unwrap();
         let (shared, now) = (Arc::clone(&world.shared), world.now());
         let settings = Arc::new(Settings { message_rate, ..Settings::default() });
         let door = opened.doors.into_iter().next().unwrap();
@@ -400,4 +405,45 @@ fn a_run_that_a_full_store_has_no_room_for_is_asked_for_once_together_and_once_o
     world.take(&mut kept);
     assert_eq!(publisher.got(), [Got::Ack(4, 1, ReasonCode::SUCCESS)], "and no more often");
     assert_eq!(heard(&mut kept), [("y".to_owned(), false, 1)]);
+}
+
+#[test]
+fn what_is_written_before_it_goes_out_is_settled_by_whoever_heard_it_alone() {
+    for first in ["kept", "other"] {
+        let mut broker = Broker::over_after(FaultyFiles::default(), None, Duration::ZERO);
+        let (mut kept, mut publisher) = pair(&mut broker);
+        let (version, qos) = (Version::V311, QoS::AtLeastOnce);
+        let mut other = Hearer { name: "other", version, clean: false, qos, client: None, open: Vec::new() };
+        other.connect(&mut broker, false);
+        let said: Vec<_> = (1..=5).map(|id| publication(QoS::AtLeastOnce, id, b"x")).collect();
+        broker.world.send(&mut publisher, &said);
+        for hearer in [&mut kept, &mut other] {
+            hearer.hear(&mut broker);
+            assert_eq!(hearer.open, [1, 2, 3, 4, 5]);
+        }
+        let acks: Vec<_> = (1..=5).map(Client::puback).collect();
+        if first == "kept" {
+            kept.say(&mut broker, &acks)
+        } else {
+            other.say(&mut broker, &acks)
+        }
+        broker.commit();
+        // What is settled is written with what comes next.
+        broker.world.send(&mut publisher, &[publication(QoS::AtLeastOnce, 6, b"x")]);
+        broker.commit();
+        let Broker { world, log, files } = broker;
+        log.close();
+        let files = files.after_kill();
+        drop((world, log));
+        let mut broker = Broker::over(files, None);
+        for name in ["kept", "other"] {
+            let mut hello = connect(Version::V311, name);
+            hello.clean_start = false;
+            let mut client = broker.world.connect(&Packet::Connect(Box::new(hello)));
+            broker.commit();
+            broker.world.take(&mut client);
+            let again = if name == first { 1 } else { 6 };
+            assert_eq!(heard(&mut client).len(), again, "{name} after {first} has acknowledged");
+        }
+    }
 }
