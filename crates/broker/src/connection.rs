@@ -268,7 +268,7 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
             }
             Event::Writable => {
                 flush::mail(worker);
-                flush::write(worker, id, link);
+                flush::write(worker, worker.now(), id, link);
                 // What waited behind that may be ready to be written now.
                 worker.flush_soon();
             }

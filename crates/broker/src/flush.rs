@@ -9,6 +9,7 @@
 use std::rc::Rc;
 use std::task::Poll;
 
+use viaduct_codec::Time;
 use viaduct_engine::ConnectionId;
 
 use crate::alarm::Alarm;
@@ -48,6 +49,8 @@ fn is_due(worker: &Worker) -> bool {
 /// Writes and mails; `true` when there is more than one turn's worth.
 fn flush(worker: &Worker) -> bool {
     mail(worker);
+    // One look at the clock is near enough for all that is written in a turn.
+    let now = worker.now();
     let mut written = 0;
     let mut more = false;
     loop {
@@ -55,7 +58,7 @@ fn flush(worker: &Worker) -> bool {
         let Some(id) = next else { break };
         let outlet = worker.links.borrow().get(id);
         match outlet {
-            Some(Outlet::Socket(link)) => write(worker, id, &link),
+            Some(Outlet::Socket(link)) => write(worker, now, id, &link),
             Some(Outlet::Bridge(local)) => local.wake(),
             None => {}
         }
@@ -79,7 +82,7 @@ pub(crate) fn mail(worker: &Worker) {
 }
 
 /// Writes what waits for the connection as far as its socket takes it, and closes it when that was the last.
-pub(crate) fn write(worker: &Worker, id: ConnectionId, link: &Link) {
+pub(crate) fn write(worker: &Worker, now: Time, id: ConnectionId, link: &Link) {
     if link.has_ended() {
         return;
     }
@@ -117,10 +120,10 @@ pub(crate) fn write(worker: &Worker, id: ConnectionId, link: &Link) {
                 worker.closed(id, &why);
                 link.end(End::Linger);
             } else if sent > 0 || was_blocked {
-                engine.handle_drained(worker.now(), id);
+                engine.handle_drained(now, id);
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => link.block(worker.now(), sent > 0),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => link.block(now, sent > 0),
         Err(error) => {
             worker.closed(id, &format!("writing failed: {error}"));
             link.end(End::Now);
