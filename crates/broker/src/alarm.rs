@@ -13,8 +13,8 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use viaduct_codec::Time;
 
+use crate::clock::Clock;
 use crate::limits::NEAR;
-use crate::state::Broker;
 
 /// The main thread's timers. They stand still once the workers are told to stop.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl FarTimers {
 /// The timer of a task's next deadline; set anew only when that changed.
 #[derive(Debug)]
 pub(crate) struct Alarm {
+    clock: Clock,
     next: Option<(Time, Place)>,
     near: Pin<Box<Sleep>>,
     far: Pin<Box<Sleep>>,
@@ -53,19 +54,19 @@ enum Place {
 
 impl Alarm {
     /// Without a deadline.
-    pub(crate) fn new(broker: &Broker) -> Self {
+    pub(crate) fn new(clock: Clock, far_timers: &FarTimers) -> Self {
         let near = Box::pin(sleep_until(Instant::now()));
-        Self { next: None, near, far: Box::pin(broker.far_timers.sleep(Duration::ZERO)) }
+        Self { clock, next: None, near, far: Box::pin(far_timers.sleep(Duration::ZERO)) }
     }
 
     /// The deadline is `next` from here on.
-    pub(crate) fn set(&mut self, broker: &Broker, next: Option<Time>) {
+    pub(crate) fn set(&mut self, next: Option<Time>) {
         if next == self.next.map(|(time, _)| time) {
             return;
         }
         self.next = next.map(|time| {
-            let place = if time.since(broker.clock.now()) < NEAR { Place::Near } else { Place::Far };
-            let deadline = broker.clock.instant(time);
+            let place = if time.since(self.clock.now()) < NEAR { Place::Near } else { Place::Far };
+            let deadline = self.clock.instant(time);
             let sleep = self.sleep(place);
             if sleep.deadline() != deadline {
                 sleep.reset(deadline);
@@ -89,5 +90,75 @@ impl Alarm {
             Place::Near => self.near.as_mut(),
             Place::Far => self.far.as_mut(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// The main thread, for as long as `worker` runs on another.
+    fn beside(worker: impl AsyncFnOnce(&FarTimers) + Send + 'static) {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (done, end) = tokio::sync::oneshot::channel();
+        runtime().block_on(async {
+            let far_timers = FarTimers::new();
+            let thread = std::thread::spawn(move || {
+                runtime().block_on(worker(&far_timers));
+                done.send(()).unwrap();
+            });
+            // An error means that it panicked, and so does joining it.
+            let _ = end.await;
+            thread.join().unwrap();
+        });
+    }
+
+    fn is_due(alarm: &mut Alarm) -> bool {
+        alarm.poll(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn it_wakes_when_the_deadline_has_come_and_not_before_near_or_far() {
+        beside(async |far_timers| {
+            let clock = Clock::start();
+            let mut alarm = Alarm::new(clock, far_timers);
+            assert!(!is_due(&mut alarm), "there is no deadline");
+            for wait in [Duration::ZERO, NEAR / 4, NEAR + NEAR / 4, NEAR / 8] {
+                let deadline = clock.now().after(wait);
+                alarm.set(Some(deadline));
+                poll_fn(|cx| alarm.poll(cx)).await;
+                assert!(clock.now() >= deadline, "{wait:?}");
+                assert!(!is_due(&mut alarm), "it was for once");
+            }
+        });
+    }
+
+    #[test]
+    fn a_deadline_that_is_replaced_wakes_nobody_whatever_it_was() {
+        const LONG: Duration = Duration::from_secs(3600);
+        beside(async |far_timers| {
+            let clock = Clock::start();
+            let mut alarm = Alarm::new(clock, far_timers);
+            for (first, then) in [(LONG, NEAR / 4), (LONG, NEAR + NEAR / 4), (NEAR / 4, NEAR + NEAR / 4)] {
+                let now = clock.now();
+                alarm.set(Some(now.after(first)));
+                assert!(!is_due(&mut alarm));
+                alarm.set(Some(now.after(then)));
+                poll_fn(|cx| alarm.poll(cx)).await;
+                assert!(clock.now() >= now.after(then) && clock.now() < now.after(LONG));
+            }
+            // What has been given up has come meanwhile, and what has come is there at once.
+            let deadline = clock.now().after(NEAR / 4);
+            alarm.set(Some(deadline));
+            alarm.set(None);
+            let mut another = Alarm::new(clock, far_timers);
+            another.set(Some(deadline));
+            poll_fn(|cx| another.poll(cx)).await;
+            assert!(!is_due(&mut alarm));
+            alarm.set(Some(deadline));
+            poll_fn(|cx| alarm.poll(cx)).await;
+        });
     }
 }

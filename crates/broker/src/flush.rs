@@ -20,9 +20,9 @@ use crate::worker::Worker;
 
 /// Runs for as long as the worker does.
 pub(crate) async fn run(worker: Rc<Worker>) {
-    let mut alarm = Alarm::new(&worker.broker);
+    let mut alarm = Alarm::new(worker.broker.clock, &worker.broker.far_timers);
     loop {
-        alarm.set(&worker.broker, worker.engine.borrow().next_timeout());
+        alarm.set(worker.engine.borrow().next_timeout());
         let timed_out = std::future::poll_fn(|cx| {
             if alarm.poll(cx).is_ready() {
                 return Poll::Ready(true);

@@ -332,7 +332,7 @@ impl Drop for OwnLink {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::bridge::{self, BridgeStatus};
     use bytes::Bytes;
@@ -377,8 +377,9 @@ mod tests {
         admit(&connect, &Terms::default(), Time::default(), || ClientId::from(client_id)).unwrap()
     }
 
-    fn bridge_at(guests: &Arc<Guests>, client_id: &str, level: Level) -> Guest {
-        guests.welcome(Time::default(), &admission(client_id, level, None, None), None).unwrap()
+    /// The bridge of another broker comes.
+    pub(crate) fn bridge_at(guests: &Arc<Guests>, came: Time, client_id: &str, level: Level) -> Guest {
+        guests.welcome(came, &admission(client_id, level, None, None), None).unwrap()
     }
 
     fn message(topic: &str) -> Message {
@@ -439,7 +440,7 @@ mod tests {
         ] {
             let guests = Guests::new();
             let _own = guests.host("b", own(rule), true);
-            let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+            let guest = bridge_at(&guests, Time::default(), "x", Level::V311_BRIDGE);
             assert_eq!(met(&guests), []);
             guest.asks(&filter(asks), true);
             let expected = meets.then(|| ("x".to_owned(), format!("is subscribed to {asks:?}")));
@@ -456,7 +457,7 @@ mod tests {
     fn a_guest_is_watched_until_it_publishes_what_is_carried_and_anew_for_another_bridge() {
         let guests = Guests::new();
         let now = Time::default();
-        let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+        let guest = bridge_at(&guests, Time::default(), "x", Level::V311_BRIDGE);
         assert!(!guest.is_counted(now), "there is no bridge");
         let inward = guests.host("b", own("filter = \"a/#\"\ndirection = \"in\"\nlocal_prefix = \"from/\""), true);
         for topic in ["a/1", "from/b", "from/a/1"] {
@@ -487,7 +488,7 @@ mod tests {
     #[test]
     fn a_link_with_other_rules_counts_while_one_with_those_from_before_is_there() {
         let guests = Guests::new();
-        let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+        let guest = bridge_at(&guests, Time::default(), "x", Level::V311_BRIDGE);
         guest.asks(&filter("b/#"), true);
         let before = guests.host("b", own("filter = \"a/#\""), true);
         assert!(!guest.is_double(Time::default(), &message("a/1"), false));
@@ -501,7 +502,7 @@ mod tests {
     fn the_state_of_its_own_link_is_no_message_that_a_guest_carries() {
         let guests = Guests::new();
         let _own = guests.host("b", own("filter = \"$SYS/#\"\nremote_prefix = \"r/\""), true);
-        let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+        let guest = bridge_at(&guests, Time::default(), "x", Level::V311_BRIDGE);
         assert!(!guest.is_double(Time::default(), &message(&state_topic("x")), false));
         assert_eq!(met(&guests), []);
         assert!(!guest.is_double(Time::default(), &message(&state_topic("y")), false));
@@ -513,7 +514,7 @@ mod tests {
         let guests = Guests::new();
         let mut now = Time::from_millis(1_000);
         let _own = guests.host("b", own("filter = \"a/#\""), true);
-        let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+        let guest = bridge_at(&guests, Time::default(), "x", Level::V311_BRIDGE);
         let looked_at = |now, topic| {
             (0..2 * GUEST_MESSAGES)
                 .take_while(|_| {
@@ -528,7 +529,7 @@ mod tests {
             now = now.after(GUEST_PAUSE);
             assert_eq!(looked_at(now, "b"), GUEST_SAMPLE as usize);
         }
-        let _another = bridge_at(&guests, "y", Level::V311_BRIDGE);
+        let _another = bridge_at(&guests, Time::default(), "y", Level::V311_BRIDGE);
         assert_eq!(looked_at(now, "b"), 0, "whoever else comes");
         let second = guests.host("c", own("filter = \"c/#\""), true);
         assert_eq!(looked_at(now, "b"), GUEST_MESSAGES as usize, "for another bridge");
@@ -560,7 +561,7 @@ mod tests {
     fn no_more_filters_are_kept_than_there_is_room_for() {
         let guests = Guests::new();
         let _own = guests.host("b", own("filter = \"a/#\""), true);
-        let guest = bridge_at(&guests, "x", Level::V311_BRIDGE);
+        let guest = bridge_at(&guests, Time::default(), "x", Level::V311_BRIDGE);
         (1..GUEST_FILTERS).for_each(|number| guest.asks(&filter(&format!("b/{number}")), true));
         guest.asks(&filter("a/last"), true);
         assert_eq!(met(&guests).len(), 1);

@@ -10,6 +10,7 @@
 mod ack;
 mod acked_run;
 mod auth;
+mod backlog;
 mod bundle;
 #[cfg(feature = "mqttbytes-compat")]
 pub mod compat;
@@ -46,6 +47,7 @@ mod writer;
 pub use ack::Ack;
 pub use acked_run::{AckedMessage, AckedRun};
 pub use auth::Auth;
+pub use backlog::{Backlog, Stub};
 pub use bundle::Bundle;
 pub use connack::{Connack, ConnackProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};
@@ -53,7 +55,7 @@ pub use disconnect::Disconnect;
 pub use error::{DecodeError, EncodeError, Fault, PacketName};
 pub use header::{Frame, PacketType};
 pub use id::{ClientId, PacketId};
-pub use kept::{Backlog, Claimed, Kept, Place, Places, SessionId, Settler, Stub};
+pub use kept::{Claimed, Kept, Place, Places, SessionId, Settler};
 pub use level::{Level, Version};
 pub use looks::Looks;
 pub use message::{Message, MessageProperties, Outgoing};

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{AckedRun, Bundle, Message, QoS, Time};
+use viaduct_codec::{AckedRun, Bundle, QoS, Time};
 use viaduct_router::RouteSet;
 use viaduct_session::Delivery;
 use viaduct_store::{Appended, Together};
@@ -23,20 +23,13 @@ impl Engine {
         first.and_then(|index| self.sessions.get(index)).is_some_and(|slot| slot.session.is_bundled())
     }
 
-    /// Keeps the messages of a run that were `taken`, which are from the session at `index` and like `like` but for their payloads, sends
-    /// them to everybody in `routes`, and answers them. `None`, and nothing was done, unless each who hears them does so on this worker,
+    /// Keeps the messages of a run that were `taken`, which are from the session at `index`, sends them to everybody who hears them, and
+    /// answers them. `None`, and nothing was done, unless each who hears them does so on this worker,
     /// would be sent all of them at once, and would be sent nothing but them.
     #[inline(never)] // As [`Engine::leave_run`].
-    pub(crate) fn send_bundle(
-        &mut self,
-        now: Time,
-        index: usize,
-        like: &Message,
-        routes: &RouteSet<SessionKey>,
-        taken: &Taken<'_>,
-    ) -> Option<()> {
+    pub(crate) fn send_bundle(&mut self, now: Time, index: usize, taken: &Taken<'_>) -> Option<()> {
         let key = self.sessions.get(index)?.key;
-        let &Taken { run, messages, payload, .. } = taken;
+        let &Taken { run, messages, like, routes, payload, .. } = taken;
         let longest = messages.iter().map(|message| message.payload.len()).max()?;
         let user_properties = like.properties.as_ref().map_or(&[][..], |own| &own.user_properties);
         let largest = AckedRun::size_as(like.topic.by_ref(), user_properties, longest);
@@ -88,8 +81,11 @@ impl Engine {
         for route in routes.routes() {
             let owed = owed(route, like, Some(key)).and(kept.as_ref()).map(|kept| (kept, place));
             place += u32::from(owed.is_some());
-            let merged = route.for_publisher(route.key == key);
-            let (Some(merged), Some(at)) = (merged, self.sessions.find(route.key)) else { continue };
+            let Some(merged) = route.for_publisher(route.key == key) else { continue };
+            let Some(at) = self.sessions.find(route.key) else {
+                drop(owed.map(|(kept, place)| kept.every(place))); // It settles them.
+                continue;
+            };
             let sent = self
                 .with_session(at, |session, output| session.send_bundle((&bundle, messages), largest, owed, output));
             if sent == Some(true) {

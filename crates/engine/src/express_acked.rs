@@ -27,6 +27,10 @@ const FEW: usize = 128;
 pub(crate) struct Taken<'a> {
     pub(crate) run: &'a AckedRun<'a>,
     pub(crate) messages: &'a [AckedMessage<'a>],
+    /// Each of them but for its payload.
+    pub(crate) like: &'a Message,
+    /// Who hears them.
+    pub(crate) routes: &'a Arc<RouteSet<SessionKey>>,
     /// Bytes of payload of all of them.
     pub(crate) payload: usize,
     /// What they are answered with.
@@ -51,23 +55,8 @@ pub(crate) struct Run {
 impl Engine {
     /// Passes on the run at the beginning of `rest`, which is from the session at `index`, as far as it begins before `limit`
     /// bytes. The bytes and packets of it; `None` when the first packet has to go the long way.
-    #[inline]
-    pub(crate) fn express_acked(
-        &mut self,
-        now: Time,
-        connection: usize,
-        index: usize,
-        rest: &[u8],
-        limit: usize,
-    ) -> Option<(usize, u32)> {
-        if !AckedRun::may_begin(rest) {
-            return None;
-        }
-        self.take_run(now, connection, index, rest, limit)
-    }
-
     #[inline(never)] // What it needs of the stack is not to be there for every other packet.
-    fn take_run(
+    pub(crate) fn express_acked(
         &mut self,
         now: Time,
         connection: usize,
@@ -96,31 +85,28 @@ impl Engine {
         };
         let reason =
             if is_heard(&routes, Some(key)) { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
-        let plain = |payload| Message {
-            topic: topic.clone(),
-            payload,
+        let like = Message {
+            topic,
+            payload: Bytes::new(),
             qos: QoS::AtLeastOnce,
             retain: false,
             received: now,
             expires: None,
-            properties: properties.clone(),
+            properties,
         };
         let mut few = SmallVec::<[AckedMessage<'_>; FEW]>::new();
         for one in run.by_ref().take(room) {
             few.push(one);
         }
         let payload = few.iter().map(|one| one.payload.len()).sum();
-        let taken = Taken { run: &run, messages: &few, payload, reason };
+        let taken = Taken { run: &run, messages: &few, like: &like, routes: &routes, payload, reason };
         let is_bundle = taken.messages.len() > 1 || self.is_behind_bundle(&routes);
-        let is_done = (is_bundle || routes.has_durable()) && {
-            let like = plain(Bytes::new());
-            self.leave_run(now, index, &like, &routes, &taken).is_some()
-                || is_bundle && self.send_bundle(now, index, &like, &routes, &taken).is_some()
-        };
+        let is_done =
+            self.leave_run(now, index, &taken).is_some() || is_bundle && self.send_bundle(now, index, &taken).is_some();
         if !is_done {
             let Run { mut messages, mut acks } = std::mem::take(&mut self.run);
             for (one, ack) in taken.messages.iter().zip(taken.acks(key)) {
-                messages.push(Arc::new(plain(Bytes::copy_from_slice(one.payload))));
+                messages.push(Arc::new(Message { payload: Bytes::copy_from_slice(one.payload), ..like.clone() }));
                 acks.push(ack);
             }
             let is_done = self.hand_on_run(now, index, &messages, &routes, &acks);

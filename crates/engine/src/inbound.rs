@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{Frame, Kept, Message, Packet, PacketId, PlainAck, QoS, ReasonCode, Time, TopicRef, Version};
+use viaduct_codec::{
+    AckedRun, Frame, Kept, Message, Packet, PacketId, PlainAck, QoS, ReasonCode, Time, TopicRef, Version,
+};
 use viaduct_router::RouteSet;
 use viaduct_session::Incoming;
 use viaduct_session::Violation;
@@ -69,8 +71,12 @@ impl Engine {
             }
             steps += 1;
             let limit = TURN_BYTES - progress.consumed;
-            let run = self.express(now, connection, session, rest, limit);
-            if let Some((bytes, count)) = run.or_else(|| self.express_acked(now, connection, session, rest, limit)) {
+            let run = if AckedRun::may_begin(rest) {
+                self.express_acked(now, connection, session, rest, limit)
+            } else {
+                self.express(now, connection, session, rest, limit)
+            };
+            if let Some((bytes, count)) = run {
                 progress.consumed += bytes;
                 packets += u64::from(count);
                 continue;

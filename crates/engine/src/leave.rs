@@ -5,28 +5,19 @@
 
 use std::sync::Arc;
 
-use viaduct_codec::{Message, Time};
-use viaduct_router::RouteSet;
+use viaduct_codec::Time;
 
 use crate::Engine;
 use crate::express_acked::Taken;
 use crate::keep::owed;
-use crate::key::SessionKey;
 
 impl Engine {
-    /// Has the messages of a run that were `taken`, which are from the session at `index` and like `like` but for their payloads, wait in
-    /// the store, and answers them. No message is made of them: their bytes go from where they came to where they are written from.
-    /// `None`, and nothing was done, unless everybody in `routes` is owed them by this worker, is away, and has room for all of
+    /// Has the messages of a run that were `taken`, which are from the session at `index`, wait in the store, and answers them. No message is made of them: their bytes go from where they came to where they are written from.
+    /// `None`, and nothing was done, unless everybody who hears them is owed them by this worker, is away, and has room for all of
     /// them.
     #[inline(never)] // Most runs go another way, which is not to be looked for around this one.
-    pub(crate) fn leave_run(
-        &mut self,
-        now: Time,
-        index: usize,
-        like: &Message,
-        routes: &RouteSet<SessionKey>,
-        taken: &Taken<'_>,
-    ) -> Option<()> {
+    pub(crate) fn leave_run(&mut self, now: Time, index: usize, taken: &Taken<'_>) -> Option<()> {
+        let &Taken { messages, like, routes, payload, .. } = taken;
         if !routes.has_durable() {
             return None;
         }
@@ -38,7 +29,6 @@ impl Engine {
                 return None;
             }
         }
-        let &Taken { messages, payload, .. } = taken;
         let bytes = messages.len() * like.size() + payload;
         let heirs = routes.routes().len();
         let has_room = |key| {

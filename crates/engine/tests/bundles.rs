@@ -15,6 +15,7 @@ use viaduct_codec::{
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
 use viaduct_store::log::{FaultyFiles, Log, Options, Pending};
+use viaduct_store::{FaultyStore, MemoryStore, Script, Trouble};
 use viaduct_testkit::{Client, Got, World, connect, subscribe};
 
 /// Numbers that depend on the seed alone.
@@ -342,28 +343,33 @@ fn what_is_left_of_a_bundle_is_settled_when_its_session_ends() {
     }
 }
 
+/// Its store does as the script says; `kept` hears `t/#`, and the other client speaks `version`.
+fn on_a_faulty_store(version: Version) -> (World, Script, Client, Client) {
+    let mut world = World::new(1);
+    let (store, script) = FaultyStore::new(Box::<MemoryStore>::default());
+    let (shared, now) = (Arc::clone(&world.shared), world.now());
+    *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::default(), Box::new(store), now);
+    let mut hello = connect(Version::V311, "kept");
+    hello.clean_start = false;
+    let mut kept = world.connect(&Packet::Connect(Box::new(hello)));
+    world.send(&mut kept, &[subscribe("t/#", QoS::AtLeastOnce)]);
+    let mut publisher = world.connect(&Packet::Connect(Box::new(connect(version, "publisher"))));
+    world.take(&mut publisher);
+    world.take(&mut kept);
+    publisher.got();
+    kept.got();
+    (world, script, kept, publisher)
+}
+
 #[test]
 fn a_bundle_that_the_store_does_not_take_is_acknowledged_to_nobody() {
-    use viaduct_store::{FaultyStore, MemoryStore, Trouble};
     for (version, trouble) in [
         (Version::V311, Trouble::Unavailable),
         (Version::V5, Trouble::Unavailable),
         (Version::V5, Trouble::Full),
         (Version::V5, Trouble::Unknown),
     ] {
-        let mut world = World::new(1);
-        let (store, script) = FaultyStore::new(Box::<MemoryStore>::default());
-        let (shared, now) = (Arc::clone(&world.shared), world.now());
-        *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::default(), Box::new(store), now);
-        let mut hello = connect(Version::V311, "kept");
-        hello.clean_start = false;
-        let mut kept = world.connect(&Packet::Connect(Box::new(hello)));
-        world.send(&mut kept, &[subscribe("t/#", QoS::AtLeastOnce)]);
-        let mut publisher = world.connect(&Packet::Connect(Box::new(connect(version, "publisher"))));
-        world.take(&mut publisher);
-        world.take(&mut kept);
-        publisher.got();
-        kept.got();
+        let (mut world, script, mut kept, mut publisher) = on_a_faulty_store(version);
         script.always(Some(trouble));
         let said: Vec<_> = (1..=5).map(|id| publication(QoS::AtLeastOnce, id, b"x")).collect();
         world.send(&mut publisher, &said);
@@ -378,21 +384,8 @@ fn a_bundle_that_the_store_does_not_take_is_acknowledged_to_nobody() {
 
 #[test]
 fn a_run_that_a_full_store_has_no_room_for_is_asked_for_once_together_and_once_one_by_one() {
-    use viaduct_store::{FaultyStore, MemoryStore, Trouble};
     const COUNT: u16 = 20;
-    let mut world = World::new(1);
-    let (store, script) = FaultyStore::new(Box::<MemoryStore>::default());
-    let (shared, now) = (Arc::clone(&world.shared), world.now());
-    *world.engine(0) = Engine::new(WorkerId(0), shared, Arc::default(), Box::new(store), now);
-    let mut hello = connect(Version::V311, "kept");
-    hello.clean_start = false;
-    let mut kept = world.connect(&Packet::Connect(Box::new(hello)));
-    world.send(&mut kept, &[subscribe("t/#", QoS::AtLeastOnce)]);
-    let mut publisher = world.connect(&Packet::Connect(Box::new(connect(Version::V5, "publisher"))));
-    world.take(&mut publisher);
-    world.take(&mut kept);
-    publisher.got();
-    kept.got();
+    let (mut world, script, mut kept, mut publisher) = on_a_faulty_store(Version::V5);
     // As a bundle, as a run, and each by itself. What is asked for beyond that finds room.
     (0..2 + COUNT).for_each(|_| script.next(Some(Trouble::Full)));
     let said: Vec<_> = (1..=COUNT).map(|id| publication(QoS::AtLeastOnce, id, b"x")).collect();

@@ -243,10 +243,10 @@ mod tests {
     use super::*;
     use crate::bridge::{BridgeStatus, plan};
     use crate::guests::Guest;
-    use viaduct_codec::{Connect, ConnectProperties, TopicFilter};
+    use crate::guests::tests::bridge_at;
+    use viaduct_codec::TopicFilter;
     use viaduct_config::{Source, SourceFile, load};
     use viaduct_engine::Way as _;
-    use viaduct_session::server::{Terms, admit};
 
     const LONG_AGO: Time = Time::from_millis(1_000);
 
@@ -284,18 +284,7 @@ mod tests {
 
         /// A guest that the bridge meets.
         fn come(&mut self, came: Time, client_id: &str) {
-            let connect = Connect {
-                level: Level::V311_BRIDGE,
-                clean_start: true,
-                keep_alive: 60,
-                client_id,
-                will: None,
-                username: None,
-                password: None,
-                properties: ConnectProperties::default(),
-            };
-            let admission = admit(&connect, &Terms::default(), came, || ClientId::from(client_id)).unwrap();
-            let guest = self.guests.welcome(came, &admission, None).unwrap();
+            let guest = bridge_at(&self.guests, came, client_id, Level::V311_BRIDGE);
             guest.asks(&TopicFilter::new("a/b").unwrap(), true);
             self.here.push(guest);
         }

@@ -131,7 +131,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         bytes: [0; 2],
         report,
     };
-    let mut alarm = Alarm::new(&pump.worker.broker);
+    let mut alarm = Alarm::new(pump.worker.broker.clock, &pump.worker.broker.far_timers);
     let mut remote_knows = false;
     pump.bridge.start_held(pump.worker.now());
     loop {
@@ -541,7 +541,7 @@ impl Pump {
             .into_iter()
             .flatten()
             .min();
-        alarm.set(&self.worker.broker, next);
+        alarm.set(next);
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, control: &Control, alarm: &mut Alarm) -> Poll<Event> {
