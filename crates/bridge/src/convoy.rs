@@ -9,15 +9,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use viaduct_codec::{
-    AckedRun, Message, MessageProperties, Packet, PacketId, PacketType, PlainAck, QoS, SubscriptionIds, Time, VarInt,
-    Version,
+    AckedMessage, AckedRun, Message, MessageProperties, Packet, PacketId, PacketType, PlainAck, QoS, SubscriptionIds,
+    Time, VarInt, Version,
 };
 use viaduct_session::client::Client;
 use viaduct_session::{Delivery, Output};
 
 use crate::express::user_properties;
 use crate::flow::Flow;
+
+/// So many messages of a run are looked at together without asking for memory for it.
+const FEW: usize = 128;
 
 /// Messages of one run that are on their way.
 #[derive(Debug)]
@@ -67,7 +71,10 @@ pub(crate) fn send(
     let Some(version) = target.version().filter(|_| sample.qos == QoS::AtLeastOnce) else { return 0 };
     let (topic, properties) = (sample.topic.by_ref(), user_properties(sample));
     let mut ahead = run.clone();
-    let taken: Vec<_> = ahead.by_ref().take(most).collect();
+    let mut taken = SmallVec::<[AckedMessage<'_>; FEW]>::new();
+    for one in ahead.by_ref().take(most) {
+        taken.push(one);
+    }
     let mut ids: Vec<_> = taken.iter().map(|message| message.packet_id).collect();
     let payload = taken.iter().map(|message| message.payload.len()).max().unwrap_or(0);
     // A message that comes alone is made short with an alias; where many come together time is what is scarce.

@@ -22,6 +22,8 @@ pub(crate) struct Stream {
     tls: Option<Box<Connection>>,
     /// What was read is acknowledged at once.
     at_once: bool,
+    /// The socket took nothing when it was last written to.
+    is_full: bool,
 }
 
 /// A stream on its way to another worker.
@@ -50,7 +52,7 @@ impl Stream {
             connection.set_buffer_limit(Some(TLS_BUFFER));
             Box::new(connection)
         });
-        Self { tcp, tls, at_once: false }
+        Self { tcp, tls, at_once: false, is_full: false }
     }
 
     /// Acknowledges on the TCP level at once from here on. A peer that sends small packets and waits for that (mosquitto and its
@@ -64,7 +66,7 @@ impl Stream {
     }
 
     pub(crate) fn from_parts(parts: Parts) -> io::Result<Self> {
-        Ok(Self { tcp: TcpStream::from_std(parts.tcp)?, tls: parts.tls, at_once: false })
+        Ok(Self { tcp: TcpStream::from_std(parts.tcp)?, tls: parts.tls, at_once: false, is_full: false })
     }
 
     /// The certificates that the peer showed, its own first.
@@ -178,9 +180,23 @@ impl Stream {
     /// Writes as much of `bytes` as the socket takes now; `WouldBlock` when that is nothing.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.tls.is_none() {
-            return self.tcp.try_write(bytes);
+            return self.try_send(bytes);
         }
         self.try_write_secure(|writer| writer.write(bytes))
+    }
+
+    /// Most sockets take what is written to them: the runtime, whose memory of each is cold by then, is asked about those alone that did
+    /// not, and has to learn of it to say when they do again.
+    fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_full {
+            match socket2::SockRef::from(&self.tcp).send(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return sent,
+            }
+        }
+        let sent = self.tcp.try_write(bytes);
+        self.is_full = sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        sent
     }
 
     /// As [`Stream::try_write`], from two places that follow each other.

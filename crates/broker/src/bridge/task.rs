@@ -198,10 +198,9 @@ impl Pump {
                 output.advance(held);
                 self.bridge.handle_links_back(now, found.words(), held == 0);
             }
-            Event::Dialled(attempt, Ok(mut transport)) => {
+            Event::Dialled(attempt, Ok(transport)) => {
                 self.bridge.set_leaf(now, self.worker.broker.ways.is_leaf());
                 self.guests.dialled();
-                transport.acknowledge_at_once();
                 *self.plan.status.tls.lock() = transport.tls_link();
                 self.warn_of_trust(&transport);
                 self.remote =
@@ -319,7 +318,14 @@ impl Pump {
             },
             Action::StateChanged { up, error } => {
                 if up {
-                    self.way.came_up(self.bridge.is_remote_named());
+                    let is_named = self.bridge.is_remote_named();
+                    self.way.came_up(is_named);
+                    // One of our kind never waits for it (decision 0007).
+                    if let Remote::Open { transport, .. } = &mut self.remote
+                        && (!is_named || self.path.proxy.is_some())
+                    {
+                        transport.acknowledge_at_once();
+                    }
                 } else {
                     self.way.went_down();
                 }

@@ -66,8 +66,14 @@ impl PacketIds {
         self.last = id.get();
     }
 
-    /// Takes these identifiers, up to the first that is in use. How many.
+    /// Takes these identifiers, which mostly follow each other, up to the first that is in use. How many.
     pub(crate) fn take_these(&mut self, ids: &[PacketId]) -> usize {
+        if let Some((first, count)) = row(ids)
+            && !words(first.get(), count).any(|(id, bits)| self.are_used(id, bits))
+        {
+            words(first.get(), count).for_each(|(id, bits)| self.insert_bits(id, bits));
+            return ids.len();
+        }
         let is_taken = |id: &&PacketId| {
             let is_free = !self.is_used(id.get());
             if is_free {
@@ -109,11 +115,9 @@ impl PacketIds {
 
     /// Gives these back, which mostly follow each other.
     pub(crate) fn release_these(&mut self, ids: &[PacketId]) {
-        let follow =
-            ids.windows(2).all(|two| matches!(two, [one, next] if one.get().checked_add(1) == Some(next.get())));
-        match (ids.first(), u16::try_from(ids.len())) {
-            (Some(first), Ok(count)) if follow => self.release_row(*first, count),
-            _ => ids.iter().for_each(|id| self.release(*id)),
+        match row(ids) {
+            Some((first, count)) => self.release_row(first, count),
+            None => ids.iter().for_each(|id| self.release(*id)),
         }
     }
 
@@ -171,6 +175,13 @@ impl PacketIds {
     fn find(&self, id: u16) -> usize {
         usize::from((id / WORD + WORDS - self.first) % WORDS)
     }
+}
+
+/// The first of these identifiers and how many there are, if they follow each other.
+fn row(ids: &[PacketId]) -> Option<(PacketId, u16)> {
+    let first = *ids.first()?;
+    let mut row = first.get()..=u16::MAX;
+    ids.iter().all(|id| row.next() == Some(id.get())).then_some((first, u16::try_from(ids.len()).ok()?))
 }
 
 /// Each word of `count` identifiers from `first` on: one of them in it, and the bits of all that are.
@@ -269,6 +280,22 @@ mod tests {
         ids.last = 100;
         assert_eq!(ids.next_row(30), None, "one of them is in use");
         assert_eq!(ids.next_row(29), PacketId::new(101));
+    }
+
+    #[test]
+    fn of_those_that_are_named_the_first_in_use_ends_it() {
+        let row = |ids: std::ops::RangeInclusive<u16>| ids.filter_map(PacketId::new).collect::<Vec<_>>();
+        let mut ids = PacketIds::default();
+        assert_eq!(ids.take_these(&row(60..=200)), 141);
+        assert_eq!(ids.take_these(&row(40..=70)), 20, "60 is in use");
+        assert_eq!(ids.take_these(&row(200..=300)), 0);
+        assert_eq!(ids.take_these(&[row(65_534..=65_535), row(1..=2)].concat()), 4, "they go on behind the last");
+        assert_eq!(ids.take_these(&[]), 0);
+        assert_eq!(ids.used, 141 + 20 + 4);
+        assert!((40..=200).all(|id| ids.is_used(id)) && !ids.is_used(39) && !ids.is_used(201));
+        ids.release_these(&row(40..=200));
+        ids.release_these(&[row(65_534..=65_535), row(1..=2)].concat());
+        assert!(ids.words.is_empty() && ids.used == 0);
     }
 
     #[test]
