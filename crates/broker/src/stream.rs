@@ -22,7 +22,7 @@ pub(crate) struct Stream {
     tls: Option<Box<Connection>>,
     /// What was read is acknowledged at once.
     at_once: bool,
-    /// The socket took nothing when it was last written to.
+    /// The socket took nothing the last time [`Stream::try_send`] asked the runtime.
     is_full: bool,
 }
 
@@ -313,5 +313,70 @@ impl Write for Unready<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A fresh stream, or one that came from another worker, and its peer.
+    async fn pair(has_moved: bool) -> (Stream, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = Stream::new(stream, None);
+        let (peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        (if has_moved { Stream::from_parts(stream.into_parts().unwrap()).unwrap() } else { stream }, peer)
+    }
+
+    /// Writes from `bytes` until the socket takes no more; how many it took.
+    fn fill(stream: &mut Stream, bytes: &[u8], both: bool) -> usize {
+        let mut taken = 0;
+        loop {
+            let rest = &bytes[taken..];
+            let (first, second) = rest.split_at(rest.len().min(1000));
+            let written = if both { stream.try_write_both(first, second) } else { stream.try_write(rest) };
+            match written {
+                Ok(written) => taken += written,
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    return taken;
+                }
+            }
+            if taken == bytes.len() {
+                return taken;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_is_waited_for_until_its_peer_has_read() {
+        for (has_moved, ways) in [(false, [false, false]), (true, [false, false]), (false, [true, false])] {
+            let (mut stream, mut peer) = pair(has_moved).await;
+            let bytes: Vec<u8> = (0..32_u32 << 20).map(|at| (at % 251) as u8).collect();
+            let mut taken = fill(&mut stream, &bytes, ways[0]);
+            taken += fill(&mut stream, &bytes[taken..], ways[1]);
+            assert!(0 < taken && taken < bytes.len(), "the kernel holds less");
+            let is_ready =
+                |stream: &Stream| stream.poll_writable(&mut Context::from_waker(std::task::Waker::noop())).is_ready();
+            assert!(!is_ready(&stream), "it would be asked in a circle");
+            let expected = bytes.clone();
+            let reader = std::thread::spawn(move || {
+                let mut heard = vec![0; expected.len()];
+                peer.read_exact(&mut heard).unwrap();
+                assert!(heard == expected, "all, and in order");
+            });
+            while taken < bytes.len() {
+                let writable = poll_fn(|cx| stream.poll_writable(cx));
+                tokio::time::timeout(Duration::from_secs(60), writable).await.expect("nobody said so").unwrap();
+                taken += fill(&mut stream, &bytes[taken..], false);
+            }
+            reader.join().unwrap();
+        }
     }
 }

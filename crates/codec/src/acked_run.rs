@@ -43,6 +43,9 @@ pub struct AckedMessage<'a> {
     pub payload: &'a [u8],
 }
 
+/// Messages of a run that are looked at together. As many as mostly come in one read need no memory but the stack's.
+pub type AckedMessages<'a> = SmallVec<[AckedMessage<'a>; 128]>;
+
 impl<'a> AckedRun<'a> {
     /// Whether a run could begin here: the quick way to know that none does.
     #[must_use]
@@ -64,6 +67,15 @@ impl<'a> AckedRun<'a> {
         let run = Self { topic, user_properties, buffer, used: 0, limit, max_packet_size, head, section, front, size };
         run.clone().next()?;
         Some(run)
+    }
+
+    /// Puts the next messages behind those in `many`, `most` at most.
+    #[inline]
+    pub fn take_many(&mut self, most: usize, many: &mut AckedMessages<'a>) {
+        // `extend` asks for room before each.
+        for one in self.take(most) {
+            many.push(one);
+        }
     }
 
     /// Bytes of the packets that were taken.

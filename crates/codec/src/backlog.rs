@@ -1,7 +1,7 @@
 //! What waits for one session in the store alone: numbers instead of messages.
 //!
 //! In: places of messages in the log. Out: the same, the oldest first. A million messages that wait are some megabytes of these.
-//! Reads nothing; what is given up or dropped is settled.
+//! Reads nothing. What is dropped is settled, unless its session is another owner's by now.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -45,7 +45,7 @@ mod varint;
 mod writer;
 
 pub use ack::Ack;
-pub use acked_run::{AckedMessage, AckedRun};
+pub use acked_run::{AckedMessage, AckedMessages, AckedRun};
 pub use auth::Auth;
 pub use backlog::{Backlog, Stub};
 pub use bundle::Bundle;

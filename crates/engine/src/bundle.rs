@@ -23,9 +23,9 @@ impl Engine {
         first.and_then(|index| self.sessions.get(index)).is_some_and(|slot| slot.session.is_bundled())
     }
 
-    /// Keeps the messages of a run that were `taken`, which are from the session at `index`, sends them to everybody who hears them, and
-    /// answers them. `None`, and nothing was done, unless each who hears them does so on this worker,
-    /// would be sent all of them at once, and would be sent nothing but them.
+    /// Keeps the messages of a run that were `taken`, which are from the session at `index`, sends them to everybody who hears them,
+    /// and answers them. `None`, and nothing was done, unless each who hears them does so on this worker, would be sent all of them
+    /// at once, and would be sent nothing but them.
     #[inline(never)] // As [`Engine::leave_run`].
     pub(crate) fn send_bundle(&mut self, now: Time, index: usize, taken: &Taken<'_>) -> Option<()> {
         let key = self.sessions.get(index)?.key;

@@ -9,8 +9,7 @@ use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
-use viaduct_codec::{AckedMessage, AckedRun, Message, MessageProperties, QoS, ReasonCode, Time};
+use viaduct_codec::{AckedMessage, AckedMessages, AckedRun, Message, MessageProperties, QoS, ReasonCode, Time};
 use viaduct_router::RouteSet;
 use viaduct_store::{Appended, StoreError, Together};
 
@@ -19,9 +18,6 @@ use crate::acks::Ack;
 use crate::dispatch::{Batch, is_heard, levels};
 use crate::express::Sender;
 use crate::key::SessionKey;
-
-/// Messages of a run that are looked at without memory of their own.
-const FEW: usize = 128;
 
 /// What is taken of a run at once.
 pub(crate) struct Taken<'a> {
@@ -94,12 +90,10 @@ impl Engine {
             expires: None,
             properties,
         };
-        let mut few = SmallVec::<[AckedMessage<'_>; FEW]>::new();
-        for one in run.by_ref().take(room) {
-            few.push(one);
-        }
-        let payload = few.iter().map(|one| one.payload.len()).sum();
-        let taken = Taken { run: &run, messages: &few, like: &like, routes: &routes, payload, reason };
+        let mut many = AckedMessages::new();
+        run.take_many(room, &mut many);
+        let payload = many.iter().map(|one| one.payload.len()).sum();
+        let taken = Taken { run: &run, messages: &many, like: &like, routes: &routes, payload, reason };
         let is_bundle = taken.messages.len() > 1 || self.is_behind_bundle(&routes);
         let is_done =
             self.leave_run(now, index, &taken).is_some() || is_bundle && self.send_bundle(now, index, &taken).is_some();

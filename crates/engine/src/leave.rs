@@ -12,9 +12,9 @@ use crate::express_acked::Taken;
 use crate::keep::owed;
 
 impl Engine {
-    /// Has the messages of a run that were `taken`, which are from the session at `index`, wait in the store, and answers them. No message is made of them: their bytes go from where they came to where they are written from.
-    /// `None`, and nothing was done, unless everybody who hears them is owed them by this worker, is away, and has room for all of
-    /// them.
+    /// Has the messages of a run that were `taken`, which are from the session at `index`, wait in the store, and answers them. No
+    /// message is made of them: their bytes go from where they came to where they are written from. `None`, and nothing was done,
+    /// unless everybody who hears them is owed them by this worker, is away, and has room for all of them.
     #[inline(never)] // Most runs go another way, which is not to be looked for around this one.
     pub(crate) fn leave_run(&mut self, now: Time, index: usize, taken: &Taken<'_>) -> Option<()> {
         let &Taken { messages, like, routes, payload, .. } = taken;

@@ -198,9 +198,10 @@ impl Pump {
                 output.advance(held);
                 self.bridge.handle_links_back(now, found.words(), held == 0);
             }
-            Event::Dialled(attempt, Ok(transport)) => {
+            Event::Dialled(attempt, Ok(mut transport)) => {
                 self.bridge.set_leaf(now, self.worker.broker.ways.is_leaf());
                 self.guests.dialled();
+                transport.acknowledge_at_once();
                 *self.plan.status.tls.lock() = transport.tls_link();
                 self.warn_of_trust(&transport);
                 self.remote =
@@ -318,14 +319,7 @@ impl Pump {
             },
             Action::StateChanged { up, error } => {
                 if up {
-                    let is_named = self.bridge.is_remote_named();
-                    self.way.came_up(is_named);
-                    // One of our kind never waits for it (decision 0007).
-                    if let Remote::Open { transport, .. } = &mut self.remote
-                        && (!is_named || self.path.proxy.is_some())
-                    {
-                        transport.acknowledge_at_once();
-                    }
+                    self.way.came_up(self.bridge.is_remote_named());
                 } else {
                     self.way.went_down();
                 }
