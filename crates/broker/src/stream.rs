@@ -22,8 +22,6 @@ pub(crate) struct Stream {
     tls: Option<Box<Connection>>,
     /// What was read is acknowledged at once.
     at_once: bool,
-    /// The socket took nothing the last time [`Stream::try_send`] asked the runtime.
-    is_full: bool,
 }
 
 /// A stream on its way to another worker.
@@ -52,7 +50,7 @@ impl Stream {
             connection.set_buffer_limit(Some(TLS_BUFFER));
             Box::new(connection)
         });
-        Self { tcp, tls, at_once: false, is_full: false }
+        Self { tcp, tls, at_once: false }
     }
 
     /// Acknowledges on the TCP level at once from here on. A peer that sends small packets and waits for that (mosquitto and its
@@ -66,7 +64,7 @@ impl Stream {
     }
 
     pub(crate) fn from_parts(parts: Parts) -> io::Result<Self> {
-        Ok(Self { tcp: TcpStream::from_std(parts.tcp)?, tls: parts.tls, at_once: false, is_full: false })
+        Ok(Self { tcp: TcpStream::from_std(parts.tcp)?, tls: parts.tls, at_once: false })
     }
 
     /// The certificates that the peer showed, its own first.
@@ -180,23 +178,9 @@ impl Stream {
     /// Writes as much of `bytes` as the socket takes now; `WouldBlock` when that is nothing.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.tls.is_none() {
-            return self.try_send(bytes);
+            return self.tcp.try_write(bytes);
         }
         self.try_write_secure(|writer| writer.write(bytes))
-    }
-
-    /// Most sockets take what is written to them: the runtime, whose memory of each is cold by then, is asked about those alone that did
-    /// not, and has to learn of it to say when they do again.
-    fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.is_full {
-            match socket2::SockRef::from(&self.tcp).send(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return sent,
-            }
-        }
-        let sent = self.tcp.try_write(bytes);
-        self.is_full = sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        sent
     }
 
     /// As [`Stream::try_write`], from two places that follow each other.
@@ -361,7 +345,8 @@ mod tests {
             let bytes: Vec<u8> = (0..32_u32 << 20).map(|at| (at % 251) as u8).collect();
             let mut taken = fill(&mut stream, &bytes, ways[0]);
             taken += fill(&mut stream, &bytes[taken..], ways[1]);
-            assert!(0 < taken && taken < bytes.len(), "the kernel holds less");
+            // Of one that has moved the runtime knows nothing yet, so nothing is tried.
+            assert!((has_moved || 0 < taken) && taken < bytes.len(), "the kernel holds less");
             let is_ready =
                 |stream: &Stream| stream.poll_writable(&mut Context::from_waker(std::task::Waker::noop())).is_ready();
             assert!(!is_ready(&stream), "it would be asked in a circle");
