@@ -348,6 +348,13 @@ impl Bridge {
         self.hops.is_remote_named()
     }
 
+    /// Whether the remote may have more to say than what came from it already, and may wait with it until that is acknowledged on
+    /// the TCP level (Nagle's algorithm).
+    #[must_use]
+    pub fn may_remote_wait(&self) -> bool {
+        !self.is_serving() || self.outward.len() > 0 || self.rules.inward().next().is_some()
+    }
+
     /// Whether messages flow.
     #[must_use]
     pub const fn is_up(&self) -> bool {

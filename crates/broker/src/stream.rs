@@ -53,7 +53,7 @@ impl Stream {
         Self { tcp, tls, at_once: false }
     }
 
-    /// Acknowledges on the TCP level at once from here on. A peer that sends small packets and waits for that (mosquitto and its
+    /// Acknowledges each read on the TCP level at once from here on: the kernel forgets the wish now and then. A peer that sends small packets and waits for that (mosquitto and its
     /// clients, unless told otherwise) would stand still for 40 ms at a time, or until it is sent the next message.
     pub(crate) fn acknowledge_at_once(&mut self) {
         self.at_once = true;
@@ -124,7 +124,7 @@ impl Stream {
         loop {
             let Some(tls) = &mut self.tls else {
                 let read = poll_socket(&mut self.tcp, cx, buffer);
-                if read.is_ready() {
+                if read.is_ready() && self.at_once {
                     self.acknowledge();
                 }
                 return read;
@@ -144,12 +144,10 @@ impl Stream {
         }
     }
 
-    /// The kernel forgets the wish now and then, so it is said after each read. Where it has no such option, it waits.
-    fn acknowledge(&self) {
+    /// Acknowledges what was read on the TCP level, unless that has happened. Where the kernel has no such option, it waits.
+    pub(crate) fn acknowledge(&self) {
         #[cfg(target_os = "linux")]
-        if self.at_once {
-            let _ = self.tcp.set_quickack(true);
-        }
+        let _ = self.tcp.set_quickack(true);
     }
 
     /// Reads one piece of ciphertext and opens it; 0 is the end of the socket.
@@ -162,7 +160,9 @@ impl Stream {
         };
         let processed = tls.process_new_packets();
         let wants_write = tls.wants_write();
-        self.acknowledge();
+        if self.at_once {
+            self.acknowledge();
+        }
         let Some(tls) = &mut self.tls else { return Poll::Ready(Ok(0)) };
         if wants_write {
             // Session tickets, key updates, and the alert that tells the peer what is wrong. What does not fit now goes

@@ -38,6 +38,16 @@ impl Transport {
         }
     }
 
+    /// As [`Stream::acknowledge`].
+    pub(crate) fn acknowledge(&self) {
+        self.stream().acknowledge();
+    }
+
+    /// Whether its bytes come as the peer wrote them, and not in pieces that have to be whole.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.tls().is_none())
+    }
+
     pub(crate) fn into_parts(self) -> io::Result<Parts> {
         match self {
             Self::Stream(stream) => Ok(Parts { stream: stream.into_parts()?, framing: None }),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use viaduct_bridge::{Drop, Protocol, Settings};
+use viaduct_bridge::{Direction, Drop, Protocol, Settings};
 use viaduct_codec::{PacketType, QoS, Version};
 
-use crate::rig::{Rig, message, two_way};
+use crate::rig::{Rig, message, settings, topic, two_way};
 
 /// A bridge over `version`, up, whose remote is the test's own and grants `window`.
 fn joined(version: Version, window: u8) -> Rig {
@@ -210,4 +210,33 @@ fn a_remote_that_uses_an_identifier_twice_is_answered_twice() {
     assert_eq!(rig.local.payloads(), ["a", "b"]);
     let acks: Vec<_> = rig.heard().into_iter().map(|(kind, _, body)| (kind, body)).collect();
     assert_eq!(acks, [(PacketType::Puback, vec![0, 7]), (PacketType::Puback, vec![0, 7])]);
+}
+
+#[test]
+fn a_remote_that_has_answered_all_and_sends_nothing_else_waits_for_nothing() {
+    for version in [Version::V311, Version::V5] {
+        let mut settings = settings(vec![topic(Direction::Out, "up/#", "", "")]);
+        settings.protocol = Protocol::Fixed(version);
+        let mut rig = Rig::unstarted(settings);
+        rig.by_hand = true;
+        rig.bridge.start(rig.now);
+        rig.settle();
+        assert!(rig.bridge.may_remote_wait(), "CONNACK is to come");
+        greet(&mut rig, version, false);
+        assert!(!rig.bridge.may_remote_wait());
+        publish(&mut rig, &["a", "b"]);
+        let ids = ids(&sent(&mut rig));
+        rig.say(&puback(ids[0]));
+        assert!(rig.bridge.may_remote_wait(), "an answer is to come");
+        rig.say(&puback(ids[1]));
+        assert!(!rig.bridge.may_remote_wait());
+        rig.local.publish(rig.now, &message("up/1", "c", QoS::ExactlyOnce));
+        rig.settle();
+        let [high, low] = sent(&mut rig)[0].1.to_be_bytes();
+        rig.say(&[0x50, 2, high, low]);
+        assert!(rig.bridge.may_remote_wait(), "another one");
+        rig.say(&[0x70, 2, high, low]);
+        assert!(!rig.bridge.may_remote_wait());
+    }
+    assert!(joined(Version::V311, 20).bridge.may_remote_wait(), "messages may come");
 }

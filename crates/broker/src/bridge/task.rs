@@ -33,8 +33,18 @@ type Probe = Pin<Box<dyn Future<Output = Probed>>>;
 /// The connection to the remote, as far as it has come.
 enum Remote {
     None,
-    Dialling { attempt: u64, dial: Dial },
-    Open { attempt: u64, transport: Box<Transport>, tail: Vec<u8>, blocked: bool },
+    Dialling {
+        attempt: u64,
+        dial: Dial,
+    },
+    Open {
+        attempt: u64,
+        transport: Box<Transport>,
+        tail: Vec<u8>,
+        blocked: bool,
+        /// Nothing was written since the last read, so TCP has not acknowledged it by the way.
+        unacknowledged: bool,
+    },
 }
 
 /// The connection to this worker's engine.
@@ -201,11 +211,19 @@ impl Pump {
             Event::Dialled(attempt, Ok(mut transport)) => {
                 self.bridge.set_leaf(now, self.worker.broker.ways.is_leaf());
                 self.guests.dialled();
-                transport.acknowledge_at_once();
+                if !transport.is_plain() {
+                    // What was read may be a part of something, and the rest waits.
+                    transport.acknowledge_at_once();
+                }
                 *self.plan.status.tls.lock() = transport.tls_link();
                 self.warn_of_trust(&transport);
-                self.remote =
-                    Remote::Open { attempt, transport: Box::new(transport), tail: Vec::new(), blocked: false };
+                self.remote = Remote::Open {
+                    attempt,
+                    transport: Box::new(transport),
+                    tail: Vec::new(),
+                    blocked: false,
+                    unacknowledged: false,
+                };
                 self.bridge.handle_dialled(now, attempt);
             }
             Event::Dialled(attempt, Err(error)) => {
@@ -273,8 +291,18 @@ impl Pump {
             moved |= self.remote_to_bridge();
             moved |= self.bridge_to_remote();
             if !moved {
-                return;
+                return self.acknowledge_remote();
             }
+        }
+    }
+
+    /// Lets a remote go on that sends small packets only when what it sent before has been acknowledged by TCP (decision 0007).
+    fn acknowledge_remote(&mut self) {
+        if let Remote::Open { transport, unacknowledged, .. } = &mut self.remote
+            && std::mem::take(unacknowledged)
+            && self.bridge.may_remote_wait()
+        {
+            transport.acknowledge();
         }
     }
 
@@ -486,7 +514,7 @@ impl Pump {
     /// What the machine says, to the remote.
     fn bridge_to_remote(&mut self) -> bool {
         let is_held = self.is_held();
-        let Remote::Open { transport, blocked, .. } = &mut self.remote else { return false };
+        let Remote::Open { transport, blocked, unacknowledged, .. } = &mut self.remote else { return false };
         if *blocked || is_held {
             return false;
         }
@@ -505,6 +533,7 @@ impl Pump {
                     output.advance(taken);
                     self.bytes[1] += taken as u64;
                     moved = true;
+                    *unacknowledged = false;
                 }
                 Err(error) => break error,
             }
@@ -584,7 +613,7 @@ impl Pump {
                 let attempt = *attempt;
                 dial.as_mut().poll(cx).map(|result| Event::Dialled(attempt, result))
             }
-            Remote::Open { attempt, transport, tail, blocked } => {
+            Remote::Open { attempt, transport, tail, blocked, unacknowledged } => {
                 if *blocked && let Poll::Ready(ready) = transport.poll_writable(cx) {
                     return Poll::Ready(match ready {
                         Ok(()) => Event::RemoteWritable,
@@ -608,6 +637,7 @@ impl Pump {
                     }
                     Poll::Ready(Ok(read)) => {
                         *bytes += read as u64;
+                        *unacknowledged = true;
                         tail.extend_from_slice(scratch.get(..read).unwrap_or_default());
                         Poll::Ready(Event::RemoteRead)
                     }
