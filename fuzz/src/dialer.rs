@@ -235,7 +235,8 @@ impl Dialer {
             }
             Ok(Event::Received { token, .. }) => assert!(self.owed.contains(&token), "{token} is nobody's"),
             Ok(Event::Settled { token, .. }) => assert!(self.owed.remove(&token), "{token} is settled twice"),
-            Ok(Event::None | Event::Freed | Event::Suback(_) | Event::Unsuback(_) | Event::Auth(_)) => {}
+            Ok(Event::None | Event::Freed(_) | Event::Suback(_) | Event::Unsuback(_) | Event::Auth(_)) => {}
+            Ok(Event::Released(id)) => panic!("{id} waits for an owner that did not ask for that"),
             Ok(Event::Disconnect(_)) => self.cut(),
             Err(violation) => {
                 assert!(violation.reason().is_error());

@@ -4,6 +4,8 @@
 //! In: bytes that arrived, deadlines, mail. Out: bytes on their way, mail on its way. Does what the broker's connection and
 //! flush rooms do with sockets, and nothing more.
 
+use std::sync::Arc;
+
 use viaduct_codec::{ClientId, Frame, Packet, Time, Version};
 use viaduct_engine::{Arrival, CloseReason, Connected, ConnectionId, Identity, worker_of};
 use viaduct_session::server::admit;
@@ -50,7 +52,12 @@ impl World {
         let now = self.now;
         let Some(link) = self.links.get_mut(&id) else { return };
         let broker = link.broker;
-        let terms = self.brokers[broker].terms.clone();
+        let is_local = matches!(link.owner, Owner::Local(_));
+        let mut terms = self.brokers[broker].terms.clone();
+        if is_local {
+            let terms = Arc::make_mut(&mut terms);
+            (terms.client_asks_again, terms.receive_maximum) = (true, u16::MAX);
+        }
         let Ok(Some(frame)) = Frame::split(&link.tail, terms.maximum_packet_size) else { return };
         let length = frame.bytes.len();
         let connect = match Packet::decode(frame, Version::V5) {
@@ -60,7 +67,6 @@ impl World {
                 return self.oracle.breach(Promise::Conversation, what);
             }
         };
-        let is_local = matches!(link.owner, Owner::Local(_));
         let arrival = match admit(&connect, &terms, now, || ClientId::from("assigned")) {
             Ok(admission) => Arrival {
                 admission,

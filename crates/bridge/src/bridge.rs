@@ -106,20 +106,23 @@ impl Bridge {
                 Some(TopicName::new(text).map_err(|error| RuleError::Notification { text: text.clone(), error })?)
             }
         };
-        // Sessions outlive this bridge and may hold QoS 2 identifiers of an earlier one. A message that came under one
-        // of them would be taken for the old one and lost, so each bridge begins somewhere else.
-        let [remote_id, local_id] = [seed >> 16, seed].map(|half| (half & u64::from(u16::MAX)) as u16);
-        let remote = Client::starting_after(remote_id);
+        // Messages go under the identifiers that they come with. What the bridge itself has to say begins somewhere else, so that
+        // the two seldom meet.
+        let [remote, local] = [seed >> 16, seed].map(|half| {
+            let mut client = Client::starting_after((half & u64::from(u16::MAX)) as u16);
+            client.relay();
+            client
+        });
         Ok(Self {
             link: Link::new(&settings, seed),
             rules,
             remote,
             remote_output: Output::default(),
-            local: Client::starting_after(local_id),
+            local,
             local_output: Output::default(),
             local_state: LocalState::Closed { retry: None },
-            outward: Flow::default(),
-            inward: Flow::default(),
+            outward: Flow::outward(),
+            inward: Flow::inward(),
             hops: Hops::new(&settings.node),
             is_leaf: false,
             told_leaf: false,

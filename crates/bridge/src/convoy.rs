@@ -142,6 +142,11 @@ pub(crate) fn acknowledge(ids: &[PacketId], output: &mut Output) {
 }
 
 impl Convoy {
+    /// The identifier of its first message.
+    pub(crate) fn first(&self) -> Option<PacketId> {
+        self.ids.first().copied()
+    }
+
     /// How many messages it began with.
     pub(crate) const fn len(&self) -> usize {
         self.ids.len()

@@ -136,23 +136,28 @@ impl Bridge {
         }
         // The next one may be for a convoy again.
         let rest = if self.outward.has_convoys() { rest.get(..PlainAck::SIZE)? } else { rest };
-        let Self { outward, remote, remote_output, .. } = self;
+        let Self { outward, inward, remote, remote_output, .. } = self;
         let (count, result) = remote.handle_acks(now, rest, remote_output, |heard| match heard {
             Heard::Settled { token, .. } => _ = outward.settle(token),
             Heard::Received { token, .. } => outward.received(token),
+            Heard::Released(id) => inward.released(id),
+            Heard::Freed(id) => outward.freed(id),
             _ => {}
         });
         if count == 0 {
             return None;
         }
         match result {
-            Ok(()) => self.pump_outward(now),
+            Ok(()) => {
+                self.pump_outward(now);
+                self.pump_inward(now);
+            }
             Err(violation) => self.accuse(now, &violation),
         }
         Some(count * PlainAck::SIZE)
     }
 
-    /// The same from this broker. PUBREC already says that the message is safe here.
+    /// The same from this broker.
     pub(crate) fn acks_of_local(&mut self, now: Time, rest: &[u8]) -> Option<usize> {
         let ack = PlainAck::first(rest).filter(|_| self.local_state == LocalState::Up)?;
         let settled = convoy::settle(now, rest, &mut self.inward, &mut self.local);
@@ -165,17 +170,22 @@ impl Bridge {
         }
         // The next one may be for a convoy again.
         let rest = if self.inward.has_convoys() { rest.get(..PlainAck::SIZE)? } else { rest };
-        let Self { inward, local, local_output, .. } = self;
-        let (count, result) = local.handle_acks(now, rest, local_output, |heard| {
-            if let Heard::Settled { token, .. } | Heard::Received { token, .. } = heard {
-                inward.settle(token);
-            }
+        let Self { outward, inward, local, local_output, .. } = self;
+        let (count, result) = local.handle_acks(now, rest, local_output, |heard| match heard {
+            Heard::Settled { token, .. } => _ = inward.settle(token),
+            Heard::Received { token, .. } => inward.received(token),
+            Heard::Released(id) => outward.released(id),
+            Heard::Freed(id) => inward.freed(id),
+            _ => {}
         });
         if count == 0 {
             return None;
         }
         match result {
-            Ok(()) => self.pump_inward(now),
+            Ok(()) => {
+                self.pump_inward(now);
+                self.pump_outward(now);
+            }
             Err(violation) => self.drop_local(now, &violation.to_string()),
         }
         Some(count * PlainAck::SIZE)
@@ -204,7 +214,7 @@ fn take(run: &mut AckedRun<'_>, most: usize, sample: &Message, source: &mut Clie
             expires: *expires,
             properties: properties.clone(),
         };
-        flow.take(one.packet_id, QoS::AtLeastOnce, Arc::new(message));
+        flow.take(one.packet_id, QoS::AtLeastOnce, false, Arc::new(message));
         one.packet_id
     }));
 }

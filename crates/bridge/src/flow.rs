@@ -1,17 +1,29 @@
 //! One direction of a bridge: messages taken from one half, handed to the other, acknowledged back.
 //!
 //! In: messages with the packet identifier that their source waits for, and what becomes of them at the target. Out:
-//! publications to the target and acknowledgements to the source, each in the order of arrival. Never acknowledges a
+//! publications to the target under the same identifier and acknowledgements to the source, each in the order of arrival. Never acknowledges a
 //! message before the target's broker answered for it, and never holds more than the source's window lets in.
+//!
+//! ```text
+//!   source                          here                          target
+//!   PUBLISH n ------------------> Waiting --------------------> PUBLISH n
+//!   PUBREC n  <------ in turn ---- owned  <-------------------- PUBREC n
+//!   PUBREL n  ------------------> Released -------------------> PUBREL n
+//!   PUBCOMP n <------------------- Done  <--------------------- PUBCOMP n
+//! ```
+//! Both ends keep their part of a QoS 2 exchange, and this keeps none over a restart. So each of the four steps is passed on only
+//! when it came: whatever is lost here, the source says again how far it is, and the target knows whether it is there too.
+//! At QoS 1 the PUBACK is all.
 //!
 //! Either half may be cut at any time. The source then sends again what it has no answer for, with the same packet
 //! identifiers while its session lives: such a message is recognised here and not handed on twice. The target's
-//! client resends what it has sent; when the target's session is gone everything unanswered is published anew.
+//! client resends what it has sent; when the target's session is gone everything unanswered is published anew. What was answered with
+//! PUBREC and is known to nobody but its source any more is asked for again where that can be: of this broker.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use viaduct_codec::{Message, PacketId, QoS, TopicName};
+use viaduct_codec::{Message, PacketId, QoS, ReasonCode, TopicName};
 
 use crate::convoy::{Convoy, Left};
 
@@ -26,6 +38,22 @@ pub(crate) struct Flow {
     convoys: usize,
     /// How many of `exchanges`, from the first, do not wait for the target: the one behind them does, or is none.
     handed: usize,
+    /// How many of `exchanges`, from the first, the source was told of; some behind them may be as well.
+    told: usize,
+    /// How many of `exchanges` the target owns, so that what becomes of them is up to the source.
+    owned: usize,
+    /// PUBRELs of messages of which nothing is known here.
+    strays: BTreeSet<PacketId>,
+    /// Those that the source is to send again.
+    renewing: BTreeSet<PacketId>,
+    /// What the clients are to do.
+    steps: VecDeque<Step>,
+    /// The source is this broker: it sends a message again that is answered with Packet Identifier not found at PUBREL. Otherwise the target is.
+    source_is_here: bool,
+    /// The target has lost its session since this bridge began.
+    target_began_anew: bool,
+    /// The source has sent something new, so all that it began with an earlier bridge was here, and a stray is done.
+    source_is_through: bool,
     /// Whether an exchange may be `Source::Cut` or `untold`, so that most messages are not compared with any.
     cut: bool,
     /// Messages of QoS 1 that are done, whose source was cut before it could be told.
@@ -38,6 +66,11 @@ pub(crate) struct Flow {
 struct Exchange {
     /// What the target's client calls it, or the first of them.
     token: u64,
+    /// Its identifier at both ends; of a convoy, the first.
+    id: PacketId,
+    qos: QoS,
+    /// The target may have it under that identifier from an earlier bridge.
+    dup: bool,
     cargo: Cargo,
     source: Source,
     state: State,
@@ -56,11 +89,15 @@ enum Cargo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// Waits for an answer on its present connection.
-    Live(PacketId, QoS),
+    Live,
     /// Was cut; sends the message again if its session lives.
-    Cut(PacketId, QoS),
-    /// Knows nothing of it any more.
-    Gone,
+    Cut,
+    /// Was told that a message of QoS 2 is received, and has not let go of it, or says so again.
+    Told,
+    /// Has let go of it (PUBREL) and waits for the end.
+    Released,
+    /// Knows nothing of it any more. `released`: it counts as having let go of it.
+    Gone { released: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +106,21 @@ enum State {
     Waiting { again: bool },
     /// For the target's answer. `owned`: it has said PUBREC.
     Sent { how: As, owned: bool },
-    /// For its turn to be acknowledged.
+    /// For the source to send it again: it was told that it is received, and the target has lost it.
+    Renewing,
+    /// For its turn to be acknowledged, or for PUBREL.
     Done,
+}
+
+/// What a client is to do for an exchange of QoS 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The target's: send PUBREL.
+    Release(PacketId),
+    /// The target's: say whether the target holds nothing under an identifier of which nothing is known here; then [`Flow::freed`].
+    Free(PacketId),
+    /// The source's: send PUBCOMP.
+    Complete(PacketId, ReasonCode),
 }
 
 /// How a message was published: with no more than the target takes.
@@ -100,10 +150,38 @@ pub(crate) enum Handed {
     NotNow,
 }
 
+/// A message on its way to the target's client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handing<'a> {
+    pub(crate) message: &'a Arc<Message>,
+    pub(crate) token: u64,
+    /// The identifier that it came under.
+    pub(crate) id: PacketId,
+    /// The target may have it under that identifier from an earlier bridge.
+    pub(crate) dup: bool,
+    /// It was handed over before, and the target has lost it.
+    pub(crate) again: bool,
+}
+
 impl Flow {
+    /// From this broker to the remote.
+    pub(crate) fn outward() -> Self {
+        Self { source_is_here: true, ..Self::default() }
+    }
+
+    /// From the remote to this broker.
+    pub(crate) fn inward() -> Self {
+        Self::default()
+    }
+
     /// Unanswered messages.
     pub(crate) const fn len(&self) -> usize {
         self.messages
+    }
+
+    /// Messages that the target has not answered for in any way.
+    pub(crate) const fn unanswered(&self) -> usize {
+        self.messages - self.owned
     }
 
     /// Messages that wait for the target, at most.
@@ -130,16 +208,22 @@ impl Flow {
         if !self.cut && !dup {
             return false;
         }
-        let known = self.exchanges.iter_mut().find(|exchange| exchange.source.is(id));
+        let known = self.exchanges.iter().position(|exchange| exchange.is_of(id));
+        let mut exchange = known.and_then(|place| self.exchanges.get_mut(place));
+        if let Some(exchange) = exchange.as_mut().filter(|exchange| exchange.state == State::Renewing) {
+            (exchange.source, exchange.state) = (Source::Live, State::Waiting { again: true });
+            self.told = self.told.min(known.unwrap_or_default());
+            return true;
+        }
         if !dup || qos == QoS::ExactlyOnce {
             self.untold.remove(&id);
-            if let Some(exchange) = known {
-                exchange.source = Source::Gone;
+            if let Some(place) = known {
+                self.forget_source_of(place);
             }
             return false;
         }
-        if let Some(exchange) = known {
-            exchange.source = Source::Live(id, qos);
+        if let Some(exchange) = exchange {
+            exchange.source = Source::Live;
             return true;
         }
         let untold = self.untold.remove(&id).is_some();
@@ -149,68 +233,142 @@ impl Flow {
         untold
     }
 
-    /// Takes a message that waits for an answer.
-    pub(crate) fn take(&mut self, id: PacketId, qos: QoS, message: Arc<Message>) {
-        self.push(id, qos, Cargo::Message(message), State::Waiting { again: false });
+    /// Takes a message that waits for an answer. `dup`: an earlier bridge may have passed it on, which matters at QoS 2.
+    pub(crate) fn take(&mut self, id: PacketId, qos: QoS, dup: bool, message: Arc<Message>) {
+        self.source_is_through |= !dup;
+        let dup = dup && qos == QoS::ExactlyOnce;
+        self.push((id, qos, dup), Cargo::Message(message), State::Waiting { again: false });
     }
 
     /// Takes a message that is not carried on; its source is answered in its turn all the same.
     pub(crate) fn refuse(&mut self, id: PacketId, qos: QoS) {
-        self.push(id, qos, Cargo::Nothing, State::Done);
+        self.push((id, qos, false), Cargo::Nothing, State::Done);
     }
 
     /// The next answer for the source, in the order of arrival. To be asked while the source is connected. A QoS 2
     /// message of an earlier connection is among them: the source's client then knows what to say when it is asked.
     pub(crate) fn next_answer(&mut self) -> Option<Answer<'_>> {
-        while self.exchanges.front().is_some_and(|first| first.state == State::Done) {
-            self.handed = self.handed.saturating_sub(1);
-            let Exchange { cargo, source, .. } = self.exchanges.pop_front()?;
-            self.messages -= cargo.messages();
-            self.convoys -= usize::from(cargo.is_convoy());
-            match source {
-                Source::Live(id, qos) | Source::Cut(id, qos @ QoS::ExactlyOnce) => return Some(Answer::One(id, qos)),
-                Source::Cut(id, qos) => _ = self.untold.insert(id, qos),
-                Source::Gone => {}
+        loop {
+            while self.exchanges.get(self.told).is_some_and(Exchange::needs_no_answer) {
+                self.told += 1;
+            }
+            let Some(next) = self.exchanges.get_mut(self.told) else { break };
+            let (id, qos, is_done) = (next.id, next.qos, next.state == State::Done);
+            if !is_done && !next.is_owned() {
+                break;
+            }
+            match next.source {
+                Source::Live | Source::Cut if qos == QoS::ExactlyOnce => {
+                    next.source = Source::Told;
+                    return Some(Answer::One(id, qos));
+                }
+                Source::Live => {
+                    self.remove(self.told);
+                    return Some(Answer::One(id, qos));
+                }
+                Source::Cut => {
+                    self.untold.insert(id, qos);
+                    self.remove(self.told);
+                }
+                Source::Gone { .. } if !is_done => {
+                    next.source = Source::Gone { released: true };
+                    self.steps.push_back(Step::Release(id));
+                }
+                Source::Gone { .. } | Source::Told | Source::Released => self.remove(self.told),
             }
         }
         self.cut &= !(self.exchanges.is_empty() && self.untold.is_empty());
-        let first = self.exchanges.front_mut()?;
-        let Cargo::Convoy(convoy) = &mut first.cargo else { return None };
+        let next = self.exchanges.get_mut(self.told)?;
+        let Cargo::Convoy(convoy) = &mut next.cargo else { return None };
         if convoy.is_settled() {
-            first.state = State::Done; // It leaves when the next answer is asked for.
+            next.state = State::Done; // It leaves when the next answer is asked for.
         }
         let news = convoy.tell();
         (!news.is_empty()).then_some(Answer::Several(news))
     }
 
-    /// The source's connection is cut: no answer reaches it until it sends the message again.
+    /// The source has let go of a message of QoS 2 (PUBREL).
+    pub(crate) fn released(&mut self, id: PacketId) {
+        let place = self.exchanges.iter().position(|exchange| exchange.is_of(id));
+        let Some(exchange) = place.and_then(|place| self.exchanges.get_mut(place)) else {
+            if self.renewing.contains(&id) || (self.target_began_anew && !self.source_is_through) {
+                return self.end_stray(id);
+            }
+            self.strays.insert(id);
+            return self.steps.push_back(Step::Free(id));
+        };
+        exchange.source = Source::Released;
+        match exchange.state {
+            State::Done => _ = self.end_if_over(place.unwrap_or_default()),
+            State::Renewing => self.steps.push_back(Step::Complete(id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND)),
+            State::Sent { owned: true, .. } => self.steps.push_back(Step::Release(id)),
+            State::Sent { .. } | State::Waiting { .. } => {} // When the target has it.
+        }
+    }
+
+    /// What the clients are to do for messages of QoS 2, in order. To be asked after anything else was.
+    pub(crate) fn next_step(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    /// The target holds nothing under the identifier of a [`Step::Free`]; `None`: perhaps under any of them.
+    pub(crate) fn freed(&mut self, id: Option<PacketId>) {
+        match id {
+            Some(id) if self.strays.remove(&id) => self.steps.push_back(Step::Complete(id, ReasonCode::SUCCESS)),
+            Some(_) => {}
+            None => self.ask_for_strays(),
+        }
+    }
+
+    /// The source's connection is cut: no answer reaches it until it sends the message again, or PUBREL.
     pub(crate) fn source_cut(&mut self) {
         for exchange in &mut self.exchanges {
-            if let Source::Live(id, qos) = exchange.source {
-                exchange.source = Source::Cut(id, qos);
-                self.cut = true;
-            }
+            exchange.source = match exchange.source {
+                Source::Live => Source::Cut,
+                Source::Released => Source::Told,
+                source => source,
+            };
+            self.cut |= exchange.source == Source::Cut;
         }
     }
 
     /// The source's session is gone: what is here is carried on, and nobody waits for the answer.
     pub(crate) fn source_forgot(&mut self) {
         self.untold.clear();
+        self.strays.clear();
+        self.renewing.clear();
         self.cut = false;
-        for exchange in &mut self.exchanges {
-            exchange.source = Source::Gone;
+        for place in (0..self.exchanges.len()).rev() {
+            self.forget_source_of(place);
         }
+        self.count_handed();
+    }
+
+    /// The source knows nothing any more of the exchange at `place`.
+    fn forget_source_of(&mut self, place: usize) {
+        let Some(exchange) = self.exchanges.get_mut(place) else { return };
+        let was_told = exchange.is_told();
+        exchange.source = Source::Gone { released: false };
+        match exchange.state {
+            State::Renewing => exchange.state = State::Waiting { again: true },
+            State::Done if was_told => self.remove(place),
+            _ => {}
+        }
+        self.told = self.told.min(place);
     }
 
     // --- the target
 
-    /// Hands everything that waits to the target in order, until it takes no more. `hand` gets the message, its
-    /// token, and whether it was handed over before.
-    pub(crate) fn pump(&mut self, mut hand: impl FnMut(&Arc<Message>, u64, bool) -> Handed) {
-        for exchange in self.exchanges.iter_mut().skip(self.handed) {
+    /// Hands everything that waits to the target in order, until it takes no more.
+    pub(crate) fn pump(&mut self, mut hand: impl FnMut(Handing<'_>) -> Handed) {
+        while let Some(exchange) = self.exchanges.get_mut(self.handed) {
+            if exchange.state == State::Renewing {
+                return; // Nothing overtakes it.
+            }
             if let State::Waiting { again } = exchange.state {
+                let Exchange { token, id, dup, .. } = *exchange;
                 let handed = match &exchange.cargo {
-                    Cargo::Message(message) => hand(message, exchange.token, again),
+                    Cargo::Message(message) => hand(Handing { message, token, id, dup, again }),
                     Cargo::Nothing | Cargo::Convoy(_) => Handed::Done,
                 };
                 exchange.state = match handed {
@@ -219,22 +377,43 @@ impl Flow {
                     Handed::NotNow => return,
                 };
             }
-            self.handed += 1;
+            if !self.end_if_over(self.handed) {
+                self.handed += 1;
+            }
         }
     }
 
-    /// The target answered for a message: it is done. Returns the message, or `None` when it was not waited for.
-    pub(crate) fn settle(&mut self, token: u64) -> Option<&Message> {
-        let exchange = self.sent(token)?;
+    /// The target answered for a message: it is done. Returns the message if the target may have refused it, which is not once it has
+    /// said PUBREC.
+    pub(crate) fn settle(&mut self, token: u64) -> Option<Arc<Message>> {
+        let place = self.sent(token)?;
+        let exchange = self.exchanges.get_mut(place)?;
+        let message = if exchange.is_owned() { None } else { exchange.cargo.message().cloned() };
+        self.owned -= usize::from(exchange.is_owned());
         exchange.state = State::Done;
-        exchange.cargo.message()
+        self.end_if_over(place);
+        message
     }
 
     /// The target owns the message: nothing that it says about its size or properties matters any more.
     pub(crate) fn received(&mut self, token: u64) {
-        if let Some(Exchange { state: State::Sent { owned, .. }, .. }) = self.sent(token) {
-            *owned = true;
+        let place = self.sent(token);
+        if let Some(exchange) = place.and_then(|place| self.exchanges.get_mut(place))
+            && let State::Sent { owned, .. } = &mut exchange.state
+        {
+            self.owned += usize::from(!std::mem::replace(owned, true));
+            if !self.source_is_here {
+                exchange.cargo = Cargo::Nothing; // This broker has it, whatever becomes of the session.
+            }
+            if matches!(exchange.source, Source::Released | Source::Gone { released: true }) {
+                self.steps.push_back(Step::Release(exchange.id));
+            }
         }
+    }
+
+    /// The target is there again and has its session: it is asked what nothing is known of.
+    pub(crate) fn ask_for_strays(&mut self) {
+        self.steps.extend(self.strays.iter().copied().map(Step::Free));
     }
 
     /// Settles the messages that were sent, that the target does not own, and for which `is_over` holds; their topics.
@@ -251,38 +430,88 @@ impl Flow {
         settled
     }
 
-    /// The target's session is gone, and what was sent and not answered may be gone with it: all of it waits again.
+    /// The target's session is gone, and what was sent and not answered may be gone with it: all of it waits again. What its source
+    /// was told of waits for that to send it again, if it does: this bridge may end before the target has it once more.
     pub(crate) fn target_forgot(&mut self) {
+        self.target_began_anew = true;
+        self.owned = 0;
         for exchange in &mut self.exchanges {
-            if matches!(exchange.state, State::Sent { .. }) {
-                exchange.state = State::Waiting { again: true };
+            if !matches!(exchange.state, State::Sent { .. }) {
+                continue;
             }
+            exchange.dup = false;
+            // Of what is not here any more nothing is sent again: it is done when its turn comes.
+            exchange.state = State::Waiting { again: true };
+            if self.source_is_here && exchange.is_told() {
+                exchange.state = State::Renewing;
+                if exchange.source == Source::Released {
+                    self.steps.push_back(Step::Complete(exchange.id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND));
+                }
+            }
+        }
+        for id in std::mem::take(&mut self.strays) {
+            self.end_stray(id);
         }
         self.count_handed();
     }
 
-    fn sent(&mut self, token: u64) -> Option<&mut Exchange> {
+    /// The target knows nothing of a message any more of which nothing is known here either.
+    fn end_stray(&mut self, id: PacketId) {
+        let reason = if self.source_is_here {
+            self.renewing.insert(id);
+            ReasonCode::PACKET_IDENTIFIER_NOT_FOUND
+        } else {
+            ReasonCode::SUCCESS
+        };
+        self.steps.push_back(Step::Complete(id, reason));
+    }
+
+    /// The place of the exchange that waits for the target under this token.
+    fn sent(&self, token: u64) -> Option<usize> {
         // Answers come in order, so it is nearly always the first.
         let is_first = self.exchanges.front().is_some_and(|first| first.token == token);
         let place = if is_first { 0 } else { self.exchanges.partition_point(|exchange| exchange.token < token) };
-        let is_sent =
-            |exchange: &&mut Exchange| exchange.token == token && matches!(exchange.state, State::Sent { .. });
-        self.exchanges.get_mut(place).filter(is_sent)
+        let exchange = self.exchanges.get(place)?;
+        (exchange.token == token && matches!(exchange.state, State::Sent { .. })).then_some(place)
     }
 
-    fn push(&mut self, id: PacketId, qos: QoS, cargo: Cargo, state: State) {
+    fn push(&mut self, (id, qos, dup): (PacketId, QoS, bool), cargo: Cargo, state: State) {
+        self.renewing.remove(&id);
         if !self.is_waiting() && state == State::Done {
             self.handed += 1;
         }
-        self.append(cargo, Source::Live(id, qos), state);
+        self.append((id, qos, dup), cargo, Source::Live, state);
     }
 
-    fn append(&mut self, cargo: Cargo, source: Source, state: State) {
+    fn append(&mut self, (id, qos, dup): (PacketId, QoS, bool), cargo: Cargo, source: Source, state: State) {
         let (token, messages) = (self.next_token(), cargo.messages());
         self.next_token += messages as u64;
         self.messages += messages;
         self.convoys += usize::from(cargo.is_convoy());
-        self.exchanges.push_back(Exchange { token, cargo, source, state });
+        self.exchanges.push_back(Exchange { token, id, qos, dup, cargo, source, state });
+    }
+
+    /// Takes out the message of QoS 2 at `place` if both have let go of it.
+    fn end_if_over(&mut self, place: usize) -> bool {
+        match self.exchanges.get(place) {
+            Some(Exchange { id, source: Source::Released, state: State::Done, .. }) => {
+                self.steps.push_back(Step::Complete(*id, ReasonCode::SUCCESS));
+            }
+            Some(Exchange { source: Source::Gone { released: true }, state: State::Done, .. }) => {}
+            _ => return false,
+        }
+        self.remove(place);
+        true
+    }
+
+    /// Takes out the exchange at `place`, which does not wait for the target.
+    fn remove(&mut self, place: usize) {
+        let exchange = if place == 0 { self.exchanges.pop_front() } else { self.exchanges.remove(place) };
+        let Some(Exchange { cargo, .. }) = exchange else { return };
+        self.messages -= cargo.messages();
+        self.convoys -= usize::from(cargo.is_convoy());
+        self.handed -= usize::from(place < self.handed);
+        self.told -= usize::from(place < self.told);
     }
 
     // --- convoys
@@ -295,8 +524,15 @@ impl Flow {
     /// A convoy is on its way to the target. Only when nothing waits for it, nor was cut.
     pub(crate) fn depart(&mut self, convoy: Convoy) {
         let how = As { qos: QoS::AtLeastOnce, retain: false };
+        let Some(first) = convoy.first() else { return };
         self.handed += 1;
-        self.append(Cargo::Convoy(Box::new(convoy)), Source::Gone, State::Sent { how, owned: false });
+        let named = (first, QoS::AtLeastOnce, false);
+        self.append(
+            named,
+            Cargo::Convoy(Box::new(convoy)),
+            Source::Gone { released: false },
+            State::Sent { how, owned: false },
+        );
     }
 
     /// Settles the next messages in convoys, as far as PUBACKs at the beginning of `bytes` answer one convoy's in their turn: the token of
@@ -331,13 +567,13 @@ impl Flow {
             for left in convoy.left() {
                 let token = exchange.token + left.place;
                 became(token, &left);
-                let source = Source::Live(left.id, QoS::AtLeastOnce);
+                let (id, qos, source) = (left.id, QoS::AtLeastOnce, Source::Live);
                 let (cargo, state) = match left.message {
                     Some(message) => (Cargo::Message(message), State::Sent { how, owned: false }),
                     None => (Cargo::Nothing, State::Done),
                 };
                 self.messages += 1;
-                self.exchanges.push_back(Exchange { token, cargo, source, state });
+                self.exchanges.push_back(Exchange { token, id, qos, dup: false, cargo, source, state });
             }
         }
         self.convoys = 0;
@@ -354,7 +590,7 @@ impl Flow {
     }
 
     fn count_handed(&mut self) {
-        let waits = |exchange: &Exchange| matches!(exchange.state, State::Waiting { .. });
+        let waits = |exchange: &Exchange| matches!(exchange.state, State::Waiting { .. } | State::Renewing);
         self.handed = self.exchanges.iter().position(waits).unwrap_or(self.exchanges.len());
     }
 }
@@ -368,8 +604,30 @@ impl Cargo {
         matches!(self, Self::Convoy(_))
     }
 
-    fn message(&self) -> Option<&Message> {
+    fn message(&self) -> Option<&Arc<Message>> {
         if let Self::Message(message) = self { Some(message) } else { None }
+    }
+}
+
+impl Exchange {
+    /// Whether its source knows it by this identifier.
+    fn is_of(&self, id: PacketId) -> bool {
+        self.id == id && !matches!(self.source, Source::Gone { .. })
+    }
+
+    /// Whether its source has had the answer to PUBLISH, or will never ask.
+    const fn needs_no_answer(&self) -> bool {
+        self.is_told() || matches!(self.source, Source::Gone { released: true })
+    }
+
+    /// Whether its source was told that a message of QoS 2 is received.
+    const fn is_told(&self) -> bool {
+        matches!(self.source, Source::Told | Source::Released)
+    }
+
+    /// Whether the target has said PUBREC.
+    const fn is_owned(&self) -> bool {
+        matches!(self.state, State::Sent { owned: true, .. })
     }
 }
 
@@ -377,11 +635,5 @@ impl As {
     /// As the rules make it.
     pub(crate) fn wanted(message: &Message) -> Self {
         Self { qos: message.qos, retain: message.retain }
-    }
-}
-
-impl Source {
-    fn is(self, wanted: PacketId) -> bool {
-        matches!(self, Self::Live(id, _) | Self::Cut(id, _) if id == wanted)
     }
 }

@@ -24,6 +24,10 @@ pub const RECONNECT_FLOOR: Duration = Duration::from_millis(10);
 /// bridge would try the better level again.
 pub const REMEMBERED_TRIES: u32 = 3;
 
+/// Messages of QoS 1 and 2 from the remote that this broker has not answered beyond which no more are read, if the window is no larger: what
+/// a remote sends at a time that counts otherwise, and what they may cost is this many packets.
+pub const UNANSWERED: usize = 100;
+
 /// Bytes waiting for one half beyond which nothing more is read from the other: four times the largest read, so that
 /// a turn always fits and a stalled peer costs no more memory than this and one packet.
 pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;

@@ -14,7 +14,7 @@ use viaduct_session::{Incoming, Output};
 
 use crate::bridge::Bridge;
 use crate::convoy::{self, Answered};
-use crate::flow::{Answer, As, Handed};
+use crate::flow::{Answer, As, Flow, Handed, Handing, Step};
 use crate::loop_guard::{Hop, Hops};
 use crate::names::Train;
 use crate::negotiate::Wishes;
@@ -82,7 +82,7 @@ impl Bridge {
             // Acknowledgements for the inward flow come this way: while it waits for them the remote is not read,
             // and may in turn not read us. So then a full output is no reason to stop.
             let full = self.link.is_up() && self.remote_output.pending() >= limits::OUTPUT_HIGH_WATER;
-            if full && !self.inward.is_waiting() {
+            if full && !self.is_inward_full() {
                 return used;
             }
             let rest = bytes.get(used..).unwrap_or_default();
@@ -143,8 +143,9 @@ impl Bridge {
         if self.local_state == LocalState::Up {
             let Self { inward, local, local_output, stats, .. } = self;
             let mut large = Vec::new();
-            inward.pump(|message, token, again| {
-                match hand(now, local, (message, As::wanted(message)), token, local_output) {
+            inward.pump(|handing| {
+                let Handing { message, again, .. } = handing;
+                match hand(now, local, handing, As::wanted(message), local_output) {
                     Ok(Handed::NotNow) => Handed::NotNow,
                     Ok(handed) => {
                         stats.messages_in += u64::from(!again);
@@ -170,6 +171,8 @@ impl Bridge {
                 acknowledge(answer, &mut self.remote, &mut self.remote_output);
             }
         }
+        let Self { inward, remote, remote_output, local, local_output, .. } = self;
+        take_steps(now, inward, (remote, remote_output), (local, local_output));
     }
 
     /// Has the retained messages of these filters sent again.
@@ -212,17 +215,27 @@ impl Bridge {
                     self.stats.count_lowered(Lowered::Subscription, 1);
                     self.log(Event::SubscriptionRefused { remote: false, filter, reason });
                 }
+                self.pump_inward(now); // Its identifier may be one that a message waits for.
             }
-            // PUBREC already says that the message is safe here.
-            Heard::Received { token, reason } | Heard::Settled { token, reason } => {
-                self.settle_inward(now, token, reason);
+            Heard::Received { token, .. } => {
+                self.inward.received(token);
+                self.pump_inward(now);
+            }
+            Heard::Settled { token, reason } => self.settle_inward(now, token, reason),
+            Heard::Released(id) => {
+                self.outward.released(id);
+                self.pump_outward(now);
             }
             Heard::Disconnect(disconnect) => {
                 let reason = disconnect.reason.to_string();
                 self.drop_local(now, &reason);
             }
-            Heard::Freed => self.pump_inward(now),
-            Heard::None | Heard::Unsuback(_) | Heard::Auth(_) => {}
+            Heard::Freed(id) => {
+                self.inward.freed(id);
+                self.pump_inward(now);
+            }
+            Heard::Unsuback(_) => self.pump_inward(now), // Its identifier may be one that a message waits for.
+            Heard::None | Heard::Auth(_) => {}
         }
     }
 
@@ -230,6 +243,7 @@ impl Bridge {
         self.local_state = LocalState::Up;
         if session_present {
             self.local_resumed |= !self.was_up;
+            self.inward.ask_for_strays();
         } else {
             self.local.forget();
             self.inward.target_forgot();
@@ -273,11 +287,11 @@ impl Bridge {
         if let Some(id) = publish.packet_id
             && self.outward.is_known(id, publish.qos, publish.dup)
         {
-            return self.answer_local();
+            return self.pump_outward(now);
         }
         match self.outgoing(now, incoming) {
             Ok(message) => match publish.packet_id {
-                Some(id) => self.outward.take(id, publish.qos, message),
+                Some(id) => self.outward.take(id, publish.qos, publish.dup, message),
                 None => self.send_once(now, incoming.topic(), &message),
             },
             Err(reason) => {
@@ -321,13 +335,14 @@ impl Bridge {
     }
 
     /// Tells this broker what is done, in order.
-    pub(crate) fn answer_local(&mut self) {
-        if self.local_state != LocalState::Up {
-            return;
-        }
-        while let Some(answer) = self.outward.next_answer() {
+    pub(crate) fn answer_local(&mut self, now: Time) {
+        while self.local_state == LocalState::Up
+            && let Some(answer) = self.outward.next_answer()
+        {
             acknowledge(answer, &mut self.local, &mut self.local_output);
         }
+        let Self { outward, remote, remote_output, local, local_output, .. } = self;
+        take_steps(now, outward, (local, local_output), (remote, remote_output));
     }
 
     /// This broker answered for a message of the remote.
@@ -356,6 +371,26 @@ impl Bridge {
         self.outward.source_cut();
         self.asked_local.clear();
         self.local_state = LocalState::Closed { retry };
+    }
+}
+
+/// Has the clients of both halves do what is next for messages of QoS 2.
+fn take_steps(
+    now: Time,
+    flow: &mut Flow,
+    (source, to_source): (&mut Client, &mut Output),
+    (target, to_target): (&mut Client, &mut Output),
+) {
+    while let Some(step) = flow.next_step() {
+        match step {
+            Step::Release(id) => target.release(now, id, to_target),
+            Step::Complete(id, reason) => source.complete(id, reason, to_source),
+            Step::Free(id) => {
+                if target.is_connected() && target.free(id, to_target) {
+                    flow.freed(Some(id));
+                }
+            }
+        }
     }
 }
 

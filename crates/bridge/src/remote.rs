@@ -9,12 +9,12 @@ use viaduct_codec::{
     Connack, Disconnect, FilterRef, Frame, Level, Looks, Message, Packet, PacketId, Publish, QoS, ReasonCode,
     SubscriptionIds, Time, TopicFilter, TopicName, UserProperties, Version,
 };
-use viaduct_session::client::{Client, Event as Heard, Hello, PublishError};
+use viaduct_session::client::{Client, Event as Heard, Hello, PublishError, Under};
 use viaduct_session::{BRIDGE_PROPERTY, Delivery, Incoming, LEAF_PROPERTY, NODE_PROPERTY, Output, Violation};
 
 use crate::bridge::Bridge;
 use crate::convoy::{self, Answered};
-use crate::flow::{As, Handed};
+use crate::flow::{As, Handed, Handing};
 use crate::link::Ending;
 use crate::local::{NOTICE, carried};
 use crate::loop_guard::Hop;
@@ -66,7 +66,7 @@ impl Bridge {
     pub(crate) fn read_remote(&mut self, now: Time, bytes: &[u8]) -> usize {
         let mut used = 0;
         while self.link.is_connected() {
-            if self.local_output.pending() >= limits::OUTPUT_HIGH_WATER || self.inward.is_waiting() {
+            if self.local_output.pending() >= limits::OUTPUT_HIGH_WATER || self.is_inward_full() {
                 return used;
             }
             let rest = bytes.get(used..).unwrap_or_default();
@@ -99,6 +99,13 @@ impl Bridge {
             }
         }
         bytes.len()
+    }
+
+    /// Whether this broker has to answer first before more comes in from the remote. Never whether the remote has to: it would not be
+    /// heard.
+    pub(crate) fn is_inward_full(&self) -> bool {
+        let most = limits::UNANSWERED.max(self.window().into());
+        self.inward.is_waiting() || self.inward.unanswered() > most
     }
 
     pub(crate) fn remote_closed(&mut self, now: Time, why: &str) {
@@ -172,9 +179,10 @@ impl Bridge {
             let max_age = settings.max_age;
             // A message that comes alone is made short with an alias; where many come together time is what is scarce.
             remote.set_aliases(outward.waiting() < 2);
-            outward.pump(|message, token, again| {
+            outward.pump(|handing| {
+                let Handing { message, again, dup, .. } = handing;
                 let is_old = max_age.is_some_and(|max| now.since(message.received) >= max);
-                if is_old && !again {
+                if is_old && !again && !dup {
                     stats.count_drop(Drop::TooOld);
                     return Handed::Done;
                 }
@@ -182,7 +190,7 @@ impl Bridge {
                     return Handed::NotNow;
                 }
                 let lowered = lowered(message, offer.wishes);
-                match hand(now, remote, (message, lowered), token, remote_output) {
+                match hand(now, remote, handing, lowered, remote_output) {
                     Ok(Handed::NotNow) => return Handed::NotNow,
                     Ok(handed) => {
                         if !again {
@@ -203,13 +211,13 @@ impl Bridge {
                 self.too_large(now, topic);
             }
         }
-        self.answer_local();
+        self.answer_local(now);
     }
 
     /// QoS 0 on a link that is up.
     pub(crate) fn publish_once(&mut self, now: Time, message: &Arc<Message>) {
         let lowered = lowered(message, self.offer.wishes);
-        match hand(now, &mut self.remote, (message, lowered), NOTICE, &mut self.remote_output) {
+        match hand_once(now, &mut self.remote, message, lowered.retain, &mut self.remote_output) {
             Ok(_) => {
                 count_sent(&mut self.stats, message, lowered);
                 if self.echoes_come_back() {
@@ -236,12 +244,25 @@ impl Bridge {
         match heard {
             Heard::Connack(connack) => self.greeted(now, &connack),
             Heard::Publish(incoming) => self.take_remote(now, &incoming),
-            Heard::Suback(suback) => self.subscribed(&suback),
+            Heard::Suback(suback) => {
+                self.subscribed(&suback);
+                self.pump_outward(now); // Its identifier may be one that a message waits for.
+            }
             Heard::Settled { token, reason } => self.settle_outward(now, token, reason),
-            // The remote has it, but mosquitto hands a QoS 2 message on only at PUBREL: it is safe at PUBCOMP.
-            Heard::Received { token, .. } => self.outward.received(token),
-            Heard::Freed => self.pump_outward(now),
-            Heard::None | Heard::Unsuback(_) => {}
+            Heard::Received { token, .. } => {
+                self.outward.received(token);
+                self.pump_outward(now);
+            }
+            Heard::Released(id) => {
+                self.inward.released(id);
+                self.pump_inward(now);
+            }
+            Heard::Freed(id) => {
+                self.outward.freed(id);
+                self.pump_outward(now);
+            }
+            Heard::Unsuback(_) => self.pump_outward(now), // As for SUBACK.
+            Heard::None => {}
             Heard::Disconnect(disconnect) => {
                 self.end_attempt(now, farewell(&disconnect), None, false);
             }
@@ -271,6 +292,7 @@ impl Bridge {
         let session_present = connack.session_present || level.version() == Version::V31;
         if session_present {
             self.give_up_large(now, connack);
+            self.outward.ask_for_strays();
         } else {
             self.remote.forget();
             self.outward.target_forgot();
@@ -405,11 +427,9 @@ impl Bridge {
             self.echoes_come_back() && self.echoes.is_echo(now, incoming.topic(), publish.payload, publish.retain);
         let message = if echo { Err(Drop::Echo) } else { self.arriving(now, incoming) };
         match (message, publish.packet_id) {
-            (Ok(message), Some(id)) => self.inward.take(id, publish.qos, message),
+            (Ok(message), Some(id)) => self.inward.take(id, publish.qos, publish.dup, message),
             (Ok(message), None) => {
-                let wanted = As::wanted(&message);
-                let handed = hand(now, &mut self.local, (&message, wanted), NOTICE, &mut self.local_output);
-                match handed {
+                match hand_once(now, &mut self.local, &message, message.retain, &mut self.local_output) {
                     Ok(Handed::NotNow) => self.stats.count_drop(Drop::Offline),
                     Ok(_) => self.stats.messages_in += 1,
                     Err(reason) => self.stats.count_drop(reason),
@@ -483,22 +503,45 @@ fn introduction(settings: &Settings, is_leaf: bool) -> Vec<u8> {
 pub(crate) fn hand(
     now: Time,
     client: &mut Client,
-    (message, how): (&Arc<Message>, As),
-    token: u64,
+    handing: Handing<'_>,
+    how: As,
+    output: &mut Output,
+) -> Result<Handed, Drop> {
+    let Handing { message, token, id, dup, .. } = handing;
+    if how.qos == QoS::AtMostOnce {
+        return hand_once(now, client, message, how.retain, output);
+    }
+    if message.is_expired(now) && !dup {
+        return Err(Drop::Expired);
+    }
+    match client.publish_as(now, Under { id, dup }, delivery(message, how), token, output) {
+        Ok(()) => Ok(Handed::Sent(how)),
+        Err(PublishError::WindowFull | PublishError::NotConnected) => Ok(Handed::NotNow),
+        Err(PublishError::TooLarge) => Err(Drop::TooLarge),
+    }
+}
+
+/// The same at QoS 0: now or never.
+fn hand_once(
+    now: Time,
+    client: &mut Client,
+    message: &Arc<Message>,
+    retain: bool,
     output: &mut Output,
 ) -> Result<Handed, Drop> {
     if message.is_expired(now) {
         return Err(Drop::Expired);
     }
-    let As { qos, retain } = how;
-    let message = Arc::clone(message);
-    let delivery = Delivery { message, qos, retain, ids: SubscriptionIds::default(), group: None, kept: None };
-    match client.publish(now, delivery, token, output) {
-        Ok(()) if qos == QoS::AtMostOnce => Ok(Handed::Done),
-        Ok(()) => Ok(Handed::Sent(how)),
+    match client.publish(now, delivery(message, As { qos: QoS::AtMostOnce, retain }), NOTICE, output) {
+        Ok(()) => Ok(Handed::Done),
         Err(PublishError::WindowFull | PublishError::NotConnected) => Ok(Handed::NotNow),
         Err(PublishError::TooLarge) => Err(Drop::TooLarge),
     }
+}
+
+fn delivery(message: &Arc<Message>, As { qos, retain }: As) -> Delivery {
+    let (message, ids) = (Arc::clone(message), SubscriptionIds::default());
+    Delivery { message, qos, retain, ids, group: None, kept: None }
 }
 
 /// Why a 5.0 remote says goodbye.

@@ -56,6 +56,10 @@ pub(crate) fn bridge_terms(config: &Config, bridge: &viaduct_config::Bridge) -> 
         max_keep_alive: None,
         max_session_expiry: None,
         max_client_id_length: usize::from(u16::MAX),
+        client_asks_again: true,
+        // An exchange of QoS 2 ends when the remote says so. Were there less room here than the remote takes, what it has to say might stand
+        // behind messages that wait for just that.
+        receive_maximum: u16::MAX,
         queue: Arc::new(QueueLimits {
             max_messages: saturate(bridge.queue.max_messages.into()),
             max_bytes: saturate(bridge.queue.max_bytes),
@@ -81,6 +85,7 @@ fn base(config: &Config) -> Terms {
         queue: queue(config),
         authentication_methods: Vec::new(),
         introduction: Vec::new(),
+        client_asks_again: false,
     }
 }
 

@@ -9,8 +9,8 @@ use viaduct_bridge::{
     Action, Address, Bridge, DialError, Direction, Duty, Event, Protocol, RemoteLimits, Settings, Topic,
 };
 use viaduct_codec::{
-    ClientId, Frame, Level, Message, Packet, PacketType, QoS, ReasonCode, Slice, Subscribe, SubscribeOptions, Time,
-    TopicFilter, TopicName, Version,
+    ClientId, Frame, Level, Message, Packet, PacketId, PacketType, QoS, ReasonCode, Slice, Subscribe, SubscribeOptions,
+    Time, TopicFilter, TopicName, Version,
 };
 use viaduct_session::server::{self, Session, Terms};
 use viaduct_session::{Delivery, LEAF_PROPERTY, Output};
@@ -45,6 +45,9 @@ pub struct Broker {
     pub answer: Option<Answer>,
     /// It has ended the connection.
     pub closing: bool,
+    /// It hands a message of QoS 2 on at PUBREL, as mosquitto does, and until then has it in its session.
+    pub waits_for_pubrel: bool,
+    received_2: BTreeMap<PacketId, Message>,
 }
 
 impl Broker {
@@ -67,6 +70,8 @@ impl Broker {
             refuse: None,
             answer: None,
             closing: false,
+            waits_for_pubrel: false,
+            received_2: BTreeMap::new(),
         }
     }
 
@@ -78,10 +83,15 @@ impl Broker {
         self.level = None;
         self.closing = false;
         if !keep_session {
-            self.session.clear();
-            self.filters.clear();
-            self.has_session = false;
+            self.lose_session();
         }
+    }
+
+    fn lose_session(&mut self) {
+        self.session.clear();
+        self.filters.clear();
+        self.received_2.clear();
+        self.has_session = false;
     }
 
     /// Somebody else publishes here.
@@ -120,9 +130,7 @@ impl Broker {
             match server::admit(&connect, &self.terms, now, || ClientId::from("assigned")) {
                 Ok(admission) => {
                     if admission.clean_start {
-                        self.session.clear();
-                        self.filters.clear();
-                        self.has_session = false;
+                        self.lose_session();
                     }
                     self.level = Some(admission.level);
                     self.node.clone_from(&admission.node);
@@ -137,6 +145,11 @@ impl Broker {
             }
             return;
         };
+        if let Packet::Pubrel(ack) = &packet
+            && let Some(message) = self.received_2.remove(&ack.packet_id)
+        {
+            self.hand_on(now, message, level);
+        }
         match self.session.handle(now, packet, &mut self.output).unwrap() {
             server::Event::Publish(incoming) => {
                 let publish = &incoming.publish;
@@ -148,9 +161,10 @@ impl Broker {
                     self.session.acknowledge(id, publish.qos, reason, None, &mut self.output);
                 }
                 if refusal.is_none() {
-                    let grant = self.granted(&message, level.is_bridge() || level.version().is_v5());
-                    self.received.push(message.clone());
-                    self.deliver(now, &message, grant);
+                    match publish.packet_id.filter(|_| self.waits_for_pubrel && publish.qos == QoS::ExactlyOnce) {
+                        Some(id) => _ = self.received_2.insert(id, message),
+                        None => self.hand_on(now, message, level),
+                    }
                 }
             }
             server::Event::Subscribe(subscribe) => self.subscribe(&subscribe),
@@ -169,6 +183,12 @@ impl Broker {
             server::Event::None | server::Event::Auth(_) | server::Event::Settled { .. } => {}
         }
         self.session.pump(now, &mut self.output);
+    }
+
+    fn hand_on(&mut self, now: Time, message: Message, level: Level) {
+        let grant = self.granted(&message, level.is_bridge() || level.version().is_v5());
+        self.received.push(message.clone());
+        self.deliver(now, &message, grant);
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe<'_>) {
@@ -208,10 +228,15 @@ impl Broker {
     }
 }
 
+/// What the bridge says for itself goes under identifiers that no message has.
+const SEED: u64 = 0x7000_7000;
+
 /// Everything together.
 pub struct Rig {
     pub now: Time,
     pub bridge: Bridge,
+    settings: Settings,
+    restarts: u64,
     pub local: Broker,
     pub remote: Broker,
     from_local: Vec<u8>,
@@ -245,8 +270,13 @@ impl Rig {
     pub fn unstarted(settings: Settings) -> Self {
         Self {
             now: Time::from_millis(1_000_000),
-            bridge: Bridge::new(settings, 1).unwrap(),
-            local: Broker::new(),
+            bridge: Bridge::new(settings.clone(), SEED).unwrap(),
+            settings,
+            restarts: 0,
+            local: Broker {
+                terms: Terms { client_asks_again: true, receive_maximum: u16::MAX, ..Terms::default() },
+                ..Broker::new()
+            },
             remote: Broker::new(),
             from_local: Vec::new(),
             from_remote: Vec::new(),
@@ -299,6 +329,18 @@ impl Rig {
         self.bridge.handle_local_closed(self.now, "kicked");
         // What was on its way has nobody to go to.
         take(self.bridge.local_output(), usize::MAX);
+    }
+
+    /// The bridge's own broker ends, without a word to anybody, and comes back with the sessions that it keeps.
+    pub fn restart(&mut self) {
+        self.local.cut(true);
+        self.from_local.clear();
+        self.connected = false;
+        self.remote.cut(self.keeps_session);
+        self.from_remote.clear();
+        self.restarts += 1;
+        self.bridge = Bridge::new(self.settings.clone(), SEED + (self.restarts << 20)).unwrap();
+        self.bridge.start(self.now);
     }
 
     /// By hand: bytes from the remote.

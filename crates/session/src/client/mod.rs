@@ -10,6 +10,7 @@
 //! before anything new is published.
 
 mod own_hand;
+mod relay;
 mod round_trip;
 mod stale;
 
@@ -28,6 +29,7 @@ use crate::output::Output;
 use crate::server::Will;
 use crate::violation::Violation;
 
+pub use relay::Under;
 use round_trip::Meter;
 pub use round_trip::{Probe, RoundTrip};
 use stale::Stale;
@@ -105,8 +107,11 @@ pub enum PublishError {
 pub enum Event<'a> {
     /// Nothing.
     None,
-    /// An identifier is free for a message of QoS 2 that could not be sent before ([`PublishError::WindowFull`]).
-    Freed,
+    /// This identifier, or `None` for several, is free for a message of QoS 2 that could not be sent before
+    /// ([`PublishError::WindowFull`]).
+    Freed(Option<PacketId>),
+    /// PUBREL came; PUBCOMP waits for [`Client::complete`]. Only after [`Client::relay`].
+    Released(PacketId),
     /// The server's answer to CONNECT. Its limits are in force already.
     Connack(Box<Connack<'a>>),
     /// A message. QoS 1 and 2 wait for [`Client::acknowledge`], in the order of their coming.
@@ -236,6 +241,7 @@ impl Client {
             receive_maximum: u16::MAX,
             problem_information: true,
             peer_is_mute: version == Version::V31, // Its CONNACK has no Session Present.
+            peer_asks_again: false,
         };
         self.link = Some(Link {
             terms,
@@ -291,11 +297,11 @@ impl Client {
             Packet::Publish(publish) => Ok(self.flow.publish_in(publish, out)?.map_or(Event::None, Event::Publish)),
             Packet::Puback(ack) => self.flow.puback(&ack).map(|answered| self.go_on(now, answered, out)),
             Packet::Pubrec(ack) => self.flow.pubrec(&ack, out).map(|answered| self.go_on(now, answered, out)),
-            Packet::Pubcomp(ack) if is_freed(&mut self.stale, ack.packet_id) => Ok(Event::Freed),
-            Packet::Pubcomp(ack) => self.flow.pubcomp(&ack).map(|answered| self.go_on(now, answered, out)),
+            Packet::Pubcomp(ack) if is_freed(&mut self.stale, ack.packet_id) => Ok(Event::Freed(Some(ack.packet_id))),
+            Packet::Pubcomp(ack) => self.flow.pubcomp(now, &ack, out).map(|answered| self.go_on(now, answered, out)),
             Packet::Pubrel(ack) => {
-                self.flow.pubrel(&ack, out);
-                Ok(Event::None)
+                let is_held = self.flow.pubrel(&ack, out);
+                Ok(if is_held { Event::Released(ack.packet_id) } else { Event::None })
             }
             Packet::Suback(suback) => {
                 self.settle_asked(PacketType::Suback, suback.packet_id, Some(suback.reasons.len()))?;
@@ -310,7 +316,7 @@ impl Client {
                 link.pingresp_due = None;
                 self.meter.answered(now, Probe::Ping);
                 let is_freed = self.stale.as_mut().is_some_and(Stale::give_up_silent);
-                Ok(if is_freed { Event::Freed } else { Event::None })
+                Ok(if is_freed { Event::Freed(None) } else { Event::None })
             }
             Packet::Disconnect(disconnect) if disconnect.session_expiry.is_some() => {
                 Err(Violation::SessionExpiryFromServer)
@@ -348,12 +354,14 @@ impl Client {
                 PacketType::Puback => self.flow.puback(&ack),
                 PacketType::Pubrec => self.flow.pubrec(&ack, out),
                 PacketType::Pubcomp if is_freed(&mut self.stale, plain.packet_id) => {
-                    heard(Event::Freed);
+                    heard(Event::Freed(Some(plain.packet_id)));
                     continue;
                 }
-                PacketType::Pubcomp => self.flow.pubcomp(&ack),
+                PacketType::Pubcomp => self.flow.pubcomp(now, &ack, out),
                 _ => {
-                    self.flow.pubrel(&ack, out);
+                    if self.flow.pubrel(&ack, out) {
+                        heard(Event::Released(plain.packet_id));
+                    }
                     continue;
                 }
             };
@@ -386,7 +394,7 @@ impl Client {
         if is_answered && !self.flow.is_open() {
             return Err(PublishError::WindowFull);
         }
-        if delivery.qos == QoS::ExactlyOnce && !self.is_next_id_free(out) {
+        if delivery.qos == QoS::ExactlyOnce && self.flow.next_id().is_some_and(|id| !self.is_known_free(id, out)) {
             return Err(PublishError::WindowFull);
         }
         // Keep alive is not put off by it: PINGREQ is what finds out that a connection into which messages go is dead.
@@ -554,15 +562,15 @@ impl Client {
 
     /// Whether the server is known not to hold the identifier that comes next; if not, it is asked to free it, and those that
     /// come behind it.
-    fn is_next_id_free(&mut self, out: &mut Output) -> bool {
-        let Some((stale, next)) = self.stale.as_mut().zip(self.flow.next_id()) else { return true };
+    fn is_known_free(&mut self, next: PacketId, out: &mut Output) -> bool {
+        let Some(stale) = &mut self.stale else { return true };
         let is_free = stale.is_free(next);
         // Asked for in time, so that nobody waits for a round trip each time.
         let ahead = if is_free { FREED_AHEAD / 2 } else { 0 };
-        if self.flow.coming_ids().nth(ahead).is_none_or(|id| stale.is_free(id) || stale.is_awaited(id)) {
+        if self.flow.free_ids(next).nth(ahead).is_none_or(|id| stale.is_free(id) || stale.is_awaited(id)) {
             return is_free;
         }
-        let asked: Vec<PacketId> = self.flow.coming_ids().take(FREED_AHEAD).filter(|id| stale.ask(*id)).collect();
+        let asked: Vec<PacketId> = self.flow.free_ids(next).take(FREED_AHEAD).filter(|id| stale.ask(*id)).collect();
         for id in asked {
             self.flow.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
         }

@@ -6,6 +6,8 @@
 //! changes nothing. Must never: call one free whose PUBCOMP has not come, but for a server that answers all the rest and this for two
 //! keep alives not.
 
+use std::collections::BTreeMap;
+
 use viaduct_codec::PacketId;
 
 /// Words of 64 bits for all identifiers.
@@ -17,7 +19,7 @@ pub(super) struct Stale {
     /// A bit for each identifier that is free; nothing before the first.
     freed: Vec<u64>,
     /// Whose PUBCOMP has not come on this connection, and how many PINGRESP have in the meantime.
-    awaited: Vec<(PacketId, u8)>,
+    awaited: BTreeMap<PacketId, u8>,
 }
 
 impl Stale {
@@ -29,35 +31,41 @@ impl Stale {
 
     /// Whether PUBREL was sent for `id` on this connection and has no answer.
     pub(super) fn is_awaited(&self, id: PacketId) -> bool {
-        self.awaited.iter().any(|(awaited, _)| *awaited == id)
+        self.awaited.contains_key(&id)
     }
 
     /// Whether `id` has to be freed before it is used and nobody has asked for that; its PUBCOMP is awaited from now on.
     pub(super) fn ask(&mut self, id: PacketId) -> bool {
         let is_new = !self.is_free(id) && !self.is_awaited(id);
         if is_new {
-            self.awaited.push((id, 0));
+            self.awaited.insert(id, 0);
         }
         is_new
     }
 
     /// Whether this PUBCOMP answers what [`Stale::ask`] had sent; then the identifier is free.
     pub(super) fn is_answer(&mut self, id: PacketId) -> bool {
-        let Some(place) = self.awaited.iter().position(|(awaited, _)| *awaited == id) else { return false };
-        self.awaited.swap_remove(place);
+        let is_awaited = self.awaited.remove(&id).is_some();
+        if is_awaited {
+            self.know(id);
+        }
+        is_awaited
+    }
+
+    /// What the server holds under `id` is known from now on.
+    pub(super) fn know(&mut self, id: PacketId) {
         self.freed.resize(WORDS, 0);
         let (place, bit) = bit_of(id);
         if let Some(word) = self.freed.get_mut(place) {
             *word |= bit;
         }
-        true
     }
 
     /// PINGRESP came. Whether something counts as free for want of an answer: the second time in a row that the server has read
     /// all that was sent, it has no answer to give, and nothing would ever be sent.
     pub(super) fn give_up_silent(&mut self) -> bool {
-        self.awaited.iter_mut().for_each(|(_, pings)| *pings += 1);
-        let silent: Vec<PacketId> = self.awaited.iter().filter(|(_, pings)| *pings > 1).map(|(id, _)| *id).collect();
+        self.awaited.values_mut().for_each(|pings| *pings += 1);
+        let silent: Vec<PacketId> = self.awaited.iter().filter(|(_, pings)| **pings > 1).map(|(id, _)| *id).collect();
         silent.iter().for_each(|id| _ = self.is_answer(*id));
         !silent.is_empty()
     }

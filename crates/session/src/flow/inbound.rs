@@ -90,6 +90,13 @@ impl Inbound {
         self.qos2.insert(id, Received { acknowledged: true, here: false, releasing: false, asked: false });
     }
 
+    /// A QoS 2 message of which nothing is known here, and of which somebody else may know: it is taken for one of an earlier process.
+    pub(crate) fn restore_if_unknown(&mut self, id: PacketId) {
+        if !self.qos2.contains_key(&id) {
+            self.restore(id);
+        }
+    }
+
     /// The peer's session is gone, and so is what was open in it.
     pub(crate) fn clear(&mut self) {
         *self = Self { maximum: self.maximum, is_mute: self.is_mute, ..Self::default() };

@@ -5,6 +5,7 @@
 
 mod alias;
 mod bundled;
+mod held;
 mod inbound;
 mod keepalive;
 mod outbound;
@@ -69,6 +70,8 @@ pub(crate) struct Terms {
     pub(crate) problem_information: bool,
     /// Whether a peer that has lost its session has no way to say so.
     pub(crate) peer_is_mute: bool,
+    /// Whether a PUBCOMP that says that the identifier is unknown asks for the message once more.
+    pub(crate) peer_asks_again: bool,
 }
 
 impl Terms {
@@ -91,6 +94,8 @@ pub(crate) struct Flow {
     counts: Counts,
     /// The store knows the peer's QoS 2 identifiers.
     keeps_ids: bool,
+    /// The owner says when PUBREL and PUBCOMP go out.
+    relays: bool,
     /// The peer of this connection answers as it likes, so one exchange for several messages would not last.
     answers_out_of_turn: bool,
     /// The last step that waited for the store.
@@ -150,6 +155,11 @@ impl Flow {
         });
     }
 
+    /// The owner says when PUBREL and PUBCOMP go out: by [`Flow::release`] and [`Flow::complete`].
+    pub(crate) fn relay(&mut self) {
+        self.relays = true;
+    }
+
     /// Whether the store is to be told when the peer gives a QoS 2 identifier back.
     pub(crate) fn keep_ids(&mut self, keeps_ids: bool) {
         self.keeps_ids = keeps_ids;
@@ -206,9 +216,14 @@ impl Flow {
         self.ids.next()
     }
 
-    /// The identifiers that the next messages of QoS 1 and 2 go out with, as far as nothing is acknowledged before.
-    pub(crate) fn coming_ids(&self) -> impl Iterator<Item = PacketId> {
-        self.ids.coming()
+    /// Whether something goes under this identifier.
+    pub(crate) fn is_used(&self, id: PacketId) -> bool {
+        self.ids.is_taken(id)
+    }
+
+    /// The identifiers from `first` on that nothing goes under.
+    pub(crate) fn free_ids(&self, first: PacketId) -> impl Iterator<Item = PacketId> {
+        self.ids.free_from(first)
     }
 
     /// An identifier for a SUBSCRIBE or UNSUBSCRIBE.
@@ -228,6 +243,31 @@ impl Flow {
         }
         self.unbundle(); // What comes now stands behind them, among the exchanges.
         let Some(id) = self.ids.take() else { return Err(TooLarge) };
+        self.begin(now, (id, false), delivery, token, out)
+    }
+
+    /// The same with QoS 1 or 2 under an identifier that is not in use ([`Flow::is_used`]). `dup`: the peer may have it from an earlier
+    /// process.
+    pub(crate) fn send_as(
+        &mut self,
+        now: Time,
+        (id, dup): (PacketId, bool),
+        delivery: Delivery,
+        token: u64,
+        out: &mut Output,
+    ) -> Result<(), TooLarge> {
+        self.ids.take_these(&[id]);
+        self.begin(now, (id, dup), delivery, token, out)
+    }
+
+    fn begin(
+        &mut self,
+        now: Time,
+        (id, dup): (PacketId, bool),
+        delivery: Delivery,
+        token: u64,
+        out: &mut Output,
+    ) -> Result<(), TooLarge> {
         // At QoS 1 nobody waits for the store to know: whoever writes the message sees the identifier on its place, and only
         // what is written already needs a word of its own.
         if let Some(place) = &delivery.kept
@@ -236,20 +276,20 @@ impl Flow {
             let hold = next_hold(&mut self.holds);
             self.aside.get_or_insert_default().notes.push(Note::Sent(id, place.clone(), delivery.qos, hold));
             if delivery.qos == QoS::ExactlyOnce {
-                self.outbound.sent(id, delivery, token, Written::WhenStored(hold)); // Whether it fits is seen when it is written.
+                self.outbound.sent((id, dup), delivery, token, Written::WhenStored(hold)); // Whether it fits is seen when it is written.
                 return Ok(());
             }
         }
         if !self.outbound.is_next_new() {
-            self.outbound.sent(id, delivery, token, Written::InTurn);
+            self.outbound.sent((id, dup), delivery, token, Written::InTurn);
             return Ok(());
         }
         // Size first, so that what is too large takes neither an identifier nor a place in the window (MQTT-3.1.2-25).
-        if let Err(too_large) = self.write_publish(now, &delivery, Some(id), false, out) {
+        if let Err(too_large) = self.write_publish(now, &delivery, Some(id), dup, out) {
             self.ids.release(id);
             return Err(too_large);
         }
-        self.outbound.sent(id, delivery, token, Written::Now);
+        self.outbound.sent((id, dup), delivery, token, Written::Now);
         Ok(())
     }
 
@@ -266,27 +306,18 @@ impl Flow {
 
     /// Writes what is not held back, in order.
     fn write_unwritten(&mut self, now: Time, out: &mut Output) {
-        while let Some(exchange) = self.outbound.next_unwritten().cloned() {
+        while let Some(exchange) = self.outbound.next_unwritten() {
+            if exchange.held.is_some() {
+                if !self.relays {
+                    return; // The store will know soon.
+                }
+                self.outbound.wrote(); // Its PUBREL waits for somebody who may be away.
+                continue;
+            }
+            let exchange = exchange.clone();
             if self.write_next(now, &exchange, out) {
                 self.outbound.wrote();
             }
-        }
-    }
-
-    /// The store knows now what the exchange under `id` waited to be known, if it still waits for that.
-    pub(crate) fn proceed(&mut self, now: Time, id: PacketId, hold: Hold, out: &mut Output) {
-        let Some((place, exchange)) = self.outbound.find(id) else { return };
-        if exchange.held.take_if(|held| *held == hold).is_none() {
-            return;
-        }
-        let exchange = exchange.clone();
-        if self.link.is_none() {
-            return;
-        }
-        if self.outbound.is_written(place) {
-            self.write_next(now, &exchange, out);
-        } else {
-            self.write_unwritten(now, out);
         }
     }
 
@@ -310,40 +341,6 @@ impl Flow {
             exchange.is_tried = true;
         }
         true
-    }
-
-    pub(crate) fn has_notes(&self) -> bool {
-        self.aside.as_ref().is_some_and(|aside| !aside.notes.is_empty())
-    }
-
-    /// What the store has to know since it was last asked.
-    pub(crate) fn take_notes(&mut self) -> Vec<Note> {
-        let notes = self.aside.as_mut().map_or_else(Vec::new, |aside| std::mem::take(&mut aside.notes));
-        self.put_aside_away();
-        notes
-    }
-
-    /// Tells the store once more what exchanges wait for: the first time it could not take it.
-    fn note_held(&mut self) {
-        for exchange in self.outbound.iter() {
-            let (Some(hold), Some(place)) = (exchange.held, exchange.delivery.kept.clone()) else { continue };
-            self.aside.get_or_insert_default().notes.push(if exchange.is_received() {
-                Note::Received(exchange.id, place, hold)
-            } else {
-                Note::Sent(exchange.id, place, exchange.delivery.qos, hold)
-            });
-        }
-    }
-
-    /// An exchange with the peer that an earlier process began.
-    pub(crate) fn restore_sent(&mut self, id: PacketId, delivery: Delivery, is_received: bool) {
-        self.ids.restore(id);
-        self.outbound.restore(id, delivery, is_received);
-    }
-
-    /// A message of the peer that an earlier process took with QoS 2.
-    pub(crate) fn restore_received(&mut self, id: PacketId) {
-        self.inbound.restore(id);
     }
 
     /// A PUBLISH came. `None`: it was received before, and what is due was answered.
@@ -446,6 +443,8 @@ impl Flow {
                     exchange.held = Some(hold);
                     let note = Note::Received(id, place.clone(), hold);
                     self.aside.get_or_insert_default().notes.push(note);
+                } else if self.relays {
+                    exchange.held = Some(next_hold(&mut self.holds));
                 } else {
                     self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
                 }
@@ -459,38 +458,34 @@ impl Flow {
         }
     }
 
-    /// Every PUBREL has its PUBCOMP (MQTT-4.3.3-11).
-    pub(crate) fn pubrel(&mut self, ack: &Ack<'_>, out: &mut Output) {
-        let reason = match self.inbound.pubrel(ack.packet_id, self.keeps_ids) {
+    /// Every PUBREL has its PUBCOMP (MQTT-4.3.3-11). Whether that waits for [`Flow::complete`].
+    pub(crate) fn pubrel(&mut self, ack: &Ack<'_>, out: &mut Output) -> bool {
+        if self.relays {
+            self.inbound.restore_if_unknown(ack.packet_id); // Who knows of it is asked.
+        }
+        let reason = match self.inbound.pubrel(ack.packet_id, self.keeps_ids || self.relays) {
             Released::Free => ReasonCode::SUCCESS,
             Released::Unknown => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
             Released::Held { first } => {
-                if first {
+                if first && self.keeps_ids {
                     self.aside.get_or_insert_default().notes.push(Note::Released(ack.packet_id));
                 }
-                return;
+                return true;
             }
         };
         self.write_ack(PacketType::Pubcomp, Ack::new(ack.packet_id, reason), out);
+        false
     }
 
-    /// The store could not be told that the peer gave the identifier back.
-    pub(crate) fn keep(&mut self, id: PacketId) {
-        self.inbound.keep(id);
-    }
-
-    /// The store knows that the peer gave the identifier back.
-    pub(crate) fn complete(&mut self, id: PacketId, out: &mut Output) {
-        if self.inbound.complete(id) && self.link.is_some() {
-            self.write_ack(PacketType::Pubcomp, Ack::new(id, ReasonCode::SUCCESS), out);
-        }
-    }
-
-    pub(crate) fn pubcomp(&mut self, ack: &Ack<'_>) -> Result<Answered, Violation> {
+    pub(crate) fn pubcomp(&mut self, now: Time, ack: &Ack<'_>, out: &mut Output) -> Result<Answered, Violation> {
         self.look_into_bundles(ack.packet_id);
         let Some((place, exchange)) = self.outbound.find(ack.packet_id) else { return Ok(Answered::Nothing) };
         if exchange.awaits != Awaits::Pubcomp {
             return Err(Violation::WrongAck { packet: PacketType::Pubcomp, id: ack.packet_id });
+        }
+        if ack.reason == ReasonCode::PACKET_IDENTIFIER_NOT_FOUND && self.asks_again() {
+            self.begin_again(now, ack.packet_id, out);
+            return Ok(Answered::Nothing);
         }
         Ok(self.over(place, ack.reason))
     }

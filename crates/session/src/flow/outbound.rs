@@ -39,7 +39,8 @@ pub(crate) struct Exchange {
     pub(crate) awaits: Awaits,
     /// The caller's name for it.
     pub(crate) token: u64,
-    /// What is to be sent next waits until the store knows of it: after a crash it must be known what the peer may have.
+    /// What is to be sent next waits until the store knows of it, or until its owner lets it go: after a crash it must be known
+    /// what the peer may have.
     pub(crate) held: Option<Hold>,
     /// PUBLISH went out before, so that the next one is a repetition.
     pub(crate) is_tried: bool,
@@ -154,12 +155,12 @@ impl Outbound {
         usize::from(self.written) == self.exchanges.len()
     }
 
-    /// The next exchange to be written on this connection, unless it waits for the store.
+    /// The next exchange to be written on this connection, held or not.
     pub(crate) fn next_unwritten(&self) -> Option<&Exchange> {
         if self.written >= self.here {
             return None;
         }
-        self.exchanges.get(usize::from(self.written)).filter(|exchange| exchange.held.is_none())
+        self.exchanges.get(usize::from(self.written))
     }
 
     /// The exchange that [`Outbound::next_unwritten`] named was written.
@@ -167,20 +168,20 @@ impl Outbound {
         self.written += 1;
     }
 
-    /// A new message was sent, or waits until it may be. Only when [`Outbound::is_open`].
-    pub(crate) fn sent(&mut self, id: PacketId, delivery: Delivery, token: u64, written: Written) {
+    /// A new message was sent, or waits until it may be; `dup`: as a repetition. Only when [`Outbound::is_open`].
+    pub(crate) fn sent(&mut self, (id, dup): (PacketId, bool), delivery: Delivery, token: u64, written: Written) {
         let awaits = if delivery.qos == QoS::ExactlyOnce { Awaits::Pubrec } else { Awaits::Puback };
-        let is_tried = written == Written::Now;
+        let is_written = written == Written::Now;
         self.exchanges.push_back(Exchange {
             id,
             delivery,
             awaits,
             token,
             held: if let Written::WhenStored(hold) = written { Some(hold) } else { None },
-            is_tried,
+            is_tried: is_written || dup,
         });
         self.here += 1;
-        self.written += u16::from(is_tried);
+        self.written += u16::from(is_written);
     }
 
     /// The exchange with this identifier, and its place. Answers come in order, so it is nearly always the first.

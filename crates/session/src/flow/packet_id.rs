@@ -54,10 +54,15 @@ impl PacketIds {
         }
     }
 
-    /// What [`PacketIds::take`] would take, one after the other.
-    pub(crate) fn coming(&self) -> impl Iterator<Item = PacketId> {
-        let behind = self.last.checked_add(1).into_iter().flat_map(|first| first..=u16::MAX);
-        behind.chain(1..=self.last).filter(|id| !self.is_used(*id)).filter_map(PacketId::new)
+    /// Those that are free, from `first` on.
+    pub(crate) fn free_from(&self, first: PacketId) -> impl Iterator<Item = PacketId> {
+        let first = first.get();
+        (first..=u16::MAX).chain(1..first).filter(|id| !self.is_used(*id)).filter_map(PacketId::new)
+    }
+
+    /// Whether it is in use.
+    pub(crate) fn is_taken(&self, id: PacketId) -> bool {
+        self.is_used(id.get())
     }
 
     /// Marks an identifier as used by an exchange of an earlier process, the last one that was taken so far.

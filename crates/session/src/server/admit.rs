@@ -39,6 +39,9 @@ pub struct Terms {
     pub authentication_methods: Vec<Arc<str>>,
     /// User Properties, encoded, for a client that asks by [`crate::NODE_PROPERTY`]; empty: it gets no answer.
     pub introduction: Vec<u8>,
+    /// Whether a client that answers PUBREL with Packet Identifier not found asks for the message once more, because the one that it had
+    /// passed it on to has lost it: a bridge of this broker. For any other it means that the message is done.
+    pub client_asks_again: bool,
 }
 
 impl Default for Terms {
@@ -58,6 +61,7 @@ impl Default for Terms {
             queue: Arc::default(),
             authentication_methods: Vec::new(),
             introduction: Vec::new(),
+            client_asks_again: false,
         }
     }
 }

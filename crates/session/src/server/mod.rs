@@ -201,7 +201,7 @@ impl Session {
 
     /// The store knows of the PUBREL of the client's message under `id`: PUBCOMP goes out.
     pub fn complete(&mut self, id: PacketId, out: &mut Output) {
-        self.flow.complete(id, out);
+        self.flow.complete(id, ReasonCode::SUCCESS, out);
     }
 
     /// Puts back a message that an earlier process sent under `id`; `is_received` when PUBREC had come. In the order of
@@ -273,6 +273,7 @@ impl Session {
             receive_maximum: if version.is_v5() { terms.receive_maximum } else { 0 },
             problem_information: admission.problem_information,
             peer_is_mute: false,
+            peer_asks_again: terms.client_asks_again,
         });
         self.flow.write(&accept(admission, terms, session_present), out);
         self.pump(now, out);
@@ -294,7 +295,7 @@ impl Session {
             }
             Packet::Puback(ack) => self.answered(now, |flow, _| flow.puback(&ack), out),
             Packet::Pubrec(ack) => self.answered(now, |flow, out| flow.pubrec(&ack, out), out),
-            Packet::Pubcomp(ack) => self.answered(now, |flow, _| flow.pubcomp(&ack), out),
+            Packet::Pubcomp(ack) => self.answered(now, |flow, out| flow.pubcomp(now, &ack, out), out),
             Packet::Pubrel(ack) => {
                 self.flow.pubrel(&ack, out);
                 Ok(Event::None)
@@ -337,7 +338,7 @@ impl Session {
             let answered = match plain.kind {
                 PacketType::Puback => self.flow.puback(&ack),
                 PacketType::Pubrec => self.flow.pubrec(&ack, out),
-                PacketType::Pubcomp => self.flow.pubcomp(&ack),
+                PacketType::Pubcomp => self.flow.pubcomp(now, &ack, out),
                 _ => {
                     self.flow.pubrel(&ack, out);
                     continue;

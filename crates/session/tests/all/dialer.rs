@@ -43,7 +43,8 @@ impl Dialer {
             let packet = Packet::decode(frame, version)?;
             let event = match self.client.handle(self.now, packet, &mut self.output)? {
                 Event::None => continue,
-                Event::Freed => "freed".into(),
+                Event::Freed(_) => "freed".into(),
+                Event::Released(id) => format!("released {id}"),
                 Event::Connack(connack) => format!("connack {:02x} {}", connack.reason.0, connack.session_present),
                 Event::Publish(incoming) => format!("publish {}", incoming.topic()),
                 Event::Suback(suback) => format!("suback {}", suback.packet_id),

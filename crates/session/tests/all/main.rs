@@ -16,6 +16,7 @@ mod operations;
 mod qos1;
 mod qos2;
 mod queue;
+mod relay;
 mod resume;
 mod violations;
 mod will;
