@@ -74,6 +74,8 @@ pub(crate) enum Churn {
 pub(crate) struct Actor {
     pub(crate) client: Client,
     pub(crate) habit: Habit,
+    /// The place of its broker.
+    pub(crate) broker: usize,
     /// Its place among the receivers of the account.
     pub(crate) receiver: Option<usize>,
     pub(crate) filters: Vec<(&'static str, QoS)>,
@@ -104,6 +106,7 @@ impl Actor {
         Self {
             client,
             habit,
+            broker: 0,
             receiver: None,
             filters: Vec::new(),
             source: None,
@@ -134,7 +137,7 @@ impl Actor {
         let clean = clean || self.must_begin_anew;
         let will = self.will.map(|plan| {
             let topic = format!("w/{}", self.name());
-            let number = book.will(&topic, plan.qos.bits());
+            let number = book.will(self.broker, &topic, plan.qos.bits());
             self.will_number = Some(number);
             LastWill { topic, payload: payload(number), qos: plan.qos, delay: plan.delay }
         });
@@ -198,7 +201,7 @@ impl Actor {
                 (format!("r/{name}/{place}"), qos, true, rng.chance(250))
             }
         };
-        let number = book.sent(&topic, qos.bits(), retain, is_clearing);
+        let number = book.sent(self.broker, &topic, qos.bits(), retain, is_clearing);
         let payload = if is_clearing { Vec::new() } else { payload(number) };
         self.client.publish(Outgoing { number, topic, payload, qos, retain });
         true

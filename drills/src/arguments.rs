@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How a drill is asked for.
 pub const HELP: &str = "cargo xtask drill kill|power|cut|full|hub|drain [--rounds N] [--seed S] [--sync always|interval|off]
-                 [--expect-loss] [--keep-going] [--disk MIB] [--edges N] [--minutes N] [--messages N] [--folder DIR] [--dev]
+                 [--bridged] [--expect-loss] [--keep-going] [--disk MIB] [--edges N] [--minutes N] [--messages N] [--folder DIR] [--dev]
 
   kill            SIGKILL at a random moment under load, restart, compare
   power           the same on a file system that is shut down under the broker without flushing (root)
@@ -16,6 +16,7 @@ pub const HELP: &str = "cargo xtask drill kill|power|cut|full|hub|drain [--round
   --rounds N      how often (10, full: 1); a failing round ends the drill
   --seed S        what is tried; printed when it is not given
   --sync MODE     `[store] sync` of the broker (always)
+  --bridged       kill, power and cut: with a bridge to another broker, which is killed as well
   --expect-loss   passes only when something acknowledged was lost: shows that the drill bites
   --keep-going    a failing round does not end the drill
   --disk MIB      full: the size of the file system (48)
@@ -64,6 +65,8 @@ pub struct Arguments {
     pub seed: u64,
     /// `[store] sync`.
     pub sync: String,
+    /// With a bridge to another broker.
+    pub is_bridged: bool,
     /// Loss is what is wanted.
     pub expects_loss: bool,
     /// A failing round is not the last.
@@ -104,6 +107,7 @@ impl Arguments {
             rounds: if drill == Drill::Full { 1 } else { 10 },
             seed: now.map_or(0, |now| now.as_secs()),
             sync: "always".to_owned(),
+            is_bridged: false,
             expects_loss: false,
             keeps_going: false,
             disk_mib: DISK_MIB,
@@ -121,6 +125,7 @@ impl Arguments {
                 "--rounds" => arguments.rounds = u32::try_from(number(value()?)?.max(1)).unwrap_or(u32::MAX),
                 "--seed" => arguments.seed = number(value()?)?,
                 "--sync" => arguments.sync = value()?.clone(),
+                "--bridged" if matches!(drill, Drill::Kill | Drill::Power | Drill::Cut) => arguments.is_bridged = true,
                 "--expect-loss" => arguments.expects_loss = true,
                 "--disk" => arguments.disk_mib = number(value()?)?.clamp(32, 4_096),
                 "--edges" => arguments.edges = usize::try_from(number(value()?)?.clamp(1, 100)).unwrap_or(EDGES),

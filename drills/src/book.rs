@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::retained::Shelf;
 
+/// What a bridge between two brokers carries, both ways.
+pub(crate) const CARRIED: &str = "d/#";
+
 /// A moment: how many things had been written down before.
 pub(crate) type Moment = u64;
 
@@ -26,6 +29,8 @@ pub(crate) enum Fate {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
+    /// The place of the broker that it was published at.
+    pub(crate) broker: usize,
     pub(crate) topic: String,
     pub(crate) qos: u8,
     pub(crate) round: u32,
@@ -57,6 +62,8 @@ pub(crate) struct Delivery {
 
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {
+    /// The place of its broker.
+    pub(crate) broker: usize,
     pub(crate) name: String,
     pub(crate) is_persistent: bool,
     /// Of its present session.
@@ -86,6 +93,8 @@ pub(crate) struct Book {
     pub(crate) acknowledgements: u64,
     /// Messages that reached an application, over all rounds.
     pub(crate) arrivals: u64,
+    /// Those of them that came over a bridge.
+    pub(crate) crossings: u64,
 }
 
 impl Book {
@@ -96,14 +105,14 @@ impl Book {
     }
 
     /// A receiver of messages; the answer names it from then on.
-    pub(crate) fn receiver(&mut self, name: &str, is_persistent: bool) -> usize {
-        self.receivers.push(Receiver { name: name.to_owned(), is_persistent, ..Receiver::default() });
+    pub(crate) fn receiver(&mut self, broker: usize, name: &str, is_persistent: bool) -> usize {
+        self.receivers.push(Receiver { broker, name: name.to_owned(), is_persistent, ..Receiver::default() });
         self.receivers.len() - 1
     }
 
     /// A new message is sent; the answer is its number.
-    pub(crate) fn sent(&mut self, topic: &str, qos: u8, retain: bool, is_clearing: bool) -> u64 {
-        let number = self.note(topic, qos, is_clearing, None);
+    pub(crate) fn sent(&mut self, broker: usize, topic: &str, qos: u8, retain: bool, is_clearing: bool) -> u64 {
+        let number = self.note(broker, topic, qos, is_clearing, None);
         if retain {
             self.shelf.changed(topic, number, is_clearing);
         }
@@ -111,17 +120,19 @@ impl Book {
     }
 
     /// A will goes with a CONNECT; the answer is its number. Until its fate is known it must not be published.
-    pub(crate) fn will(&mut self, topic: &str, qos: u8) -> u64 {
-        self.note(topic, qos, false, Some(Fate::May))
+    pub(crate) fn will(&mut self, broker: usize, topic: &str, qos: u8) -> u64 {
+        self.note(broker, topic, qos, false, Some(Fate::May))
     }
 
-    fn note(&mut self, topic: &str, qos: u8, is_clearing: bool, will: Option<Fate>) -> u64 {
+    fn note(&mut self, broker: usize, topic: &str, qos: u8, is_clearing: bool, will: Option<Fate>) -> u64 {
         self.last_number += 1;
         let number = self.last_number;
         let (first_sent, round) = (self.tick(), self.round);
         let topic = topic.to_owned();
         self.sendings.entry(topic.clone()).or_default().push(number);
-        self.messages.insert(number, Message { topic, qos, round, first_sent, acknowledged: None, is_clearing, will });
+        let acknowledged = None;
+        let message = Message { broker, topic, qos, round, first_sent, acknowledged, is_clearing, will };
+        self.messages.insert(number, message);
         number
     }
 
@@ -205,6 +216,8 @@ impl Book {
     pub(crate) fn delivered(&mut self, receiver: usize, connection: u32, number: u64, qos: u8) {
         self.arrivals += 1;
         if let Some(receiver) = self.receivers.get_mut(receiver) {
+            let message = self.messages.get(&number);
+            self.crossings += u64::from(message.is_some_and(|message| message.broker != receiver.broker));
             receiver.has.insert(number);
             receiver.deliveries.push(Delivery { number, qos, connection });
         }

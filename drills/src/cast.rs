@@ -1,6 +1,6 @@
 //! Who takes part in the load.
 //!
-//! In: the account. Out: publishers, subscribers and owners of wills, of both levels, persistent and clean, with every
+//! In: the account, and how many brokers. Out: at each of them publishers, subscribers and owners of wills, of both levels, persistent and clean, with every
 //! habit.
 
 use std::time::Instant;
@@ -21,8 +21,12 @@ const MESSAGES: [(&str, QoS); 2] = [("d/+/1", TWO), ("d/+/2", TWO)];
 /// At QoS 1 at most.
 const LOWER: [(&str, QoS); 3] = [("d/#", ONE), ("w/#", ONE), ("r/#", ONE)];
 
-/// Everybody.
-pub(crate) fn everybody(book: &mut Book) -> Vec<Actor> {
+/// The same at each broker.
+pub(crate) fn everybody(book: &mut Book, brokers: usize) -> Vec<Actor> {
+    (0..brokers).flat_map(|broker| at(book, broker)).collect()
+}
+
+fn at(book: &mut Book, broker: usize) -> Vec<Actor> {
     let mut actors = vec![
         publisher("p311", false, true, Habit::Steady, 20, Some((ONE, 0))),
         publisher("p5", true, true, Habit::Steady, 50, Some((TWO, 0))),
@@ -37,7 +41,6 @@ pub(crate) fn everybody(book: &mut Book) -> Vec<Actor> {
     let mut subscriber =
         |name: &str, is_v5: bool, is_persistent: bool, habit: Habit, filters: &[(&'static str, QoS)]| {
             let mut actor = Actor::new(client(name, is_v5, is_persistent), habit);
-            actor.receiver = Some(book.receiver(name, is_persistent));
             actor.filters = filters.to_vec();
             actors.push(actor);
         };
@@ -53,6 +56,14 @@ pub(crate) fn everybody(book: &mut Book) -> Vec<Actor> {
     subscriber("s311-churning", false, true, Habit::Churning, &MESSAGES);
     subscriber("s311-clean", false, false, Habit::Steady, &MESSAGES);
     subscriber("s5-clean", true, false, Habit::Flapping, &LOWER);
+    for actor in &mut actors {
+        let Profile { id, is_persistent, .. } = &mut actor.client.profile;
+        if broker > 0 {
+            id.insert_str(0, "far-");
+        }
+        actor.broker = broker;
+        actor.receiver = (!actor.filters.is_empty()).then(|| book.receiver(broker, id, *is_persistent));
+    }
     actors
 }
 

@@ -10,15 +10,21 @@
 //!   they were sent for the first time, as far as the receiver was subscribed then; and what one connection brings is a subsequence of what was sent, resends
 //!   included. So a QoS 1 repetition repeats what was sent again (or, on a new connection, what was delivered and not yet
 //!   acknowledged) in its order, and never jumps back otherwise.
+//! - What a bridge carries from one broker to the other is lost, doubled at QoS 2 and in order at the receivers there as at those
+//!   here. At QoS 1 it may come more often than it was sent, because the brokers send it to each other once more as well. When
+//!   it is handed on there nobody knows, so it is owed to those whose subscription was not given up.
 //! - **Unasked**: nothing comes without a subscription that could have been there, nor at another QoS than the lower of
-//!   both.
+//!   both, nor from another broker what no bridge carries.
 //! - **Wills**: of owners who died once, of others never.
 
 use std::collections::{BTreeMap, HashSet};
 
 use viaduct_codec::{FilterRef, TopicRef};
 
-use crate::book::{Book, Delivery, Fate, Message, Receiver};
+use crate::book::{Book, CARRIED, Delivery, Fate, Message, Moment, Receiver};
+
+/// When nobody can know.
+const OPEN: Moment = Moment::MAX - 1;
 
 /// What was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +87,7 @@ fn missing(book: &Book, receiver: &Receiver, mut say: impl FnMut(Breach)) {
         return;
     }
     for (number, message) in book.messages.iter().filter(|(_, message)| message.round == book.round) {
-        let Some((from, until, promise)) = owed_between(message) else { continue };
+        let Some((from, until, promise)) = owed_between(message, receiver) else { continue };
         if is_subscribed(receiver, message, from, until) && !receiver.has.contains(number) {
             let what = if promise == Promise::Will { "the will" } else { "message" };
             let Message { topic, qos, .. } = message;
@@ -91,7 +97,7 @@ fn missing(book: &Book, receiver: &Receiver, mut say: impl FnMut(Breach)) {
 }
 
 /// Whether `receiver` was certainly subscribed from one moment to the other.
-fn is_subscribed(receiver: &Receiver, message: &Message, from: u64, until: u64) -> bool {
+fn is_subscribed(receiver: &Receiver, message: &Message, from: Moment, until: Moment) -> bool {
     receiver.subscriptions.iter().any(|subscription| {
         subscription.granted.is_some_and(|granted| granted <= from)
             && subscription.leaving.is_none_or(|leaving| leaving > until)
@@ -99,14 +105,31 @@ fn is_subscribed(receiver: &Receiver, message: &Message, from: u64, until: u64) 
     })
 }
 
-/// Between which moments a subscription must have been there for a message to be owed.
-fn owed_between(message: &Message) -> Option<(u64, u64, Promise)> {
+/// Whether what is published at the broker of `message` gets to that of `receiver`.
+fn can_arrive(message: &Message, receiver: &Receiver) -> bool {
+    message.broker == receiver.broker || (message.will.is_none() && matches(CARRIED, &message.topic))
+}
+
+/// Until when a message may be handed on to `receiver`: nobody knows that of one that was not acknowledged, of a will, and of what
+/// a bridge carries.
+fn handed_on_until(message: &Message, receiver: &Receiver) -> Moment {
+    message.acknowledged.filter(|_| message.broker == receiver.broker).unwrap_or(OPEN)
+}
+
+/// Between which moments a subscription must have been there for a message to be owed to `receiver`.
+fn owed_between(message: &Message, receiver: &Receiver) -> Option<(Moment, Moment, Promise)> {
+    if !can_arrive(message, receiver) {
+        return None;
+    }
     match message.will {
         // When it is published after the death nobody can know.
-        Some(Fate::Owed(death)) => Some((death, u64::MAX - 1, Promise::Will)),
+        Some(Fate::Owed(death)) => Some((death, OPEN, Promise::Will)),
         Some(Fate::May | Fate::Never) => None,
         None if message.qos == 0 || message.is_clearing => None,
-        None => message.acknowledged.map(|acknowledged| (message.first_sent, acknowledged, Promise::Lost)),
+        None => {
+            let until = handed_on_until(message, receiver);
+            message.acknowledged.map(|_| (message.first_sent, until, Promise::Lost))
+        }
     }
 }
 
@@ -136,7 +159,10 @@ fn arrived(book: &Book, receiver: &Receiver, breaches: &mut Vec<Breach>) {
         };
         stream.once_and_in_order(&deliveries);
         let sendings = book.sendings.get(topic).map(Vec::as_slice).unwrap_or_default();
-        stream.as_it_was_sent(&deliveries, sendings);
+        let is_from = |delivery: &&Delivery| book.messages.get(&delivery.number).map(|message| message.broker);
+        if deliveries.first().and_then(is_from) == Some(receiver.broker) {
+            stream.as_it_was_sent(&deliveries, sendings);
+        }
     }
 }
 
@@ -149,8 +175,12 @@ fn unasked(receiver: &Receiver, delivery: &Delivery, message: &Message, breaches
         );
         breaches.push(Breach::new(Promise::Will, what));
     }
-    // Until when it may have been handed on: nobody knows that of a message that was not acknowledged, or of a will.
-    let until = message.acknowledged.unwrap_or(u64::MAX);
+    if !can_arrive(message, receiver) {
+        let what =
+            format!("message {number} on {} is at {}, and no bridge carries it there", message.topic, receiver.name);
+        breaches.push(Breach::new(Promise::Unasked, what));
+    }
+    let until = handed_on_until(message, receiver);
     let mut possible = receiver.subscriptions.iter().filter(|subscription| {
         subscription.asked <= until
             && subscription.left.is_none_or(|left| left >= message.first_sent)
@@ -203,7 +233,7 @@ impl Stream<'_> {
     /// Whether it was owed when it was first sent. If not, it may have come by being sent again after a later one that was.
     fn was_owed(&self, number: u64) -> bool {
         self.book.messages.get(&number).is_some_and(|message| {
-            is_subscribed(self.receiver, message, message.first_sent, message.acknowledged.unwrap_or(u64::MAX - 1))
+            is_subscribed(self.receiver, message, message.first_sent, handed_on_until(message, self.receiver))
         })
     }
 

@@ -13,6 +13,7 @@ mod cast;
 mod client;
 mod disk;
 mod drain;
+mod fleet;
 mod full;
 mod hub;
 mod judge;

@@ -31,6 +31,7 @@ pub(crate) struct Totals {
     pub(crate) rounds: u32,
     pub(crate) acknowledged: u64,
     pub(crate) arrivals: u64,
+    pub(crate) crossings: u64,
     pub(crate) slowest_start: Duration,
     pub(crate) breaches: Vec<Breach>,
 }
@@ -39,8 +40,12 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = counted(&self.breaches);
         let count = |promise: Promise| counts.get(&promise).copied().unwrap_or(0);
-        let Self { rounds, acknowledged, arrivals, .. } = self;
-        write!(f, "{rounds} rounds, {acknowledged} messages acknowledged, {arrivals} deliveries: ")?;
+        let Self { rounds, acknowledged, arrivals, crossings, .. } = self;
+        write!(f, "{rounds} rounds, {acknowledged} messages acknowledged, {arrivals} deliveries")?;
+        if *crossings > 0 {
+            write!(f, " ({crossings} of them over the bridge)")?;
+        }
+        f.write_str(": ")?;
         write!(
             f,
             "{} lost, {} doubled, {} out of order; ",

@@ -6,6 +6,7 @@
 //! round goes on with the same data.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,9 @@ use crate::actor::{Actor, Habit, Weather, number};
 use crate::arguments::{Arguments, Drill};
 use crate::client::{Client, Event, Link, MOMENT, Profile, ready};
 use crate::disk::Disk;
+use crate::fleet::Fleet;
 use crate::judge::{Breach, Promise};
 use crate::report::{Outcome, Totals, tell};
-use crate::server::{Places, Server};
 use crate::stage::Stage;
 
 /// Of the file system whose power is cut.
@@ -42,11 +43,9 @@ pub(crate) fn run(arguments: &Arguments, folder: &Path) -> Result<Outcome, Strin
         }
     }
     println!("seed {}, sync = {:?}, in {}", arguments.seed, arguments.sync, folder.display());
-    let data = disk.as_ref().map_or_else(|| folder.join("data"), |disk| disk.path().join("data"));
-    let (sync, more) = (arguments.sync.clone(), String::new());
-    let places = Places { binary: arguments.binary.clone(), folder: folder.to_owned(), data, sync, more };
     let mut totals = Totals::default();
-    let result = Server::new(places).and_then(|server| rounds(arguments, server, &mut disk, &mut totals));
+    let fleet = Fleet::new(arguments, folder, disk);
+    let result = fleet.and_then(|mut fleet| rounds(arguments, &mut fleet, &mut totals));
     println!("{totals}");
     result?;
     let is_lost = totals.breaches.iter().any(|breach| breach.promise == Promise::Lost);
@@ -57,22 +56,20 @@ pub(crate) fn run(arguments: &Arguments, folder: &Path) -> Result<Outcome, Strin
     Ok(Outcome::of(is_good))
 }
 
-fn rounds(
-    arguments: &Arguments,
-    mut server: Server,
-    disk: &mut Option<Disk>,
-    totals: &mut Totals,
-) -> Result<(), String> {
-    let mut stage = Stage::new(server.address, arguments.seed);
+fn rounds(arguments: &Arguments, fleet: &mut Fleet, totals: &mut Totals) -> Result<(), String> {
+    let mut stage = Stage::new(fleet.addresses(), arguments.seed);
+    fleet.start(&mut stage.rng)?;
+    fleet.wait_for_bridge()?;
     for round in 0..arguments.rounds {
         let began = Instant::now();
         let is_spared = arguments.drill == Drill::Cut;
-        let result = Round { stage: &mut stage, server: &mut server, disk: disk.as_mut(), is_spared }.run();
+        let result = Round { stage: &mut stage, fleet: &mut *fleet, is_spared }.run();
         let breaches = stage.verdict();
         totals.rounds = round + 1;
         totals.acknowledged = stage.book.acknowledgements;
         totals.arrivals = stage.book.arrivals;
-        totals.slowest_start = server.slowest_start;
+        totals.crossings = stage.book.crossings;
+        totals.slowest_start = fleet.servers.iter().map(|server| server.slowest_start).max().unwrap_or_default();
         let is_lost = breaches.iter().any(|breach| breach.promise == Promise::Lost);
         if result.is_err() || !breaches.is_empty() {
             println!("round {} of seed {}: {} promises broken", round + 1, arguments.seed, breaches.len());
@@ -91,9 +88,8 @@ fn rounds(
 
 struct Round<'a> {
     stage: &'a mut Stage,
-    server: &'a mut Server,
-    disk: Option<&'a mut Disk>,
-    /// The broker lives for ever; only connections break.
+    fleet: &'a mut Fleet,
+    /// The brokers live for ever; only connections break.
     is_spared: bool,
 }
 
@@ -101,7 +97,7 @@ impl Round<'_> {
     /// # Errors
     /// The drill can't go on.
     fn run(&mut self) -> Result<(), String> {
-        self.server.start()?;
+        self.fleet.start(&mut self.stage.rng)?;
         self.gather();
         self.load();
         if self.is_spared {
@@ -111,15 +107,18 @@ impl Round<'_> {
             }
         } else {
             self.break_it()?;
-            while self.stage.rng.chance(STUMBLES) {
-                self.server.stumble(Duration::from_millis(self.stage.rng.between(0, 60)))?;
+            let Stage { rng, broken, .. } = &mut *self.stage;
+            for server in self.fleet.broken(broken) {
+                while rng.chance(STUMBLES) {
+                    server.stumble(Duration::from_millis(rng.between(0, 60)))?;
+                }
             }
-            self.server.start()?;
+            self.fleet.start(rng)?;
             if self.stage.rng.chance(AGAIN) {
                 let soon = Duration::from_millis(self.stage.rng.between(0, 200));
                 self.come_back(Some(Instant::now() + soon));
                 self.break_it()?;
-                self.server.start()?;
+                self.fleet.start(&mut self.stage.rng)?;
             }
         }
         self.come_back(None);
@@ -129,15 +128,15 @@ impl Round<'_> {
         for actor in self.stage.actors.iter_mut().filter(|actor| actor.client.link == Link::On) {
             actor.leave();
         }
-        self.stage.emptied("the broker closes after DISCONNECT");
+        let all: Vec<usize> = (0..self.fleet.servers.len()).collect();
+        self.stage.emptied(&all, "the broker closes after DISCONNECT");
         if self.is_spared {
             return Ok(());
         }
-        let mut check = |result: Result<(), String>| {
-            self.stage.breaches.extend(result.err().map(|what| Breach::new(Promise::Check, what)));
-        };
-        check(self.server.stop());
-        check(self.server.check_store());
+        for server in &mut self.fleet.servers {
+            let wrong = [server.stop().err(), server.check_store().err()].into_iter().flatten();
+            self.stage.breaches.extend(wrong.map(|what| Breach::new(Promise::Check, what)));
+        }
         Ok(())
     }
 
@@ -173,25 +172,15 @@ impl Round<'_> {
         }
     }
 
-    /// The process is killed, behind a power cut if there is a disk for it; whatever the broker had sent is read.
+    /// Brokers break that chance has chosen; whatever they had sent is read.
     fn break_it(&mut self) -> Result<(), String> {
         let stage = &mut *self.stage;
-        if let Some(disk) = &mut self.disk {
-            // Power goes from everything at once. Were the broker to live on, it would be lied to: a sync that is under way
-            // while the file system is shut down may succeed and keep nothing, on ext4 and on XFS.
-            self.server.freeze()?;
-            disk.cut_power()?;
-        } else if let Some(status) = self.server.ended() {
-            return Err(format!("the broker ended by itself with {status}:\n{}", self.server.last_words()));
-        }
+        let broken = self.fleet.draw(&mut stage.rng);
+        self.fleet.break_down(&broken)?;
         stage.weather = Weather::Breaking;
-        self.server.kill();
-        stage.emptied("connections of a dead process end");
-        if let Some(disk) = &mut self.disk {
-            disk.detach()?;
-            disk.attach()?;
-        }
-        Ok(())
+        stage.broken.clone_from(&broken);
+        stage.emptied(&broken, "connections of a dead process end");
+        self.fleet.give_power(&broken)
     }
 
     /// Everybody connects again in some order, and sends what was not acknowledged and a little more; until `end`, if
@@ -245,7 +234,7 @@ impl Round<'_> {
     /// A new subscriber gets the last acknowledged change of every topic.
     fn look_at_retained(&mut self) {
         let stage = &mut *self.stage;
-        let there = match retained(self.server.address, stage) {
+        let there = match retained(&self.fleet.addresses(), stage) {
             Ok(there) => there,
             Err(what) => {
                 stage.breaches.push(Breach::new(Promise::Protocol, what));
@@ -297,8 +286,8 @@ fn act(stage: &mut Stage, index: usize) {
     }
 }
 
-/// What a new subscriber is sent, once that is what is owed or nothing more has come for long enough.
-fn retained(address: std::net::SocketAddr, stage: &mut Stage) -> Result<BTreeMap<String, u64>, String> {
+/// What a new subscriber of each broker is sent, once that is what is owed or nothing more has come for long enough.
+fn retained(brokers: &[SocketAddr], stage: &mut Stage) -> Result<BTreeMap<String, u64>, String> {
     let profile = Profile {
         id: "retained".to_owned(),
         is_v5: stage.rng.chance(500),
@@ -306,37 +295,42 @@ fn retained(address: std::net::SocketAddr, stage: &mut Stage) -> Result<BTreeMap
         receive_maximum: None,
         is_lazy: false,
     };
-    let mut client = Client::new(profile);
-    client.connect(address, true, None).map_err(|error| format!("the new subscriber can't connect: {error}"))?;
+    let mut clients: Vec<Client> = brokers.iter().map(|_| Client::new(profile.clone())).collect();
+    for (client, address) in clients.iter_mut().zip(brokers) {
+        client.connect(*address, true, None).map_err(|error| format!("the new subscriber can't connect: {error}"))?;
+    }
     let mut there = BTreeMap::new();
     let began = Instant::now();
-    let mut pongs = 0;
-    while began.elapsed() < RETAINED {
-        for event in client.turn() {
-            match event {
-                Event::Connected { .. } => client.subscribe(&[("r/#", QoS::AtLeastOnce)]),
-                Event::Subscribed { .. } => client.ping(),
-                Event::Pong => {
-                    pongs += 1;
-                    client.ping();
+    let mut pongs = vec![0; clients.len()];
+    // Behind the second answer everything that was on its way with SUBACK has come.
+    while began.elapsed() < RETAINED
+        && !(pongs.iter().all(|pongs| *pongs >= 2) && stage.book.shelf.wrong(&there).is_empty())
+    {
+        for (client, pongs) in clients.iter_mut().zip(&mut pongs) {
+            for event in client.turn() {
+                match event {
+                    Event::Connected { .. } => client.subscribe(&[("r/#", QoS::AtLeastOnce)]),
+                    Event::Subscribed { .. } => client.ping(),
+                    Event::Pong => {
+                        *pongs += 1;
+                        client.ping();
+                    }
+                    Event::Delivered { topic, payload, retain, .. } => {
+                        let number = number(&payload).filter(|_| retain);
+                        let number =
+                            number.ok_or_else(|| format!("what is retained on {topic} is none of our messages"))?;
+                        there.insert(topic, number);
+                    }
+                    Event::Closed => return Err("the connection of the new subscriber was closed".to_owned()),
+                    _ => {}
                 }
-                Event::Delivered { topic, payload, retain, .. } => {
-                    let number = number(&payload).filter(|_| retain);
-                    let number =
-                        number.ok_or_else(|| format!("what is retained on {topic} is none of our messages"))?;
-                    there.insert(topic, number);
-                }
-                Event::Closed => return Err("the connection of the new subscriber was closed".to_owned()),
-                _ => {}
             }
         }
-        // Behind the second answer everything that was on its way with SUBACK has come.
-        if pongs >= 2 && stage.book.shelf.wrong(&there).is_empty() {
-            break;
-        }
-        ready([&client], MOMENT);
+        ready(&clients, MOMENT);
     }
-    client.disconnect();
-    let _ = client.turn();
+    for client in &mut clients {
+        client.disconnect();
+        let _ = client.turn();
+    }
     Ok(there)
 }

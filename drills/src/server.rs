@@ -164,11 +164,18 @@ impl Server {
         child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
+    /// SIGKILL, and does not wait for its end.
+    pub(crate) fn strike(&mut self) {
+        if let Some(child) = &mut self.child {
+            // Fails only when it is gone already.
+            let _ = child.kill();
+        }
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
+        self.strike();
         if let Some(mut child) = self.child.take() {
-            // Both fail only when it is gone already.
-            let _ = child.kill();
             let _ = child.wait();
         }
     }

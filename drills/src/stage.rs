@@ -25,16 +25,19 @@ pub(crate) struct Stage {
     pub(crate) rng: Rng,
     pub(crate) weather: Weather,
     pub(crate) breaches: Vec<Breach>,
-    pub(crate) address: SocketAddr,
+    /// Whose weather it is, when something breaks: places of brokers.
+    pub(crate) broken: Vec<usize>,
+    /// Of the brokers.
+    addresses: Vec<SocketAddr>,
     last_event: Instant,
 }
 
 impl Stage {
-    pub(crate) fn new(address: SocketAddr, seed: u64) -> Self {
+    pub(crate) fn new(addresses: Vec<SocketAddr>, seed: u64) -> Self {
         let mut book = Book::default();
-        let actors = cast::everybody(&mut book);
-        let (rng, weather, breaches) = (Rng::new(seed), Weather::Calm, Vec::new());
-        Self { actors, book, rng, weather, breaches, address, last_event: Instant::now() }
+        let actors = cast::everybody(&mut book, addresses.len());
+        let (rng, weather, breaches, broken) = (Rng::new(seed), Weather::Calm, Vec::new(), Vec::new());
+        Self { actors, book, rng, weather, breaches, broken, addresses, last_event: Instant::now() }
     }
 
     /// Waits up to `timeout` for something to happen, and lets everybody take part.
@@ -48,17 +51,20 @@ impl Stage {
         }
         for index in ready(self.actors.iter().map(|actor| &actor.client), timeout) {
             let Some(actor) = self.actors.get_mut(index) else { continue };
+            let is_spared = self.weather == Weather::Breaking && !self.broken.contains(&actor.broker);
+            let weather = if is_spared { Weather::Calm } else { self.weather };
             for event in actor.client.turn() {
                 self.last_event = Instant::now();
-                self.breaches.extend(actor.take(event, self.weather, &mut self.book));
+                self.breaches.extend(actor.take(event, weather, &mut self.book));
             }
         }
     }
 
     pub(crate) fn connect(&mut self, index: usize, clean: bool) {
         let Some(actor) = self.actors.get_mut(index) else { return };
+        let Some(address) = self.addresses.get(actor.broker) else { return };
         if actor.client.link == Link::Off {
-            self.breaches.extend(actor.connect(self.address, clean, &mut self.book).err());
+            self.breaches.extend(actor.connect(*address, clean, &mut self.book).err());
         }
     }
 
@@ -83,9 +89,11 @@ impl Stage {
         })
     }
 
-    /// Every connection is gone.
-    pub(crate) fn emptied(&mut self, what: &str) -> bool {
-        self.until(what, |stage| stage.actors.iter().all(|actor| actor.client.link == Link::Off))
+    /// Every connection to one of `brokers` is gone.
+    pub(crate) fn emptied(&mut self, brokers: &[usize], what: &str) -> bool {
+        self.until(what, |stage| {
+            stage.actors.iter().all(|actor| actor.client.link == Link::Off || !brokers.contains(&actor.broker))
+        })
     }
 
     /// Turns until publishers have sent everything and have every acknowledgement.

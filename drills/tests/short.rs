@@ -6,22 +6,30 @@ use std::time::Duration;
 use viaduct_drills::{Arguments, DISK_MIB, Drill, Outcome, run};
 
 fn drill(drill: Drill, rounds: u32, sync: &str, expects_loss: bool) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let arguments = Arguments {
+    pass(&Arguments { sync: sync.to_owned(), expects_loss, ..arguments(drill, rounds) });
+}
+
+fn arguments(drill: Drill, rounds: u32) -> Arguments {
+    Arguments {
         drill,
         rounds,
         seed: 5,
-        sync: sync.to_owned(),
-        expects_loss,
+        sync: "always".to_owned(),
+        is_bridged: false,
+        expects_loss: false,
         keeps_going: false,
         disk_mib: DISK_MIB,
         edges: 8,
         length: Duration::from_secs(24),
         messages: 20_000,
-        folder: Some(folder.path().to_owned()),
+        folder: None,
         binary: viaduct_tests::viaduct().to_owned(),
-    };
-    match run(&arguments) {
+    }
+}
+
+fn pass(arguments: &Arguments) {
+    let folder = tempfile::tempdir().expect("a folder");
+    match run(&Arguments { folder: Some(folder.path().to_owned()), ..arguments.clone() }) {
         Outcome::Passed => {}
         // Only root may mount; that is no failure of the broker, wherever this runs.
         Outcome::Skipped(why) => eprintln!("SKIPPED: {why}"),
@@ -35,6 +43,13 @@ fn drill(drill: Drill, rounds: u32, sync: &str, expects_loss: bool) {
 #[test]
 fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     drill(Drill::Kill, 5, "always", false);
+}
+
+#[test]
+fn what_crosses_a_bridge_is_neither_lost_nor_at_qos_2_doubled_when_either_broker_is_killed() {
+    for seed in [4, 5] {
+        pass(&Arguments { seed, is_bridged: true, ..arguments(Drill::Kill, 5) });
+    }
 }
 
 #[test]

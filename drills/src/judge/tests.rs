@@ -4,11 +4,14 @@ use super::{Promise, judge, outstanding};
 use crate::book::{Book, Fate};
 
 const TOPIC: &str = "d/p/1";
+/// The broker that everybody is at, and another.
+const HERE: usize = 0;
+const THERE: usize = 1;
 
 /// A broker with one persistent receiver of everything, at QoS 2.
 fn book() -> Book {
     let mut book = Book::default();
-    book.receiver("s", true);
+    book.receiver(HERE, "s", true);
     subscribe(&mut book, "#", 2);
     book
 }
@@ -20,7 +23,7 @@ fn subscribe(book: &mut Book, filter: &str, qos: u8) {
 
 /// Messages that were sent and acknowledged.
 fn acknowledged(book: &mut Book, topic: &str, qos: u8, count: usize) -> Vec<u64> {
-    let numbers: Vec<u64> = (0..count).map(|_| book.sent(topic, qos, false, false)).collect();
+    let numbers: Vec<u64> = (0..count).map(|_| book.sent(HERE, topic, qos, false, false)).collect();
     for number in &numbers {
         book.acknowledged(*number);
     }
@@ -62,9 +65,9 @@ fn a_lost_message_is_found() {
 #[test]
 fn what_was_not_acknowledged_is_not_owed() {
     let mut book = book();
-    book.sent(TOPIC, 1, false, false);
+    book.sent(HERE, TOPIC, 1, false, false);
     assert_eq!(broken(&book), []);
-    let resent = book.sent(TOPIC, 1, false, false);
+    let resent = book.sent(HERE, TOPIC, 1, false, false);
     book.resent(resent);
     book.acknowledged(resent);
     assert_eq!(broken(&book), [Promise::Lost]);
@@ -73,16 +76,16 @@ fn what_was_not_acknowledged_is_not_owed() {
 #[test]
 fn only_those_are_owed_who_subscribed_before_and_stayed_until_the_acknowledgement() {
     let mut book = Book::default();
-    book.receiver("s", true);
-    book.receiver("clean", false);
+    book.receiver(HERE, "s", true);
+    book.receiver(HERE, "clean", false);
     book.subscribing(0, "d/+/1", 1);
     book.subscribing(1, "d/+/1", 1);
     acknowledged(&mut book, TOPIC, 1, 1);
     book.subscribed(0);
     book.subscribed(1);
-    let owed = book.sent(TOPIC, 1, false, false);
+    let owed = book.sent(HERE, TOPIC, 1, false, false);
     book.acknowledged(owed);
-    let open = book.sent(TOPIC, 1, false, false);
+    let open = book.sent(HERE, TOPIC, 1, false, false);
     book.unsubscribing(0, "d/+/1");
     book.acknowledged(open);
     assert_eq!(broken(&book), [Promise::Lost]);
@@ -154,7 +157,7 @@ fn a_jump_back_without_a_resend_is_found() {
 #[test]
 fn order_is_held_over_rounds() {
     let mut book = book();
-    let first = book.sent(TOPIC, 1, false, false);
+    let first = book.sent(HERE, TOPIC, 1, false, false);
     let second = acknowledged(&mut book, TOPIC, 1, 1);
     deliver(&mut book, 1, 1, &second);
     book.next_round();
@@ -165,7 +168,7 @@ fn order_is_held_over_rounds() {
 #[test]
 fn what_comes_after_unsuback_is_found() {
     let mut book = Book::default();
-    book.receiver("s", true);
+    book.receiver(HERE, "s", true);
     subscribe(&mut book, TOPIC, 1);
     book.unsubscribing(0, TOPIC);
     let before = acknowledged(&mut book, TOPIC, 1, 1);
@@ -198,7 +201,7 @@ fn a_session_that_began_anew_is_owed_nothing_of_before() {
 #[test]
 fn wills_are_published_once_when_their_owner_has_died_and_never_otherwise() {
     let mut book = book();
-    let number = book.will("w/p", 2);
+    let number = book.will(HERE, "w/p", 2);
     assert_eq!(broken(&book), [], "an answer never came: it may be published or not");
     book.will_is(number, Fate::Never);
     assert_eq!(broken(&book), []);
@@ -210,8 +213,73 @@ fn wills_are_published_once_when_their_owner_has_died_and_never_otherwise() {
     assert_eq!(broken(&book), [Promise::Doubled]);
 
     let mut book = self::book();
-    let number = book.will("w/p", 1);
+    let number = book.will(HERE, "w/p", 1);
     book.will_is(number, Fate::Never);
     deliver(&mut book, 1, 1, &[number]);
     assert_eq!(broken(&book), [Promise::Will]);
+}
+
+/// Messages that were published and acknowledged at the other broker.
+fn carried(book: &mut Book, topic: &str, qos: u8, count: usize) -> Vec<u64> {
+    let numbers: Vec<u64> = (0..count).map(|_| book.sent(THERE, topic, qos, false, false)).collect();
+    for number in &numbers {
+        book.acknowledged(*number);
+    }
+    numbers
+}
+
+#[test]
+fn what_a_bridge_carries_is_lost_doubled_and_out_of_order_as_anything_else() {
+    for (qos, arrivals, wrong) in [
+        (1, &[0, 1, 2][..], None),
+        (2, &[0, 1, 2], None),
+        (1, &[0, 2], Some(Promise::Lost)),
+        (2, &[0, 2], Some(Promise::Lost)),
+        (1, &[0, 2, 1], Some(Promise::Order)),
+        (2, &[0, 2, 1], Some(Promise::Order)),
+        (2, &[0, 1, 2, 1], Some(Promise::Doubled)),
+        // Between the brokers it is sent once more too, and nobody here sees that.
+        (1, &[0, 1, 2, 1, 2], None),
+    ] {
+        let mut book = book();
+        let numbers = carried(&mut book, TOPIC, qos, 3);
+        let arrived: Vec<u64> = arrivals.iter().map(|place| numbers[*place]).collect();
+        deliver(&mut book, 1, qos, &arrived);
+        assert_eq!(broken(&book), wrong.into_iter().collect::<Vec<_>>(), "{arrivals:?} at QoS {qos}");
+        assert_eq!(book.crossings, arrivals.len() as u64);
+    }
+}
+
+#[test]
+fn what_a_bridge_carries_may_come_when_it_was_acknowledged_long_ago() {
+    let mut book = Book::default();
+    book.receiver(HERE, "s", true);
+    let before = carried(&mut book, TOPIC, 2, 1);
+    subscribe(&mut book, "#", 2);
+    assert_eq!(broken(&book), [], "it was sent before anybody asked");
+    deliver(&mut book, 1, 2, &before);
+    assert_eq!(broken(&book), []);
+    let during = carried(&mut book, TOPIC, 2, 1);
+    assert_eq!(broken(&book), [Promise::Lost]);
+    book.unsubscribing(0, "#");
+    assert_eq!(broken(&book), [], "it may have come when the subscription was gone");
+    deliver(&mut book, 1, 2, &during);
+    assert_eq!(broken(&book), []);
+    book.unsubscribed(0, "#");
+    let after = carried(&mut book, TOPIC, 2, 1);
+    deliver(&mut book, 1, 2, &after);
+    assert_eq!(broken(&book), [Promise::Unasked]);
+}
+
+#[test]
+fn what_no_bridge_carries_stays_at_its_broker() {
+    let mut book = book();
+    let retained = carried(&mut book, "r/p/0", 1, 1);
+    let will = book.will(THERE, "w/p", 1);
+    book.will_is_owed(will);
+    assert_eq!(broken(&book), []);
+    deliver(&mut book, 1, 1, &retained);
+    assert_eq!(broken(&book), [Promise::Unasked]);
+    deliver(&mut book, 1, 1, &[will]);
+    assert_eq!(broken(&book), [Promise::Unasked, Promise::Unasked]);
 }
