@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The brokers, each known by its place here. The first has the bridge, and the disk whose power is cut.
 pub(crate) struct Fleet {
     pub(crate) servers: Vec<Server>,
+    /// What broke in this round, one after the other.
+    pub(crate) story: Vec<&'static str>,
     disk: Option<Disk>,
 }
 
@@ -54,7 +56,7 @@ impl Fleet {
         }
         let mut servers = vec![Server::on(near, &mut ports)?];
         servers.append(&mut far);
-        Ok(Self { servers, disk })
+        Ok(Self { servers, story: Vec::new(), disk })
     }
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
@@ -126,6 +128,11 @@ impl Fleet {
             server.freeze()?;
             disk.cut_power()?;
         }
+        self.story.push(match broken {
+            [0] => "the first",
+            [_] => "the other",
+            _ => "both",
+        });
         self.broken(broken).for_each(Server::strike);
         self.broken(broken).for_each(Server::kill);
         Ok(())

@@ -62,6 +62,7 @@ fn rounds(arguments: &Arguments, fleet: &mut Fleet, totals: &mut Totals) -> Resu
     fleet.wait_for_bridge()?;
     for round in 0..arguments.rounds {
         let began = Instant::now();
+        fleet.story.clear();
         let is_spared = arguments.drill == Drill::Cut;
         let result = Round { stage: &mut stage, fleet: &mut *fleet, is_spared }.run();
         let breaches = stage.verdict();
@@ -72,7 +73,9 @@ fn rounds(arguments: &Arguments, fleet: &mut Fleet, totals: &mut Totals) -> Resu
         totals.slowest_start = fleet.servers.iter().map(|server| server.slowest_start).max().unwrap_or_default();
         let is_lost = breaches.iter().any(|breach| breach.promise == Promise::Lost);
         if result.is_err() || !breaches.is_empty() {
-            println!("round {} of seed {}: {} promises broken", round + 1, arguments.seed, breaches.len());
+            let broke = if is_spared { "connections".to_owned() } else { fleet.story.join(", then ") };
+            let (round, count) = (round + 1, breaches.len());
+            println!("round {round} of seed {}, in which {broke} broke: {count} promises broken", arguments.seed);
             tell(&breaches);
             totals.breaches.extend(breaches);
             result?;
