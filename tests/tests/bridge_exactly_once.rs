@@ -526,7 +526,7 @@ fn what_goes_out_to_mosquitto_arrives_once_when_the_broker_with_the_bridge_is_ki
 
 #[test]
 fn what_comes_in_from_mosquitto_arrives_once_when_the_broker_with_the_bridge_is_killed() {
-    once_with_mosquitto(Trouble::KillHere, &IN, 14);
+    once_with_mosquitto(Trouble::KillHere, &IN, 20);
 }
 
 #[test]
