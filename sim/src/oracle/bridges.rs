@@ -68,7 +68,8 @@ impl Oracle {
             let what = format!("{} brought {message} to {:?}, where it does not belong", source.client, source.topic);
             return self.breach(Promise::Bridges, what);
         };
-        if self.brokers[from.0].crashed > first || self.brokers[broker].crashed > first {
+        let has_restarted = self.brokers[from.0].crashed > first || self.brokers[broker].crashed > first;
+        if self.brokers[broker].crashed > first || (has_restarted && source.qos != QoS::ExactlyOnce) {
             return;
         }
         let taken = self.brokers[broker].routed.get(&(message, source.topic.to_owned()));
@@ -78,7 +79,7 @@ impl Oracle {
         // And what comes late enough is not remembered.
         let is_late = taken.is_some_and(|routed| routed.last.after(ECHO_AGE) <= self.now);
         let may_come_back = source.retain || (!carrier.is_v5 && (source.qos == QoS::AtLeastOnce || is_late));
-        if is_own && carrier.is_exact && !may_come_back {
+        if is_own && carrier.is_exact && !may_come_back && !has_restarted {
             let what = format!("{} brought {message} back to {}", source.client, source.topic);
             return self.breach(Promise::Bridges, what);
         }
@@ -92,6 +93,9 @@ impl Oracle {
             return self.breach(Promise::Bridges, what);
         }
         // What came for another reason than its publishing has an order of its own.
+        if has_restarted {
+            return;
+        }
         let [Entry { live, replays, .. }] = entries.as_slice() else { return };
         let [live] = live.as_slice() else { return };
         if !replays.is_empty() {
@@ -115,14 +119,10 @@ impl Oracle {
         let (mut debts, mut lost) = (0, Vec::new());
         for Carried { carrier, .. } in &self.carried {
             let (from, to) = (&carrier.from, &carrier.to);
-            let since = self.brokers[from.0].crashed.max(self.brokers[to.0].crashed);
             let books =
                 self.books.values().filter(|book| book.is_open && (book.broker, &book.client) == (from.0, &from.1));
             for ((message, topic), entry) in books.flat_map(|book| &book.entries) {
-                let owed = entry
-                    .live
-                    .iter()
-                    .any(|live| is_owed(live.qos) && live.step > since && Self::lives(live.deadline, self.now));
+                let owed = entry.live.iter().any(|live| is_owed(live.qos) && Self::lives(live.deadline, self.now));
                 if !(owed && self.fact(*message).is_some_and(|fact| fact.acknowledged)) {
                     continue;
                 }

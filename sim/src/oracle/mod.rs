@@ -22,8 +22,10 @@
 //!   which of two sessions of one ClientID came back, it is not judged.
 //! - Retained messages that a new subscription asked for and that were not handed to its queue when the broker stopped.
 //! - A message that was on its way to a connection may have waited there for the disk, with the expiry that it had before.
-//! - Through a bridge nothing is promised across a restart of either end. Whenever a bridge connects it asks for what is
-//!   retained, so that it may bring a retained message once more, and one of this broker's own back.
+//! - Across a restart of the broker that it brings messages to, a bridge is not held to bring one of QoS 2 once here: what that broker had
+//!   heard and not written is brought again, and what it had written is not known here. Across a restart of either end the order is
+//!   not judged, and echoes that were known before may come. Whenever a bridge connects it asks for what is retained, so that it
+//!   may bring a retained message once more, and one of this broker's own back.
 
 mod book;
 mod bridges;
