@@ -274,6 +274,42 @@ fn a_reload_and_a_change_touch_only_what_changed() {
 }
 
 #[test]
+fn a_change_that_changes_nothing_leaves_the_bridge_to_the_file() {
+    let hub = Broker::start("");
+    let at = hub.address();
+    let file = |keepalive: &str| format!("[node]\nid = \"edge\"\n{}", in_file("b", at, keepalive));
+    let mut edge = Broker::start(&file("keepalive = \"9s\""));
+    wait_for_bridge(&edge, "b", "up");
+    let before = peers(&hub)["edge.b"].clone();
+    // Nothing; what the file says in other words; what holds without being said.
+    for patch in [json!({}), json!({"keepalive": 9}), json!({"enabled": true, "name": "b"}), json!({"queue": {}})] {
+        let answer = ok(&edge, "POST", "/bridges/b", Some(&patch));
+        assert_eq!((&answer["changed"], &answer["origin"]), (&json!(false), &json!("file")), "{patch}: {answer}");
+    }
+    assert_eq!(ok(&edge, "POST", "/bridges/b/start", None)["changed"], false);
+    edge.wait_for_log(&["bridge \"b\": to be changed by the API; it was so already"]);
+    assert!(!edge.folder().join("data/bridges.toml").exists(), "there is nothing to keep");
+    assert_eq!(peers(&hub)["edge.b"], before, "it was not disturbed");
+    let ctl = format!("http://{}", edge.admin());
+    let words = viaduct_tests::run_viaduct(&["ctl", "--url", &ctl, "bridges", "change", "b", "keepalive=9s"], "");
+    assert!(words.code == Some(0) && words.out.contains("nothing was changed"), "{words:?}");
+    edge.write_config(&file("keepalive = \"8s\""));
+    assert_eq!(ok(&edge, "POST", "/reload", None)["bridges_changed"], json!(["b"]), "the file rules it");
+
+    // What is still wrong is refused, stopped stays stopped by a word alone, and what was changed is changed.
+    assert_eq!(call(&edge, "POST", "/bridges/b", Some(&json!({"nonsense": null, "keepalive": "x"}))).0, 422);
+    ok(&edge, "POST", "/bridges/b/stop", None);
+    let stopped = ok(&edge, "POST", "/bridges/b", Some(&json!({})));
+    assert_eq!((&stopped["changed"], &stopped["origin"]), (&json!(false), &json!("switched")), "{stopped}");
+    let changed = ok(&edge, "POST", "/bridges/b", Some(&json!({"keepalive": "7s"})));
+    assert_eq!((&changed["changed"], &changed["origin"]), (&json!(true), &json!("changed")), "{changed}");
+    // A bridge that is kept already keeps the words too.
+    let said = ok(&edge, "POST", "/bridges/b", Some(&json!({"keepalive": 7})));
+    assert_eq!((&said["changed"], &said["definition"]["keepalive"]), (&json!(true), &json!(7)), "{said}");
+    assert_eq!(ok(&edge, "POST", "/bridges/b", Some(&json!({})))["changed"], false);
+}
+
+#[test]
 fn a_bridge_says_why_it_is_down_and_when_it_tries_again() {
     let nobody = Port::take();
     let edge = Broker::start("");

@@ -81,6 +81,8 @@ pub(crate) struct Reloaded {
 pub(crate) struct Done {
     /// There was none of its name before.
     pub(crate) is_new: bool,
+    /// Something is otherwise than before.
+    pub(crate) changed: bool,
     /// Allowed, but worth a word.
     pub(crate) warnings: Vec<ConfigError>,
 }
@@ -187,10 +189,15 @@ pub(crate) async fn change(broker: &Arc<Broker>, name: &str, wish: Wish) -> Resu
     let running = broker.running.load_full();
     let mut source = running.source.clone();
     let is_new = running.bridge(name).is_none();
+    let as_before = || Done { is_new, changed: false, warnings: Vec::new() };
+    let by_keys = matches!(wish, Wish::Change(_));
     if !say(&mut source, &running, name, wish)? {
-        return Ok(Done { is_new, warnings: Vec::new() });
+        return Ok(as_before());
     }
     let loaded = load(source.clone())?;
+    if by_keys && pins_nothing(&running, name, &source, &loaded) {
+        return Ok(as_before());
+    }
     if is_new && loaded.config.bridges.len() > BRIDGES {
         return Err(Trouble::TooMany);
     }
@@ -210,10 +217,20 @@ pub(crate) async fn change(broker: &Arc<Broker>, name: &str, wish: Wish) -> Resu
     let within = index.map(|index| format!("bridge[{index}]"));
     let about = |warning: &&ConfigError| within.as_ref().is_some_and(|within| warning.key.starts_with(within));
     let warnings = loaded.warnings.iter().filter(about).filter(|w| !matches!(w.place, Place::File { .. })).cloned();
-    let done = Done { is_new, warnings: warnings.collect() };
+    let changed = source.run_time != running.source.run_time || !moves.is_empty();
+    let done = Done { is_new, changed, warnings: warnings.collect() };
     broker.running.store(Arc::new(Running { source, loaded, origin: running.origin.clone() }));
     moves.carry_out(broker);
     Ok(done)
+}
+
+/// Whether a change of keys leaves the bridge what it was. To keep it nevertheless would take the bridge away from the
+/// configuration, which would then rule it no longer, for nothing.
+fn pins_nothing(running: &Running, name: &str, source: &Source, loaded: &Loaded) -> bool {
+    let Some((before, written)) = running.bridge(name) else { return false };
+    let after = loaded.config.bridges.iter().find(|bridge| bridge.name == name);
+    let is_kept_already = matches!(written.origin, Origin::Changed | Origin::Added);
+    after == Some(before) && (!is_kept_already || source.run_time == running.source.run_time)
 }
 
 /// Puts on disk what was said, if anything was, and what bridges ask their remotes for, before anything of it is done.

@@ -109,15 +109,16 @@ async fn list(State(Desk { broker, .. }): State<Desk>) -> Json<Value> {
     Json(json!({ "bridges": all, "removed": removed }))
 }
 
-/// The bridge as it is now, with whatever is worth a word.
-async fn shown(desk: &Desk, name: &str, warnings: Option<&Done>) -> Result<Json<Value>, Problem> {
+/// The bridge as it is now, with what became of an order about it.
+async fn shown(desk: &Desk, name: &str, done: Option<&Done>) -> Result<Json<Value>, Problem> {
     refresh(&desk.broker, Some(name)).await;
     let running = desk.broker.running.load_full();
     let (bridge, written) =
         running.bridge(name).ok_or_else(|| Problem::not_found(format!("there is no bridge {name:?}")))?;
     let status = desk.broker.bridges.lock().get(name).cloned().unwrap_or_else(|| BridgeStatus::new(name));
     let mut view = view::whole(desk.broker.clock.now(), bridge, written, &status);
-    if let (Some(view), Some(done)) = (view.as_object_mut(), warnings) {
+    if let (Some(view), Some(done)) = (view.as_object_mut(), done) {
+        view.insert("changed".to_owned(), done.changed.into());
         let warnings: Vec<Value> = done.warnings.iter().map(|warning| finding(warning, Some(name))).collect();
         view.insert("warnings".to_owned(), warnings.into());
     }
@@ -132,7 +133,11 @@ async fn show(State(desk): State<Desk>, Name(name): Name) -> Result<Json<Value>,
 async fn order(desk: &Desk, peer: Peer, name: &str, what: &str, wish: Wish) -> Result<Done, Problem> {
     match desk.orders.bridge(name, wish).await {
         Ok(done) => {
-            tracing::info!(peer = %peer.0, "bridge \"{name}\": {what} by the API");
+            if done.changed {
+                tracing::info!(peer = %peer.0, "bridge \"{name}\": {what} by the API");
+            } else {
+                tracing::info!(peer = %peer.0, "bridge \"{name}\": to be {what} by the API; it was so already and is left alone");
+            }
             Ok(done)
         }
         Err(trouble) => {

@@ -70,6 +70,11 @@ impl Moves {
         Ok(moves)
     }
 
+    /// Whether no bridge is touched.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.run.is_empty() && self.rest.is_empty() && self.gone.is_empty()
+    }
+
     fn prepare(
         &mut self,
         config: &Config,

@@ -211,6 +211,7 @@ fn origin(bridge: &Value) -> &'static str {
 
 /// One line about what was done, and whatever is worth a word.
 fn done(bridge: &Value, what: &str) -> Result<(), Failure> {
+    let what = if bridge["changed"] == false { "is so already: nothing was changed" } else { what };
     say(&format!("bridge {:?} {what}; state: {}", word(&bridge["name"]), word(&bridge["state"])))?;
     warnings(bridge)
 }
