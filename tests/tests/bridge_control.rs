@@ -532,6 +532,20 @@ fn every_refusal_is_a_problem_that_says_where() {
         assert!(!response.body.contains("without-a-user"));
     }
     assert_problem(&call("POST", "/bridges", &[JSON], &there.to_string()), 422, "invalid-configuration", Some("name"));
+    // What is there and no name is not missing, and not passed over where the address has one.
+    for (method, path) in [("POST", "/bridges"), ("PUT", "/bridges/there"), ("POST", "/bridges/there")] {
+        let response = call(method, path, &[JSON], &wrong("name", json!(7)));
+        assert_problem(&response, 422, "invalid-configuration", Some("name"));
+        let said = response.body.contains("found the integer 7") && !response.body.contains("missing");
+        assert!(said, "{method} {path}: {response:?}");
+    }
+    for (kind, body) in [
+        (JSON, json!({"topic": [{"filter": "x", "qos": null}]}).to_string()),
+        (JSON, "null".to_owned()),
+        ("Content-Type: application/toml", "keepalive = 2020-01-01".to_owned()),
+    ] {
+        assert_problem(&call("POST", "/bridges/there", &[kind], &body), 400, "malformed", None);
+    }
     // All in one go.
     let both = json!({"url": "hub", "topic": [{"filter": "a", "qos": 7}]}).to_string();
     let response = call("PUT", "/bridges/new", &[JSON], &both);

@@ -279,14 +279,15 @@ fn say(source: &mut Source, running: &Running, name: &str, wish: Wish) -> Result
 
 /// A bridge can't be renamed: its session would be another one.
 fn of_that_name(name: &str, written: &Written) -> Result<(), Trouble> {
-    match written.text("name") {
-        Some(other) if other != name => {
-            let problem = Problem::Contradiction(format!("it is called {other:?} here and {name:?} in the address"));
-            let suggestion = Some("leave `name` out; to rename a bridge, remove it and add another".to_owned());
-            let place = Place::RunTime(name.to_owned());
-            let error = ConfigError { key: "bridge[0].name".to_owned(), place, problem, suggestion };
-            Err(Trouble::Invalid(Errors { errors: vec![error], warnings: Vec::new() }))
+    let problem = match written.name() {
+        Ok(other) if other != name => {
+            Problem::Contradiction(format!("it is called {other:?} here and {name:?} in the address"))
         }
-        _ => Ok(()),
-    }
+        Ok(_) | Err(Problem::Missing(_)) => return Ok(()),
+        Err(problem) => problem,
+    };
+    let suggestion = Some("leave `name` out; to rename a bridge, remove it and add another".to_owned());
+    let place = Place::RunTime(name.to_owned());
+    let error = ConfigError { key: "bridge[0].name".to_owned(), place, problem, suggestion };
+    Err(Trouble::Invalid(Errors { errors: vec![error], warnings: Vec::new() }))
 }

@@ -77,7 +77,8 @@ impl RunTime {
                     let tables = item.as_array_of_tables().ok_or("`bridge` is no list of tables")?;
                     for table in tables {
                         let written = Written(plain(table));
-                        let name = written.text("name").ok_or("a [[bridge]] has no name")?.to_owned();
+                        let name = written.name().map_err(|problem| format!("the name of a [[bridge]]: {problem}"))?;
+                        let name = name.to_owned();
                         run_time.bridges.insert(name, written);
                     }
                 }
@@ -110,7 +111,7 @@ impl RunTime {
 
     /// From now on the bridge is this, as a whole; it was not removed, stopped or started.
     pub fn put(&mut self, name: &str, mut written: Written) {
-        written.set_text("name", name);
+        written.set_name(name);
         self.revert(name);
         self.bridges.insert(name.to_owned(), written);
     }

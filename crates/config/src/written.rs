@@ -10,6 +10,7 @@ use config::{Map, Value, ValueKind};
 use serde_json::Value as Json;
 use toml_edit::{Array, Document, InlineTable, Item, Table as TomlTable};
 
+use crate::error::Problem;
 use crate::layers::plain;
 use crate::option::{self, Kind, Table};
 use crate::value;
@@ -28,21 +29,37 @@ impl Written {
     /// From a JSON object with the keys of `[[bridge]]`.
     ///
     /// # Errors
-    /// It is no object.
+    /// It is no object, or a list in it holds `null`.
     pub fn from_json(json: &Json) -> Result<Self, String> {
-        match from_json(json).kind {
-            ValueKind::Table(keys) => Ok(Self(keys)),
-            other => Err(format!("expected an object with the keys of a bridge, found {}", value::found(None, &other))),
+        if json.is_null() {
+            return Err("expected an object with the keys of a bridge, found null".to_owned());
+        }
+        let keys = match from_json(json).kind {
+            ValueKind::Table(keys) => keys,
+            other => {
+                let found = value::found(None, &other);
+                return Err(format!("expected an object with the keys of a bridge, found {found}"));
+            }
+        };
+        match nothing_in(&keys, "", false) {
+            None => Ok(Self(keys)),
+            Some(path) => Err(format!(
+                "`{path}` is null, which takes a key back to its default; a list takes the place of another as a whole, so \
+                 leave out what it is not to have"
+            )),
         }
     }
 
     /// From TOML: the keys of a bridge, or one whole `[[bridge]]`.
     ///
     /// # Errors
-    /// It is no TOML, or holds more than one bridge.
+    /// It is no TOML, holds more than one bridge, or a date, which no key takes.
     pub fn from_toml(text: &str) -> Result<Self, String> {
         let document = Document::parse(text.to_owned()).map_err(|error| error.to_string().trim_end().to_owned())?;
         let mut keys = plain(document.as_table());
+        if let Some(path) = nothing_in(&keys, "", true) {
+            return Err(format!("`{path}` is a date or time, and no key of a bridge takes one"));
+        }
         let Some(bridges) = keys.remove("bridge") else { return Ok(Self(keys)) };
         if let Some(other) = keys.keys().next() {
             return Err(format!("besides the bridge there is `{other}`: only one [[bridge]] is taken"));
@@ -120,18 +137,22 @@ impl Written {
         Ok(())
     }
 
-    /// The value of a text key.
-    #[must_use]
-    pub fn text(&self, key: &str) -> Option<&str> {
-        match &self.0.get(key)?.kind {
-            ValueKind::String(text) => Some(text),
-            _ => None,
+    /// What it is called here; whether that can be a name is not looked at.
+    ///
+    /// # Errors
+    /// [`Problem::Missing`] when it does not say, [`Problem::WrongType`] when it says something that is no string.
+    pub fn name(&self) -> Result<&str, Problem> {
+        let expected = || value::expected(Kind::Name);
+        match self.0.get("name").map(|value| &value.kind) {
+            None | Some(ValueKind::Nil) => Err(Problem::Missing(expected())),
+            Some(ValueKind::String(name)) => Ok(name),
+            Some(other) => Err(Problem::WrongType { expected: expected(), found: value::found(None, other) }),
         }
     }
 
-    /// Sets one text key.
-    pub fn set_text(&mut self, key: &str, text: &str) {
-        self.0.insert(key.to_owned(), text.to_owned().into());
+    /// From now on it is called `name`.
+    pub fn set_name(&mut self, name: &str) {
+        self.0.insert("name".to_owned(), name.to_owned().into());
     }
 
     pub(crate) fn set_flag(&mut self, key: &str, flag: bool) {
@@ -221,6 +242,23 @@ fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
             }
             _ => drop(target.insert(key.clone(), value.clone())),
         }
+    }
+}
+
+/// The path of the first value that is nothing (a date where TOML was read, else `null`); in lists alone, or `everywhere`.
+fn nothing_in(keys: &Map<String, Value>, outer: &str, everywhere: bool) -> Option<String> {
+    let mut keys = sorted(keys).into_iter();
+    keys.find_map(|(key, value)| nothing_at(value, format!("{outer}{key}"), everywhere))
+}
+
+fn nothing_at(value: &Value, path: String, counts: bool) -> Option<String> {
+    match &value.kind {
+        ValueKind::Nil => counts.then_some(path),
+        ValueKind::Table(keys) => nothing_in(keys, &format!("{path}."), counts),
+        ValueKind::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| nothing_at(item, format!("{path}[{index}]"), true))
+        }
+        _ => None,
     }
 }
 
@@ -358,6 +396,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_no_string_is_not_missing() {
+        let name = |json| Written::from_json(&json).unwrap().name().map(str::to_owned);
+        assert_eq!(name(json!({"name": "a"})), Ok("a".to_owned()));
+        for json in [json!({}), json!({"name": null})] {
+            assert!(matches!(name(json), Err(Problem::Missing(_))));
+        }
+        for (json, said) in [(json!(7), "the integer 7"), (json!(true), "the boolean true"), (json!(["a"]), "a list")] {
+            let problem = name(json!({ "name": json })).unwrap_err();
+            assert!(matches!(&problem, Problem::WrongType { found, .. } if found == said), "{problem}");
+        }
+    }
+
+    #[test]
     fn what_is_no_bridge_is_refused() {
         for json in [json!([]), json!("x"), json!(5), json!(null)] {
             assert!(Written::from_json(&json).is_err(), "{json}");
@@ -365,6 +416,20 @@ mod tests {
         for toml in ["[[bridge]]\n[[bridge]]\n", "x = ", "[[bridge]]\n[node]\n"] {
             assert!(Written::from_toml(toml).is_err(), "{toml}");
         }
+        // What would otherwise be taken for a key that goes back to its default, or be said to be what it is not.
+        let said = |result: Result<Written, String>, words: &str| {
+            let why = result.unwrap_err();
+            assert!(why.contains(words), "{words} is not in: {why}");
+        };
+        said(Written::from_json(&json!(null)), "found null");
+        said(Written::from_json(&json!({"topic": [{"filter": "a"}, {"qos": null}]})), "`topic[1].qos` is null");
+        said(Written::from_json(&json!({"tls": {"alpn": [null]}})), "`tls.alpn[0]` is null");
+        said(Written::from_toml("keepalive = 2020-01-01"), "`keepalive` is a date");
+        said(
+            Written::from_toml("[[bridge]]\n[[bridge.topic]]\nqos = 07:32:00\n"),
+            "`bridge[0].topic[0].qos` is a date",
+        );
+        assert!(Written::from_json(&json!({"keepalive": null, "tls": {"alpn": null}})).is_ok());
         for settings in [["url"], ["nothing=5"], ["topic.0.filter=x"], ["tls.nothing=1"]] {
             assert!(Written::from_settings(&settings).is_err(), "{settings:?}");
         }

@@ -168,9 +168,7 @@ async fn add(
     Extension(peer): Extension<Peer>,
     Body(written): Body,
 ) -> Result<Response, Problem> {
-    let Some(name) = written.text("name").map(str::to_owned) else {
-        return Err(Problem::missing("name"));
-    };
+    let name = written.name().map_err(|problem| Problem::value("name", &problem))?.to_owned();
     let done = order(&desk, peer, &name, "added", Wish::Add(written)).await?;
     made(&desk, &name, &done).await
 }

@@ -49,10 +49,10 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The broker can't do that now", detail)
     }
 
-    /// A key without which nothing can be begun.
-    pub(super) fn missing(key: &str) -> Self {
-        let mut problem = Self::wrong(format!("`{key}` is missing"));
-        problem.errors.push(json!({ "path": key, "detail": "missing: expected a text" }));
+    /// What is wrong with a key without which nothing can be begun.
+    pub(super) fn value(key: &str, wrong: &viaduct_config::Problem) -> Self {
+        let mut problem = Self::wrong(format!("`{key}`: {wrong}"));
+        problem.errors.push(json!({ "path": key, "detail": wrong.to_string() }));
         problem
     }
 

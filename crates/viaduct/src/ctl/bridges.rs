@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
-use viaduct_config::Written;
+use viaduct_config::{Problem, Written};
 
 use super::args::{BridgesCommand, Definition};
 use super::request::{Api, Method, in_path};
@@ -71,14 +71,15 @@ fn definition(given: &Definition) -> Result<Written, Failure> {
             written
         }
     };
-    match written.text("name") {
-        Some(other) if other != given.name => {
+    match written.name() {
+        Ok(other) if other != given.name => {
             Err(Failure::configuration(format!("the bridge is called {other:?} there and {:?} here", given.name)))
         }
-        _ => {
-            written.set_text("name", &given.name);
+        Ok(_) | Err(Problem::Missing(_)) => {
+            written.set_name(&given.name);
             Ok(written)
         }
+        Err(problem) => Err(Failure::configuration(format!("`name`: {problem}"))),
     }
 }
 
