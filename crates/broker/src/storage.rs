@@ -8,7 +8,7 @@ use std::sync::Arc;
 use viaduct_config::{Config, Sync};
 use viaduct_engine::worker_of;
 use viaduct_store::Health;
-use viaduct_store::log::{DiskFiles, Door, Files, Lock, Log, OpenError, Opened, Options, Recovery, SyncMode};
+use viaduct_store::log::{self, DiskFiles, Door, Log, OpenError, Opened, Options, Recovery, SyncMode};
 
 use crate::mailbox::{Letter, Mailbox};
 use crate::tls;
@@ -50,13 +50,13 @@ pub(crate) fn open(
     Ok((log, doors))
 }
 
-/// Fails when another broker has the store: to be asked before anything is bound, so that the same configuration started twice says
-/// what is wrong and not that a port is taken. The store is not ours by that.
+/// Fails when another broker has the store, or a newer one wrote it: to be asked before anything is bound, so that the same
+/// configuration started twice says what is wrong and not that a port is taken. The store is not ours by that.
 pub(crate) fn look(config: &Config) -> Result<(), OpenError> {
-    match DiskFiles::new(config.node.data_dir.join(FOLDER)).look() {
-        Ok(Lock::Other(pid)) => Err(OpenError::Locked { pid }),
+    match log::look(&DiskFiles::new(config.node.data_dir.join(FOLDER))) {
+        Err(error @ (OpenError::Locked { .. } | OpenError::NewerFormat { .. })) => Err(error),
         // What else may be wrong with it is said when it is opened.
-        Ok(Lock::Held(_)) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -11,10 +11,6 @@ pub(crate) fn check(dir: &Path) -> Result<(), Failure> {
     let folder = folder(dir)?;
     let report = log::check(&DiskFiles::new(folder.clone())).map_err(|error| failure(&folder, error))?;
     let Report { segments, bytes, frames, messages, records, torn_bytes, damages, .. } = &report;
-    // A broker leaves at least its lock. Without one this is another folder, and nothing can be said of it.
-    if *segments == 0 && damages.is_empty() && !folder.join("LOCK").exists() {
-        return Err(Failure::new(format!("{}: no broker ever kept anything here", folder.display())));
-    }
     say(&format!(
         "{}: {segments} files, {bytes} bytes, {frames} frames, {messages} messages, {records} records",
         folder.display()
@@ -79,13 +75,16 @@ fn folder(dir: &Path) -> Result<PathBuf, Failure> {
     if folder.is_dir() {
         return Ok(folder);
     }
-    Err(Failure::configuration(format!("{}: there is no such directory", dir.display())))
+    let found = if dir.exists() { "it is no directory" } else { "there is nothing" };
+    Err(Failure::configuration(format!("{}: expected the directory of a store, but {found}", dir.display())))
 }
 
 fn failure(folder: &Path, error: OpenError) -> Failure {
     let text = format!("{}: {error}", folder.display());
     match error {
-        OpenError::Locked { .. } | OpenError::NewerFormat { .. } => Failure::configuration(text),
+        OpenError::Locked { .. } | OpenError::NewerFormat { .. } | OpenError::NoStore { .. } => {
+            Failure::configuration(text)
+        }
         OpenError::Io(_) | OpenError::Damaged(_) => Failure::new(text),
     }
 }

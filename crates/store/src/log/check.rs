@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use viaduct_codec::{ClientId, SessionId};
 
-use super::files::Files;
+use super::files::{Files, LOCK, Lock};
+use super::frame::{name_of, number_of};
 use super::op::Op;
 use super::recover::Recovered;
 use super::scan::Damage;
+use super::span::NAME;
 use super::wire::{self, In};
 use super::{OpenError, index::Thing, read::fetch, read_all};
 use crate::Record;
@@ -72,8 +74,7 @@ pub struct Stats {
 /// # Errors
 /// The store can't be read at all, or a broker has it.
 pub fn check(files: &dyn Files) -> Result<Report, OpenError> {
-    files.list()?;
-    let (_lock, mut recovered) = read_all(files, files.look()?)?;
+    let (_lock, mut recovered) = look_into(files)?;
     let records = recovered.records();
     let mut damages = std::mem::take(&mut recovered.recovery.damages);
     let segments: Vec<u32> = recovered.index.segments.keys().copied().collect();
@@ -100,6 +101,20 @@ pub fn check(files: &dyn Files) -> Result<Report, OpenError> {
         lone_subscriptions,
         damages,
     })
+}
+
+/// Reads everything, if it is a store: a broker leaves at least its lock.
+fn look_into(files: &dyn Files) -> Result<(Lock, Recovered), OpenError> {
+    let names = files.list()?;
+    if names.iter().any(|name| [LOCK, NAME].contains(&name.as_str()) || number_of(name).is_some()) {
+        return read_all(files, files.look()?);
+    }
+    let found = match names.iter().min() {
+        None => "nothing".to_owned(),
+        Some(one) if names.len() == 1 => format!("only {one:?}"),
+        Some(first) => format!("{} others, such as {first:?}", names.len()),
+    };
+    Err(OpenError::NoStore { found })
 }
 
 /// Numbers and ClientIDs of the sessions that have a record.
@@ -137,7 +152,7 @@ fn verify(recovered: &Recovered, thing: &Thing) -> Option<Damage> {
         _ => false,
     };
     let damage = || Damage {
-        file: super::frame::name_of(at.segment),
+        file: name_of(at.segment),
         offset: at.offset.into(),
         length: at.length.into(),
         what: format!("{thing:?} is not where the log has it"),
@@ -150,8 +165,7 @@ fn verify(recovered: &Recovered, thing: &Thing) -> Option<Damage> {
 /// # Errors
 /// As [`check`].
 pub fn stats(files: &dyn Files) -> Result<Stats, OpenError> {
-    files.list()?;
-    let (_lock, mut recovered) = read_all(files, files.look()?)?;
+    let (_lock, mut recovered) = look_into(files)?;
     let (bytes, live_bytes) = recovered.index.bytes();
     let mut stats = Stats { segments: recovered.recovery.segments, bytes, live_bytes, ..Stats::default() };
     let mut sessions = BTreeMap::new();

@@ -41,10 +41,12 @@ pub use scan::Damage;
 pub use shared::Wake;
 
 use door::Prepared;
-use frame::VERSION;
+use files::LOCK;
+use frame::{VERSION, name_of};
 use recover::Recovered;
 use scan::Segments;
 use shared::Shared;
+use span::NAME;
 use writer::{Start, Writer};
 
 use crate::{Health, Loaded, Record};
@@ -114,7 +116,7 @@ struct Limits {
     segment_bytes: u64,
 }
 
-/// Why a log was not opened. Nothing was changed.
+/// Why a log was not opened. Nothing was changed but, by a start that refuses damage, the process number in the lock.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The folder or a file in it can't be used.
@@ -133,6 +135,12 @@ pub enum OpenError {
         file: String,
         /// Its format.
         version: u32,
+    },
+    /// The folder to be looked at holds no store.
+    #[error("there is no store: expected {LOCK}, {NAME} or segments such as {}, found {found}", name_of(1))]
+    NoStore {
+        /// What is in the folder instead.
+        found: String,
     },
     /// It is damaged, and the options say that it is not to be opened then.
     #[error("the store is damaged in {} places, first in {} at {}", .0.len(),
@@ -221,6 +229,7 @@ impl Log {
 
     /// Everything but whoever does the work.
     fn prepare(options: &Options, files: Arc<dyn Files>, wake: Wake) -> Result<(Opened, Writer), OpenError> {
+        look(&*files)?;
         let (lock, mut recovered) = read_all(&*files, files.lock()?)?;
         let records = recovered.records();
         if options.refuse_damaged && !recovered.recovery.damages.is_empty() {
@@ -338,16 +347,37 @@ impl Drop for Log {
     }
 }
 
+/// Fails when another process has the folder or a newer program wrote it, and changes nothing. It is not ours by that.
+///
+/// # Errors
+/// These, or it can't be read. A folder that is not there yet is nobody's.
+pub fn look(files: &dyn Files) -> Result<(), OpenError> {
+    let _lock = not_of_another(files.look()?)?;
+    match readable_segments(files) {
+        Err(OpenError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        found => found.map(drop),
+    }
+}
+
 /// Reads everything in the folder, changing nothing, if `lock` says that no other process has it.
 fn read_all(files: &dyn Files, lock: Lock) -> Result<(Lock, Recovered), OpenError> {
-    if let Lock::Other(pid) = lock {
-        return Err(OpenError::Locked { pid });
+    let lock = not_of_another(lock)?;
+    Ok((lock, recover::read(readable_segments(files)?)))
+}
+
+fn not_of_another(lock: Lock) -> Result<Lock, OpenError> {
+    match lock {
+        Lock::Held(_) => Ok(lock),
+        Lock::Other(pid) => Err(OpenError::Locked { pid }),
     }
+}
+
+fn readable_segments(files: &dyn Files) -> Result<Segments, OpenError> {
     let segments = Segments::find(files)?;
-    if let Some((file, version)) = segments.newer {
-        return Err(OpenError::NewerFormat { file, version });
+    match segments.newer {
+        Some((file, version)) => Err(OpenError::NewerFormat { file, version }),
+        None => Ok(segments),
     }
-    Ok((lock, recover::read(segments)))
 }
 
 /// As wished, but less where there is little room: space comes back file by file, so there have to be several.

@@ -9,7 +9,7 @@ use super::files::{Files, read_up_to, write_all};
 use super::wire::In;
 
 /// The name of the file.
-const NAME: &str = "SEGMENTS";
+pub(super) const NAME: &str = "SEGMENTS";
 
 /// Which segments have to be there at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -153,6 +153,54 @@ fn a_newer_format_is_left_alone() {
 }
 
 #[test]
+fn a_newer_format_on_a_disk_keeps_its_lock_as_it_was() {
+    let (files, _) = folder(1, Options::SEGMENT_BYTES);
+    set_version(&files, 2);
+    for lock in [Some("7\n"), None] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at(FIRST), files.bytes(FIRST).unwrap()).unwrap();
+        if let Some(text) = lock {
+            std::fs::write(at("LOCK"), text).unwrap();
+        }
+        let disk = || DiskFiles::new(folder.path().to_owned());
+        let before = disk().list().unwrap().len();
+        let Err(error) = Rig::open(disk(), &options(1)).map(|_| ()) else { panic!("it starts") };
+        assert!(matches!(error, OpenError::NewerFormat { version: 2, .. }), "{error}");
+        assert_eq!(
+            std::fs::read_to_string(at("LOCK")).ok().as_deref(),
+            lock,
+            "the number of this process is not in it"
+        );
+        assert_eq!(disk().list().unwrap().len(), before);
+    }
+}
+
+#[test]
+fn a_folder_that_is_no_store_is_not_an_empty_one() {
+    let look = |files: &FaultyFiles| (check(files).map(drop), stats(files).map(drop));
+    let refused = |files: &FaultyFiles, said: &str| {
+        let (checked, counted) = look(files);
+        for error in [checked.unwrap_err(), counted.unwrap_err()] {
+            assert!(matches!(error, OpenError::NoStore { .. }) && error.to_string().contains(said), "{error}");
+        }
+    };
+    let files = FaultyFiles::default();
+    refused(&files, "found nothing");
+    files.put("notes.txt", Vec::new());
+    refused(&files, "found only \"notes.txt\"");
+    files.put("log", Vec::new());
+    refused(&files, "found 2 others, such as \"log\"");
+    // What a broker leaves that never kept anything.
+    files.put("LOCK", Vec::new());
+    assert!(matches!(look(&files), (Ok(()), Ok(()))));
+    // Segments that are gone and that something says were there are damage.
+    let (files, _) = folder(1, Options::SEGMENT_BYTES);
+    files.remove(FIRST).unwrap();
+    assert_eq!(check(&files).unwrap().damages.len(), 1);
+}
+
+#[test]
 fn a_store_that_another_holds_is_left_alone() {
     let (files, _) = folder(1, Options::SEGMENT_BYTES);
     let rig = Rig::one(files.clone());

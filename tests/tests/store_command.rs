@@ -1,0 +1,54 @@
+//! `viaduct store`: what it says of a store, and of what is none.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use viaduct_tests::codec::QoS;
+use viaduct_tests::{Broker, Finished, Hello, run_viaduct};
+
+fn store(what: &str, dir: &Path) -> Finished {
+    run_viaduct(&["store", what, dir.to_str().unwrap()], "")
+}
+
+#[test]
+fn a_store_is_checked_and_counted_from_its_folder_or_the_one_above() {
+    let mut broker = Broker::start("");
+    let mut client = Hello::v311("away").persistent().connect(broker.address());
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.disconnect();
+    let data = broker.folder().join("data");
+    for what in ["check", "stats"] {
+        let held = store(what, &data);
+        assert!(held.code == Some(2) && held.err.contains("held by another broker"), "{held:?}");
+    }
+    assert_eq!(broker.stop(), Some(0));
+    for dir in [data.clone(), data.join("store")] {
+        let checked = store("check", &dir);
+        assert!(checked.code == Some(0) && checked.out.contains("all is whole"), "{checked:?}");
+        let counted = store("stats", &dir);
+        assert!(counted.code == Some(0) && counted.out.contains("\nsessions 1\n"), "{counted:?}");
+    }
+}
+
+#[test]
+fn what_is_no_store_is_an_error_that_says_what_was_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["empty", "other", "data/store"] {
+        std::fs::create_dir_all(at(name)).unwrap();
+    }
+    std::fs::write(at("other/notes.txt"), "").unwrap();
+    for (name, found) in [
+        ("nowhere", "but there is nothing"),
+        ("other/notes.txt", "but it is no directory"),
+        ("empty", "found nothing"),
+        ("other", "found only \"notes.txt\""),
+        ("data", "found nothing"),
+    ] {
+        for what in ["check", "stats"] {
+            let refused = store(what, &at(name));
+            assert_eq!((refused.code, refused.out.as_str()), (Some(2), ""), "{what} {name}: {refused:?}");
+            assert!(refused.err.contains("expected") && refused.err.contains(found), "{what} {name}: {refused:?}");
+        }
+    }
+}
