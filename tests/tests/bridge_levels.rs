@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use viaduct_tests::codec::{QoS, Version};
 use viaduct_tests::{
-    Broker, Certs, Entry, Finished, Hello, Mosquitto, Outgoing, Peer, Verdict, eventually, run_viaduct, run_viaduct_on,
+    Broker, Certs, Entry, Finished, Heard, Hello, Mosquitto, Outgoing, Peer, Reply, Scripted, Verdict, eventually,
+    run_viaduct, run_viaduct_on,
 };
 
 const REFUSED: &[u8] = &[0x20, 2, 0, 1];
@@ -479,6 +480,47 @@ fn check_walks_the_levels_and_says_which_are_taken() {
     }
     assert!(line("login").contains("level 4"), "{}", finished.out);
     assert!(line("subscribe down/#").contains("ok"), "{}", finished.out);
+}
+
+#[test]
+fn check_says_a_refusal_as_the_version_that_it_came_in_has_it() {
+    let told = |connack: &'static [u8]| {
+        let remote = Peer::new(move |level| match level {
+            4 => Verdict::Answer(connack),
+            _ => Verdict::Close,
+        });
+        let finished = check(&format!("mqtt://{}", remote.address()), &[]);
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        finished.out
+    };
+    for (connack, words) in [
+        (&[0x20, 2, 0, 1], "level 4: FAIL: the remote refuses it: unacceptable protocol version (return code 1)"),
+        (&[0x20, 2, 0, 2], "level 4: FAIL: the remote refuses it: identifier rejected (return code 2)"),
+        (&[0x20, 2, 0, 3], "level 4: FAIL: the remote refuses it: server unavailable (return code 3)"),
+        (&[0x20, 2, 0, 4], "login: FAIL: the remote rejects user name or password (return code 4)"),
+        (&[0x20, 2, 0, 5], "login: FAIL: the remote does not authorise this client: not authorized (return code 5)"),
+    ] {
+        let out = told(connack);
+        assert!(out.contains(words) && !out.contains("(0x8"), "{words} is not in {out}");
+    }
+    let refuses = Scripted::v311(|heard| match heard {
+        Heard::Subscribe(_) => Reply::Grant(0x80),
+        _ => Reply::Usual,
+    });
+    let url = format!("mqtt://{}", refuses.address());
+    let out = run_viaduct_on(&config(&url, ""), &["bridge", "check", "b", "--config"]).out;
+    assert!(out.contains("subscribe down/#: FAIL: the remote refuses it: failure (return code 0x80)"), "{out}");
+}
+
+#[test]
+fn check_wants_a_name_or_a_url() {
+    for (words, said) in
+        [(&[][..], "<NAME|--url <URL>>"), (&["b", "--url", "mqtt://127.0.0.1:1"], "cannot be used with")]
+    {
+        let refused = run_viaduct(&[&["bridge", "check"], words].concat(), "");
+        assert!(refused.code == Some(2) && refused.err.contains(said), "{refused:?}");
+        assert!(refused.err.contains("<NAME|--url <URL>>"), "{refused:?}");
+    }
 }
 
 #[test]

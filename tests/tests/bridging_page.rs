@@ -131,6 +131,13 @@ fn the_page_tells_what_check_prints_of_logins_levels_and_subscriptions() {
     let check = |remote: &Scripted, more: &str, is: &str| told(&format!("mqtt://{}", remote.address()), more, is);
     assert_on_page(&check(&refusing(0x86), "", "login"));
     assert_on_page(&check(&refusing(0x87), "", "login"));
+    for code in [4, 5] {
+        let old = Scripted::v311(move |heard| match heard {
+            Heard::Connect { .. } => Reply::Kick(vec![0x20, 2, 0, code]),
+            _ => Reply::Usual,
+        });
+        assert_on_page(&check(&old, "", "login"));
+    }
     let old = Scripted::v311(|_| Reply::Usual);
     assert_on_page(&check(&old, "", "level 5"));
     assert_on_page(&check(&old, "", "login"));

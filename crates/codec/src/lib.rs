@@ -64,7 +64,7 @@ pub use plain_ack::PlainAck;
 pub use property::{SubscriptionIds, UserProperties};
 pub use publish::{Publish, PublishProperties};
 pub use qos::QoS;
-pub use reason::ReasonCode;
+pub use reason::{ReasonCode, ReturnCode};
 pub use run::Run;
 pub use slice::Slice;
 pub use suback::Suback;

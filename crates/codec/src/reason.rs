@@ -247,6 +247,36 @@ impl ReasonCode {
     }
 }
 
+/// A CONNACK return code of 3.x that refuses, as it came; for people, who look it up under its own number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReturnCode(pub u8);
+
+impl ReturnCode {
+    /// What 3.1.1 calls it (table 3.1); `None` when it reserves it.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self.0 {
+            0 => "connection accepted",
+            1 => "unacceptable protocol version",
+            2 => "identifier rejected",
+            3 => "server unavailable",
+            4 => "bad user name or password",
+            5 => "not authorized",
+            _ => return None,
+        })
+    }
+}
+
+/// The standard's name and the number: `not authorized (return code 5)`.
+impl fmt::Display for ReturnCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "{name} (return code {})", self.0),
+            None => write!(f, "return code {}", self.0),
+        }
+    }
+}
+
 /// The standard's name and the byte: `not authorized (0x87)`.
 impl fmt::Display for ReasonCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

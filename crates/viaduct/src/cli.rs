@@ -76,15 +76,22 @@ pub(crate) enum StoreCommand {
 pub(crate) enum BridgeCommand {
     /// Dial a bridge's remote step by step; exit code 0 if it would work
     Check {
-        /// A bridge of the configuration
-        #[arg(required_unless_present = "url", conflicts_with = "url")]
-        name: Option<String>,
-        /// Or a remote without a configuration, such as mqtt://hub:1883 or mqtts://hub
-        #[arg(long)]
-        url: Option<String>,
+        #[command(flatten)]
+        remote: RemoteArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
+}
+
+/// What is dialled: one of the two.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct RemoteArgs {
+    /// A bridge of the configuration
+    pub(crate) name: Option<String>,
+    /// Or a remote without a configuration, such as mqtt://hub:1883 or mqtts://hub
+    #[arg(long)]
+    pub(crate) url: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -45,8 +45,8 @@ fn main() -> ExitCode {
         Some(Command::Store { command: StoreCommand::Check { dir } }) => store::check(&dir),
         Some(Command::Store { command: StoreCommand::Stats { dir } }) => store::stats(&dir),
         Some(Command::Ctl(args)) => ctl::run(&args),
-        Some(Command::Bridge { command: BridgeCommand::Check { name, url, config } }) => {
-            check_bridge(name.as_deref(), url.as_deref(), &config)
+        Some(Command::Bridge { command: BridgeCommand::Check { remote, config } }) => {
+            check_bridge(remote.name.as_deref(), remote.url.as_deref(), &config)
         }
     };
     match result {

@@ -17,7 +17,7 @@ use viaduct_codec::{
 use viaduct_config::{Bridge, BridgeTls, Config, TlsVersion, Verify};
 
 use super::dial::{self, Way};
-use super::greet::{self, ANSWER, Answer, goodbye, greet};
+use super::greet::{self, ANSWER, Answer, Refusal, goodbye, greet};
 use super::plan;
 use crate::guests::Guests;
 use crate::limits::FILE_TIME;
@@ -235,7 +235,7 @@ impl Check<'_> {
     /// Each level in turn, then login and subscribe on the best that was taken.
     async fn levels(&mut self) -> io::Result<bool> {
         let mut best: Option<(Level, Box<Transport>)> = None;
-        let mut login: Option<ReasonCode> = None;
+        let mut login: Option<Refusal> = None;
         for level in self.settings.protocol.ladder(self.settings.try_private) {
             let step = format!("level {level}");
             match self.greet(level).await {
@@ -243,12 +243,12 @@ impl Check<'_> {
                     self.ok(step, format_args!("MQTT {}", level.version()))?;
                     best.get_or_insert((level, transport));
                 }
-                Answer::Refused(reason) if is_login(reason) => {
+                Answer::Refused(refusal) if is_login(refusal.reason) => {
                     self.ok(step, format_args!("MQTT {}", level.version()))?;
-                    login.get_or_insert(reason);
+                    login.get_or_insert(refusal);
                 }
-                Answer::Refused(reason) => {
-                    self.fail(step, format_args!("the remote refuses it: {reason}"))?;
+                Answer::Refused(refusal) => {
+                    self.fail(step, format_args!("the remote refuses it: {refusal}"))?;
                 }
                 Answer::NotMqtt(looks) => return self.fail(step, not_mqtt(looks, self.address)),
                 Answer::Closed | Answer::Silent if best.is_none() && self.is_something_else(&step).await? => {
@@ -286,7 +286,7 @@ impl Check<'_> {
                 }
                 self.subscribe(level, *transport).await
             }
-            (None, Some(reason)) => self.fail("login", login_words(reason)),
+            (None, Some(refusal)) => self.fail("login", login_words(refusal)),
             (None, None) => self.fail("login", "no level was taken"),
         }
     }
@@ -385,8 +385,12 @@ impl Check<'_> {
                 return self.fail(step, format_args!("writing failed: {error}"));
             }
             match self.read_suback(level, &mut transport, packet_id).await {
-                Ok(reason) if reason.is_error() => {
+                Ok(reason) if reason.is_error() && level.version().is_v5() => {
                     works = self.fail(step, format_args!("the remote refuses it: {reason}"))?
+                }
+                // The only one of 3.1.1.
+                Ok(reason) if reason.is_error() => {
+                    works = self.fail(step, "the remote refuses it: failure (return code 0x80)")?
                 }
                 Ok(reason) if reason.0 < qos.bits() => self.ok(step, format_args!("with QoS {} only", reason.0))?,
                 Ok(_) => self.ok(step, format_args!("QoS {}", qos.bits()))?,
@@ -467,10 +471,12 @@ fn is_login(reason: ReasonCode) -> bool {
     matches!(reason, ReasonCode::BAD_USER_NAME_OR_PASSWORD | ReasonCode::NOT_AUTHORIZED | ReasonCode::BANNED)
 }
 
-fn login_words(reason: ReasonCode) -> String {
-    match reason {
-        ReasonCode::BAD_USER_NAME_OR_PASSWORD => "the remote rejects user name or password".to_owned(),
-        reason => format!("the remote does not authorise this client: {reason}"),
+fn login_words(refusal: Refusal) -> String {
+    match refusal.reason {
+        ReasonCode::BAD_USER_NAME_OR_PASSWORD => {
+            format!("the remote rejects user name or password ({})", refusal.number())
+        }
+        _ => format!("the remote does not authorise this client: {refusal}"),
     }
 }
 

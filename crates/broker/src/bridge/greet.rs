@@ -4,13 +4,14 @@
 //! In: an address, the way to it, a level. Out: what the remote makes of it, or says. The session is clean and ends with the
 //! connection. Must never: publish, or keep more of an answer than a bounded packet.
 
+use std::fmt;
 use std::io;
 
 use tokio::time::timeout;
 use viaduct_bridge::{Address, DialError, Probed, Settings};
 use viaduct_codec::{
     Connack, Connect, ConnectProperties, Disconnect, FilterRef, Frame, Level, Looks, Packet, PacketId, ReasonCode,
-    Subscribe, SubscribeEntry, SubscribeOptions, TopicName, UserProperties,
+    ReturnCode, Subscribe, SubscribeEntry, SubscribeOptions, TopicName, UserProperties,
 };
 
 use super::dial::{self, Way};
@@ -25,14 +26,42 @@ pub(super) const ANSWER: u32 = 64 * 1024;
 /// What became of one CONNECT.
 pub(super) enum Answer {
     Accepted(Box<Transport>),
-    /// CONNACK with this reason.
-    Refused(ReasonCode),
+    /// CONNACK that says no.
+    Refused(Refusal),
     /// Something that is no MQTT.
     NotMqtt(Looks),
     Closed,
     Silent,
     Dial(DialError),
     Other(String),
+}
+
+/// What CONNACK says, in the words of the version that it is written in.
+#[derive(Clone, Copy)]
+pub(super) struct Refusal {
+    /// What it means, whoever says it.
+    pub(super) reason: ReasonCode,
+    /// As 3.x has it, when that is how it came.
+    code: Option<ReturnCode>,
+}
+
+impl Refusal {
+    /// The number alone.
+    pub(super) fn number(self) -> String {
+        match self.code {
+            Some(ReturnCode(code)) => format!("return code {code}"),
+            None => format!("{:#04x}", self.reason.0),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Some(code) => code.fmt(f),
+            None => self.reason.fmt(f),
+        }
+    }
 }
 
 /// Dials, says CONNECT at `level` as `client_id`, and reads the answer.
@@ -90,10 +119,11 @@ pub(super) async fn probe(
             Whose::Its(found) => Probed::LinksBack(found.words()),
             Whose::NotIts | Whose::Unknown(_) => Probed::Healthy,
         },
-        Err(Answer::Refused(reason @ (ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY))) => {
-            Probed::Failed(reason.to_string())
-        }
-        Err(Answer::Refused(reason)) if reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => Probed::Refused(reason),
+        Err(Answer::Refused(refusal)) => match refusal.reason {
+            ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY => Probed::Failed(refusal.to_string()),
+            ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => Probed::Failed(Answer::Refused(refusal).words(address, way)),
+            reason => Probed::Refused(reason),
+        },
         Err(answer) => Probed::Failed(answer.words(address, way)),
     }
 }
@@ -115,8 +145,8 @@ pub(super) async fn visit(
             Answer::Accepted(transport) => return Ok((*level, *transport)),
             // Neither the network nor a remote that has understood will be any better at another level.
             answer @ (Answer::Dial(_) | Answer::Silent) => return Err(answer),
-            Answer::Refused(reason) if reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => {
-                return Err(Answer::Refused(reason));
+            Answer::Refused(refusal) if refusal.reason != ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => {
+                return Err(Answer::Refused(refusal));
             }
             answer => answer,
         };
@@ -236,8 +266,10 @@ impl Answer {
     pub(super) fn words(self, address: &Address, way: &Way) -> String {
         match self {
             Self::Accepted(_) => "it is taken".to_owned(),
-            Self::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION) => "no level is taken".to_owned(),
-            Self::Refused(reason) => format!("CONNECT is refused: {reason}"),
+            Self::Refused(Refusal { reason: ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, .. }) => {
+                "no level is taken".to_owned()
+            }
+            Self::Refused(refusal) => format!("CONNECT is refused: {refusal}"),
             Self::NotMqtt(looks) => format!("it answers with {looks}"),
             Self::Closed => "it closes the connection".to_owned(),
             Self::Silent => "no CONNACK in time".to_owned(),
@@ -309,7 +341,7 @@ fn connack(level: Level, bytes: &[u8], transport: Transport) -> Answer {
     if let [0x20, 2, _, code] = bytes
         && let Some(reason) = ReasonCode::from_return_code(*code).filter(|reason| reason.is_error())
     {
-        return Answer::Refused(reason);
+        return Answer::Refused(Refusal { reason, code: Some(ReturnCode(*code)) });
     }
     let packet = match Frame::split(bytes, u32::MAX) {
         Ok(Some(frame)) => Packet::decode(frame, level.version()),
@@ -318,7 +350,7 @@ fn connack(level: Level, bytes: &[u8], transport: Transport) -> Answer {
     match packet {
         Ok(Packet::Connack(connack)) => match *connack {
             Connack { reason: ReasonCode::SUCCESS, .. } => Answer::Accepted(Box::new(transport)),
-            Connack { reason, .. } => Answer::Refused(reason),
+            Connack { reason, .. } => Answer::Refused(Refusal { reason, code: None }),
         },
         Ok(_) => Answer::Other("what comes is no CONNACK".to_owned()),
         Err(error) => Answer::Other(error.to_string()),
