@@ -317,6 +317,12 @@ fn a_bridge_says_why_it_is_down_and_when_it_tries_again() {
     ok(&edge, "PUT", "/bridges/b", Some(&with(slow, "reconnect_max", json!("2m"))));
     let down = wait_for_bridge(&edge, "b", "waiting");
     assert_eq!(down["last_error"]["kind"], "refused", "{down}");
+    assert_eq!(
+        (&down["level"], &down["level_reason"]),
+        (&Value::Null, &Value::Null),
+        "one has no reason alone: {down}"
+    );
+    assert_eq!(down["levels_left"], json!([]), "{down}");
     let next = down["next_attempt"]["in_seconds"].as_f64().unwrap();
     assert!((30.0..=120.0).contains(&next), "{down}");
     for time in [&down["last_error"]["at"], &down["last_error"]["since"], &down["next_attempt"]["at"]] {
@@ -346,6 +352,13 @@ fn a_bridge_says_which_level_it_speaks_and_why_and_how_it_is_encrypted() {
     assert_eq!(old["level"], 4, "{old}");
     let reason = old["level_reason"].as_str().unwrap();
     assert!(reason.contains("5: ") && reason.contains("132: "), "{reason}");
+    let left: Vec<_> =
+        old["levels_left"].as_array().unwrap().iter().map(|one| one["level"].as_u64().unwrap()).collect();
+    assert_eq!(left, [5, 132], "{old}");
+    assert!(old["levels_left"].as_array().unwrap().iter().all(|one| one["reason"].is_string()), "{old}");
+    ok(&edge, "POST", "/bridges/old/stop", None);
+    let stopped = wait_for_bridge(&edge, "old", "stopped");
+    assert_eq!((&stopped["level"], &stopped["level_reason"]), (&Value::Null, &Value::Null), "{stopped}");
     let url = format!("mqtts://localhost:{}", hub.port("tls").port());
     let tls = json!({"url": url, "protocol_version": 5, "tls": {"ca_file": ca}, "topic": [{"filter": "x"}]});
     ok(&edge, "PUT", "/bridges/tls", Some(&tls));

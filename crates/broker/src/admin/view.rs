@@ -33,7 +33,11 @@ pub(super) fn bridge(now: Time, bridge: &Bridge, written: &WrittenBridge, status
         "addresses": bridge.urls.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "address": stats.address.as_ref().map(ToString::to_string),
         "level": stats.level.map(Level::byte),
-        "level_reason": level_reason(bridge, &stats),
+        "level_reason": stats.level.map(|_| level_reason(bridge, &stats)),
+        "levels_left": stats.left.iter().map(|(level, why)| json!({
+            "level": level.byte(),
+            "reason": why.to_string(),
+        })).collect::<Vec<_>>(),
         "client_id": bridge.client_id,
         "links": bridge.links,
         "tls": tls.map(|tls| json!({
@@ -111,7 +115,7 @@ const fn origin(origin: Origin) -> &'static str {
     }
 }
 
-/// Why the level in use, or the one that is tried, is that one.
+/// Why the level in use is that one.
 fn level_reason(bridge: &Bridge, stats: &Stats) -> String {
     let mut words = match bridge.protocol_version {
         BridgeVersion::Auto if stats.left.is_empty() => "the best level, and the first that is tried".to_owned(),

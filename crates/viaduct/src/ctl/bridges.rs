@@ -145,7 +145,7 @@ fn show(bridge: &Value) -> Result<(), Failure> {
         ("name", word(&bridge["name"])),
         ("state", format!("{}, for {}", word(&bridge["state"]), duration(&bridge["for_seconds"]))),
         ("written", origin(bridge).to_owned()),
-        ("level", format!("{} ({})", word(&bridge["level"]), word(&bridge["level_reason"]))),
+        ("level", level(bridge)),
         ("address", format!("{} of {}", word(&bridge["address"]), texts(&bridge["addresses"]).join(", "))),
         ("client_id", word(&bridge["client_id"])),
     ];
@@ -199,6 +199,16 @@ fn show(bridge: &Value) -> Result<(), Failure> {
     }
     say(table.to_string().trim_start_matches('\n'))?;
     warnings(bridge)
+}
+
+/// The level and why it is that one; without a link, what was tried in vain.
+fn level(bridge: &Value) -> String {
+    if bridge["level"].is_number() {
+        return format!("{} ({})", word(&bridge["level"]), word(&bridge["level_reason"]));
+    }
+    let left = bridge["levels_left"].as_array().into_iter().flatten();
+    let left: Vec<String> = left.map(|one| format!("{}: {}", word(&one["level"]), word(&one["reason"]))).collect();
+    if left.is_empty() { "-".to_owned() } else { format!("-; left so far: {}", left.join(", ")) }
 }
 
 fn origin(bridge: &Value) -> &'static str {
