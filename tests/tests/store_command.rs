@@ -52,3 +52,40 @@ fn what_is_no_store_is_an_error_that_says_what_was_expected() {
         }
     }
 }
+
+/// A broker that keeps a session with a message and is ended by `end`, with one bit of its last frame flipped after that.
+fn with_a_flipped_bit(end: impl FnOnce(&mut Broker)) -> Broker {
+    let mut broker = Broker::start("");
+    let mut client = Hello::v311("away").persistent().connect(broker.address());
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.disconnect();
+    let mut publisher = Hello::v311("publisher").connect(broker.address());
+    publisher.publish("t", "hello", QoS::AtLeastOnce);
+    publisher.disconnect();
+    end(&mut broker);
+    let log = broker.folder().join("data/store/00000001.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    *bytes.last_mut().unwrap() ^= 0x08;
+    std::fs::write(&log, bytes).unwrap();
+    broker
+}
+
+#[test]
+fn after_sigterm_a_bit_that_flips_in_the_last_frame_is_damage() {
+    let broker = with_a_flipped_bit(|broker| assert_eq!(broker.stop(), Some(0)));
+    let data = broker.folder().join("data");
+    let checked = store("check", &data);
+    assert!(checked.code == Some(1) && checked.out.contains("damaged: 00000001.log"), "{checked:?}");
+    let config = broker.config_path();
+    let set = format!("node.data_dir={}", data.display());
+    let words = ["run", "--refuse-damaged", "--config", config.to_str().unwrap(), "--set", &set];
+    let refused = run_viaduct(&words, "");
+    assert!(refused.code == Some(2) && refused.err.contains("the store is damaged"), "{refused:?}");
+}
+
+#[test]
+fn after_a_kill_it_can_not_be_told_from_an_unfinished_write() {
+    let broker = with_a_flipped_bit(Broker::kill);
+    let checked = store("check", &broker.folder().join("data"));
+    assert!(checked.code == Some(0) && checked.out.contains("half written"), "{checked:?}");
+}

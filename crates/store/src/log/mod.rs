@@ -7,6 +7,7 @@
 mod check;
 mod commits;
 mod door;
+mod end;
 mod faulty;
 mod files;
 mod frame;

@@ -105,7 +105,8 @@ pub(super) fn read(segments: Segments) -> Recovered {
             segment.size = size;
         }
         *cut = (scanned.torn > 0).then_some((scanned.end, scanned.is_unfinished));
-        *last = Some((number, size));
+        // What is missing of what was safe is missed as long as the segment is there: its successor says where it ended.
+        *last = Some((number, size.max(segment.safe)));
         recovery.bytes += size;
     }
     // What can't be read may hold numbers that must not be given out again: fewer than it has bytes.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use super::end::End;
 use super::files::{Files, LogFile, read_up_to};
 use super::frame::{
     FRAME_HEADER, FrameHeader, Header, MARKER, SEGMENT_HEADER, SegmentHeader, Spot, name_of, number_of,
@@ -60,6 +61,8 @@ pub(super) struct Found {
     pub(super) file: Arc<dyn LogFile>,
     /// Where it ends according to its successor; the last has none.
     pub(super) sealed: Option<u64>,
+    /// Everything before was whole and safe when the log was ended in good order; 0 when nothing says so.
+    pub(super) safe: u64,
     pub(super) size: u64,
 }
 
@@ -114,7 +117,12 @@ impl Segments {
                     found.salt = found.salt.or_else(|| SegmentHeader::salts(&bytes).find(fits));
                 }
             }
-            found.all.insert(number, Found { file, sealed: None, size });
+            found.all.insert(number, Found { file, sealed: None, safe: 0, size });
+        }
+        if let Some(end) = End::noted(files).filter(|end| Some(end.salt) == found.salt)
+            && let Some(segment) = found.all.get_mut(&end.segment)
+        {
+            segment.safe = end.offset;
         }
         found.chain(&headers, noted);
         Ok(found)
@@ -172,7 +180,7 @@ pub(super) fn scan(
     damages: &mut Vec<Damage>,
     mut take: impl FnMut(&Op<'_>, At),
 ) -> Scanned {
-    let end = segment.sealed.unwrap_or(segment.size);
+    let end = segment.sealed.unwrap_or(segment.size.max(segment.safe));
     let mut scanned = Scanned { end: SEGMENT_HEADER as u64, frames: 0, torn: 0, is_unfinished: false };
     let mut damage = |offset: u64, until: u64, what: &str| {
         let length = until - offset;
@@ -194,9 +202,10 @@ pub(super) fn scan(
             scanned.end += FRAME_HEADER as u64 + length;
             continue;
         }
-        // What was synced once and is not whole now is damaged; what was never synced is a torn end. What the disk does not
-        // give is neither known to be torn nor gone for ever: it must not be cut.
+        // What was synced once (a frame behind it says so, or the end that was noted) and is not whole now is damaged; what was
+        // never synced is a torn end. What the disk does not give is neither known to be torn nor gone for ever: it must not be cut.
         let is_torn = segment.sealed.is_none()
+            && at >= segment.safe
             && reader.find_frame(at + 1, |header| u64::from(header.synced) > at).is_none()
             && reader.unreadable_until <= at;
         if is_torn {
@@ -204,7 +213,8 @@ pub(super) fn scan(
             scanned.is_unfinished = reader.is_unfinished(at);
             return scanned;
         }
-        let next = reader.find_frame(at + 1, |_| true).unwrap_or(reader.end);
+        let rest = if at < segment.safe { segment.safe.min(reader.end) } else { reader.end };
+        let next = reader.find_frame(at + 1, |_| true).unwrap_or(rest);
         damage(at, next, "a frame is damaged");
         scanned.end = next;
     }

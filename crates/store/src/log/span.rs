@@ -24,20 +24,7 @@ impl Span {
     /// # Errors
     /// It may not be noted. What is found at the next start is this or what was noted before.
     pub(super) fn note(self, files: &dyn Files, is_safe: bool) -> io::Result<()> {
-        let (file, is_new) = match files.open(NAME) {
-            Err(error) if error.kind() == ErrorKind::NotFound => (files.create(NAME)?, true),
-            opened => (opened?, false),
-        };
-        let mut bytes = [self.first.to_le_bytes(), self.last.to_le_bytes()].concat();
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        write_all(&*file, 0, &mut [IoSlice::new(&bytes)])?;
-        if is_safe {
-            file.sync()?;
-        }
-        if is_new && is_safe {
-            files.sync_dir()?;
-        }
-        Ok(())
+        note(files, NAME, [self.first.to_le_bytes(), self.last.to_le_bytes()].concat(), is_safe)
     }
 
     /// Says nothing any more about what has to be there.
@@ -53,11 +40,35 @@ impl Span {
 
     /// What was noted, if it ever was and can be read.
     pub(super) fn noted(files: &dyn Files) -> Option<Self> {
-        let file = files.open(NAME).ok()?;
-        let mut bytes = Vec::new();
-        read_up_to(&*file, 0, 12, &mut bytes).ok()?;
+        let bytes = noted(files, NAME, 8)?;
         let mut input = In(&bytes);
-        let (first, last, checksum) = (input.u32()?, input.u32()?, input.u32()?);
-        (crc32c::crc32c(bytes.get(..8)?) == checksum).then_some(Self { first, last })
+        Some(Self { first: input.u32()?, last: input.u32()? })
     }
+}
+
+/// Writes `bytes` and their checksum over what the file had before.
+pub(super) fn note(files: &dyn Files, name: &str, mut bytes: Vec<u8>, is_safe: bool) -> io::Result<()> {
+    let (file, is_new) = match files.open(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => (files.create(name)?, true),
+        opened => (opened?, false),
+    };
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    write_all(&*file, 0, &mut [IoSlice::new(&bytes)])?;
+    if is_safe {
+        file.sync()?;
+    }
+    if is_new && is_safe {
+        files.sync_dir()?;
+    }
+    Ok(())
+}
+
+/// The `length` bytes that were noted, if they are there and are what was written.
+pub(super) fn noted(files: &dyn Files, name: &str, length: usize) -> Option<Vec<u8>> {
+    let file = files.open(name).ok()?;
+    let mut bytes = Vec::new();
+    read_up_to(&*file, 0, length + 4, &mut bytes).ok()?;
+    let checksum = In(bytes.get(length..)?).u32()?;
+    bytes.truncate(length);
+    (crc32c::crc32c(&bytes) == checksum).then_some(bytes)
 }

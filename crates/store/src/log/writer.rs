@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::end::End;
 use super::files::{Files, LogFile, write_all};
 use super::frame::{FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader, Spot, name_of};
 use super::index::{At, Thing};
@@ -117,9 +118,10 @@ impl Writer {
             let work = self.shared.next_work(self.patience());
             let result = self.work(work.groups);
             if work.is_over {
-                if let (Ok(()), Some(_)) = (&result, self.unsynced_since) {
-                    let result = self.sync();
-                    self.report(&result);
+                let result = result.and_then(|()| self.unsynced_since.map_or(Ok(()), |_| self.sync()));
+                self.report(&result);
+                if result.is_ok() {
+                    self.note_end();
                 }
                 return;
             }
@@ -350,6 +352,15 @@ impl Writer {
         }
         current.synced = current.end;
         Ok(())
+    }
+
+    /// Notes that the log ends in good order here, where that is certain.
+    fn note_end(&self) {
+        let safe = |current: &&Current| self.limits.sync != SyncMode::Off && current.synced == current.end;
+        let Some(Current { number, end, .. }) = self.current.as_ref().filter(safe) else { return };
+        if let Err(error) = (End { salt: self.salt, segment: *number, offset: *end }).note(&*self.files) {
+            tracing::debug!(number, %error, "the end of the log could not be noted");
+        }
     }
 
     /// The segment is full: it must be safe before the next one begins.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use viaduct_codec::{QoS, SubscribeOptions, TopicFilter};
-use viaduct_store::log::{DiskFiles, FaultyFiles, Files, OpenError, Options, check, stats};
+use viaduct_store::log::{DiskFiles, FaultyFiles, Files, OpenError, Options, SyncMode, check, stats};
 use viaduct_store::{Record, Store, SubscriptionRecord};
 
 use crate::rig::{NOW, Rig, message, options, owed, session, waiting};
@@ -149,7 +149,7 @@ fn a_newer_format_is_left_alone() {
     let before = files.changes();
     let Err(error) = Rig::open(files.clone(), &options(1)).map(|_| ()) else { panic!("it starts") };
     assert!(matches!(error, OpenError::NewerFormat { version: 2, .. }), "{error}");
-    assert_eq!((files.changes(), files.list().unwrap().len()), (before, 2), "the segment and what is noted of it");
+    assert_eq!((files.changes(), files.list().unwrap().len()), (before, 3), "the segment and what is noted of it");
 }
 
 #[test]
@@ -238,7 +238,12 @@ fn a_last_segment_that_is_gone_or_empty_is_missed() {
             }
             let refused = Rig::open(files.clone(), &Options { refuse_damaged: true, ..options(1) });
             let Err(OpenError::Damaged(found)) = refused.map(|_| ()) else { panic!("it starts: {left:?}") };
-            assert_eq!((found.len(), &found[0].file, found[0].offset), (1, last, 0));
+            assert_eq!((&found[0].file, found[0].offset), (last, 0));
+            // Of a file that is there it is also known how long it was, when another tells whose it is.
+            let how_long =
+                left.filter(|_| names.len() > 1).map(|left| (last, left as u64, "the end of the segment is missing"));
+            let more = found.get(1).map(|damage| (&damage.file, damage.offset, damage.what.as_str()));
+            assert_eq!((more, found.len()), (how_long, 1 + usize::from(how_long.is_some())));
             assert_eq!(check(&files).unwrap().damages, found);
             let mut rig = Rig::one(files.clone());
             assert_eq!(rig.recovery.damages, found);
@@ -454,6 +459,7 @@ fn copies_of_ends_are_bounded() {
         left[end - 1] ^= 1;
         disk.put(FIRST, left.clone());
         Rig::one(disk.clone()).end();
+        disk.remove("END").unwrap();
         left = disk.bytes(FIRST).unwrap();
     }
     assert_eq!(cuts(&disk).len(), 8);
@@ -508,4 +514,132 @@ fn a_look_changes_nothing_on_a_disk() {
     assert!(matches!(check(&files), Err(OpenError::Locked { pid: Some(pid) }) if pid == std::process::id()));
     drop(held);
     assert!(check(&files).is_ok());
+}
+
+/// As [`folder`], after an end in good order: what is noted beside the segments is there too.
+fn ended(count: usize) -> (FaultyFiles, Vec<usize>) {
+    let (files, ends) = folder(count, Options::SEGMENT_BYTES);
+    assert!(files.bytes("END").is_some());
+    (files, ends)
+}
+
+#[test]
+fn after_an_end_in_good_order_damage_to_the_last_frame_is_damage() {
+    let (files, ends) = ended(3);
+    let bytes = files.bytes(FIRST).unwrap();
+    let (last, end) = (ends[2], ends[3]);
+    for place in last..end {
+        let damaged = files.after_kill();
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 0x10;
+        damaged.put(FIRST, flipped.clone());
+        let refused = Rig::open(damaged.clone(), &Options { refuse_damaged: true, ..options(1) });
+        let Err(OpenError::Damaged(found)) = refused.map(|_| ()) else { panic!("it starts: {place}") };
+        assert_eq!((found[0].offset as usize, found[0].length as usize, found.len()), (last, end - last, 1), "{place}");
+        assert_eq!(check(&damaged).unwrap().damages, found);
+        let mut rig = Rig::one(damaged.clone());
+        assert_eq!((rig.recovery.torn_bytes, &rig.recovery.damages), (0, &found));
+        let mut loaded = rig.load();
+        assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..2));
+        assert_eq!(damaged.bytes(&format!("{FIRST}.damaged-{last}")).unwrap(), flipped[last..]);
+        assert_eq!(cuts(&damaged), [""; 0]);
+        std::mem::forget(rig.append(message("t", "message 3", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]));
+        rig.log.close();
+        drop((loaded, rig));
+        let mut again = Rig::one(damaged);
+        assert_eq!(again.recovery.damages, found, "it is said every time");
+        let mut loaded = again.load();
+        assert_eq!(waiting(&mut again, &mut loaded, 1), numbers([0, 1, 3].into_iter()));
+        again.log.close();
+    }
+}
+
+#[test]
+fn after_an_end_in_good_order_an_end_that_is_missing_is_missed() {
+    let (files, ends) = ended(3);
+    let bytes = files.bytes(FIRST).unwrap();
+    for left in [ends[1], ends[2], ends[3] - 1] {
+        let cut = files.after_kill();
+        cut.put(FIRST, bytes[..left].to_vec());
+        let found = check(&cut).unwrap().damages;
+        let missing = found.last().unwrap();
+        assert_eq!(
+            (missing.offset + missing.length, found[0].offset as usize <= left),
+            (ends[3] as u64, true),
+            "{found:?}"
+        );
+        let mut rig = Rig::one(cut.clone());
+        assert_eq!((rig.recovery.torn_bytes, &rig.recovery.damages), (0, &found));
+        rig.put(Record::Session(session(2, "two")));
+        rig.end();
+        assert_eq!(check(&cut).unwrap().damages, found, "it is said every time");
+    }
+}
+
+#[test]
+fn what_is_written_behind_a_noted_end_is_judged_as_ever_and_a_note_that_is_not_whole_says_nothing() {
+    let (files, _) = ended(3);
+    // Another life, which is killed in the middle of a write.
+    let mut rig = Rig::one(files.clone());
+    let before = files.bytes(FIRST).unwrap().len();
+    std::mem::forget(rig.append(message("t", "message 3", QoS::AtLeastOnce), vec![owed(1, QoS::AtLeastOnce)]));
+    let killed = files.after_kill();
+    rig.end();
+    let bytes = killed.bytes(FIRST).unwrap();
+    for (left, torn) in [(bytes.len(), 0), (bytes.len() - 1, bytes.len() - 1 - before), (before + 1, 1), (before, 0)] {
+        let torn_off = killed.after_kill();
+        torn_off.put(FIRST, bytes[..left].to_vec());
+        let mut rig = Rig::open(torn_off, &Options { refuse_damaged: true, ..options(1) }).unwrap();
+        assert_eq!(rig.recovery.torn_bytes as usize, torn);
+        let mut loaded = rig.load();
+        assert_eq!(waiting(&mut rig, &mut loaded, 1), numbers(0..if left == bytes.len() { 4 } else { 3 }));
+        rig.log.close();
+    }
+    // Damage behind the noted end does not reach over it, and both are told apart.
+    let both = killed.after_kill();
+    let mut flipped = bytes;
+    flipped[before - 1] ^= 1;
+    flipped[before + 30] ^= 1;
+    both.put(FIRST, flipped.clone());
+    let report = check(&both).unwrap();
+    let damage = &report.damages[0];
+    assert_eq!((report.damages.len(), (damage.offset + damage.length) as usize), (1, before));
+    assert_eq!(report.torn_bytes as usize, flipped.len() - before);
+    // The note itself is damaged, of another store, or half written.
+    let (files, ends) = ended(3);
+    let mut bytes = files.bytes(FIRST).unwrap();
+    bytes[ends[3] - 1] ^= 1;
+    let note = files.bytes("END").unwrap();
+    let mut notes: Vec<Vec<u8>> = (0..note.len()).map(|length| note[..length].to_vec()).collect();
+    notes.extend((0..note.len()).map(|place| {
+        let mut note = note.clone();
+        note[place] ^= 1;
+        note
+    }));
+    let mut other = note[..20].to_vec();
+    other[0] ^= 1;
+    other.extend_from_slice(&crc32c::crc32c(&other).to_le_bytes());
+    notes.push(other);
+    for note in notes {
+        let unknown = files.after_kill();
+        unknown.put(FIRST, bytes.clone());
+        unknown.put("END", note);
+        let report = check(&unknown).unwrap();
+        assert_eq!((report.damages.len(), report.torn_bytes as usize), (0, ends[3] - ends[2]));
+    }
+}
+
+#[test]
+fn where_nothing_is_synced_no_end_is_noted() {
+    let files = FaultyFiles::default();
+    let mut rig = Rig::open(files.clone(), &Options { sync: SyncMode::Off, ..options(1) }).unwrap();
+    rig.put(Record::Session(session(1, "one")));
+    rig.end();
+    assert_eq!((files.syncs(), files.bytes("END")), (0, None));
+    // The last second of an interval is synced before.
+    let mut rig = Rig::open(files.clone(), &Options { sync: SyncMode::Interval, ..options(1) }).unwrap();
+    rig.put(Record::Session(session(2, "two")));
+    rig.end();
+    assert!(files.after_power_cut(|_, _| 0).bytes("END").is_some());
+    assert_eq!(files.after_power_cut(|_, _| 0).bytes(FIRST), files.bytes(FIRST));
 }
