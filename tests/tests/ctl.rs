@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use viaduct_tests::codec::QoS;
-use viaduct_tests::{Broker, DEADLINE, Finished, Hello, Port, eventually, run, run_viaduct, until, viaduct};
+use viaduct_tests::{Broker, DEADLINE, Finished, Hello, Outgoing, Port, eventually, run, run_viaduct, until, viaduct};
 
 /// `viaduct ctl --url <broker> words`.
 #[track_caller]
@@ -151,6 +151,78 @@ fn clients_and_listeners_are_listed_and_nothing_in_them_is_obeyed() {
     let listeners = done(&edge, &["listeners"]);
     assert_eq!(cell(&listeners, "default", "ADDRESS"), edge.address().to_string());
     assert_eq!(cell(&listeners, "default", "CONNECTIONS"), "1");
+}
+
+#[test]
+fn sessions_are_listed_shown_and_removed() {
+    let hub = Broker::start("");
+    let edge = Broker::start("");
+    let url = format!("url=mqtt://{}", hub.address());
+    done(&edge, &["bridges", "add", "hub", &url, "--topic", "x/#"]);
+    for name in ["device-1", "device-2", "device-3"] {
+        let mut client = Hello::v311(name).persistent().connect(edge.address());
+        client.subscribe("t/#", QoS::AtLeastOnce);
+        client.disconnect();
+    }
+    let _here = Hello::v5("here").connect(edge.address());
+    eventually("the bridge has one", || done(&edge, &["sessions"]).contains("$bridge/hub"));
+    assert_eq!(done(&edge, &["sessions"]), done(&edge, &["sessions", "list"]));
+    let first = done(&edge, &["sessions", "list", "--match", "device", "--limit", "2"]);
+    assert!(first.contains("device-2") && !first.contains("device-3"), "{first}");
+    assert!(first.contains("there may be more: --after \"device-2\""), "{first}");
+    let rest = done(&edge, &["sessions", "list", "--match", "device", "--limit", "2", "--after", "device-2"]);
+    assert!(rest.contains("device-3") && !rest.contains("more") && !rest.contains("device-1"), "{rest}");
+    eventually("three are away", || done(&edge, &["sessions", "list", "--away"]).matches("device-").count() == 3);
+    let connected = done(&edge, &["sessions", "list", "--connected"]);
+    assert_eq!((cell(&connected, "here", "STATE"), connected.contains("device")), ("connected".to_owned(), false));
+
+    let shown = done(&edge, &["sessions", "show", "device-1"]);
+    for words in ["device-1", "away", "t/# (QoS 1)", "not by itself", "0 messages"] {
+        assert!(shown.contains(words), "{words} is not in\n{shown}");
+    }
+    let raw: Value = serde_json::from_str(&done(&edge, &["--json", "sessions", "show", "device-1"])).unwrap();
+    assert_eq!(raw["filters"][0]["filter"], "t/#");
+    assert!(done(&edge, &["sessions", "remove", "device-1"]).contains("\"device-1\" is ended"));
+    assert!(!done(&edge, &["sessions"]).contains("device-1"));
+    for (words, said) in [
+        (["sessions", "remove", "device-1"], "there is no session of ClientID \"device-1\""),
+        (["sessions", "remove", "$bridge/hub"], "bridge \"hub\""),
+        (["sessions", "show", "nobody"], "there is no session"),
+    ] {
+        let refused = ctl(&edge, &words);
+        assert!(refused.code == Some(1) && refused.err.contains(said), "{refused:?}");
+    }
+    assert_eq!(ctl(&edge, &["sessions", "list", "--away", "--connected"]).code, Some(2));
+    let raw = ctl(&edge, &["--json", "sessions", "list", "--limit", "5000"]);
+    let problem: Value = serde_json::from_str(&raw.out).unwrap();
+    assert_eq!((raw.code, &problem["status"]), (Some(1), &json!(400)));
+}
+
+#[test]
+fn retained_messages_are_listed_shown_and_removed() {
+    let edge = Broker::start("[sys]\ninterval = \"0s\"\n");
+    let mut publisher = Hello::v5("publisher").connect(edge.address());
+    for (topic, payload) in [("a/1", "one"), ("a/2", "two\u{1b}[2J"), ("b", "three")] {
+        publisher.publish_message(&Outgoing::new(topic, payload).qos(QoS::AtLeastOnce).retained());
+    }
+    let all = done(&edge, &["retained"]);
+    assert_eq!((all.lines().count(), cell(&all, "a/1", "BYTES"), cell(&all, "b", "QOS")), (4, "3".into(), "1".into()));
+    assert!(!done(&edge, &["retained", "list", "--filter", "a/+"]).contains("\nb "), "{all}");
+    let large = done(&edge, &["retained", "list", "--min-size", "4", "--qos", "1", "--newer-than", "1h"]);
+    assert_eq!(large.lines().count(), 3, "{large}");
+    let first = done(&edge, &["retained", "list", "--filter", "a/#", "--limit", "1"]);
+    let next = first.lines().find_map(|line| line.strip_prefix("there may be more: --after ")).unwrap();
+    let rest = done(&edge, &["retained", "list", "--filter", "a/#", "--after", next.trim_matches('"')]);
+    assert!(rest.contains("a/2") && !rest.contains("a/1"), "{rest}");
+    let shown = done(&edge, &["retained", "show", "a/2"]);
+    assert!(shown.contains("two") && !shown.contains('\u{1b}'), "{shown:?}");
+    assert!(done(&edge, &["retained", "remove", "a/2"]).contains("\"a/2\" has no retained message any more"));
+    let gone = ctl(&edge, &["retained", "show", "a/2"]);
+    assert!(gone.code == Some(1) && gone.err.contains("has no retained message"), "{gone:?}");
+    let raw: Value = serde_json::from_str(&done(&edge, &["retained", "--json"])).unwrap();
+    assert_eq!((raw["retained"].as_array().unwrap().len(), &raw["next"]), (2, &Value::Null));
+    let wrong = ctl(&edge, &["retained", "list", "--older-than", "long"]);
+    assert!(wrong.code == Some(1) && wrong.err.contains("expected a duration"), "{wrong:?}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod listener;
 mod logging;
 mod mailbox;
 mod metrics;
+mod questions;
 mod refusal_log;
 mod reload;
 mod run;

@@ -107,6 +107,16 @@ pub(crate) const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(600);
 pub(crate) const ADMIN_LAST_ANSWER: Duration = Duration::from_secs(60);
 /// Bridges that are checked at a time; each check has a thread, and dials a remote some ten times.
 pub(crate) const ADMIN_CHECKS: usize = 4;
+/// Sessions or retained messages of one page of the API, when nothing else is asked for.
+pub(crate) const PAGE: usize = 100;
+/// And at most: what a person reads, and little to make in one turn of a worker.
+pub(crate) const PAGE_MAX: usize = 1000;
+/// Filters that are shown of one session.
+pub(crate) const SESSION_FILTERS: usize = 1000;
+/// Pieces of the retained tree, of some thousand branches each, that are looked through for one page.
+pub(crate) const RETAINED_PIECES: usize = 256;
+/// Bytes of a retained payload that are shown.
+pub(crate) const PAYLOAD_SHOWN: usize = 64 * 1024;
 /// How long the session of a bridge that was removed may take to be ended at its remote; another bridge of its name waits for
 /// it.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(15);

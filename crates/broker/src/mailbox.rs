@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use viaduct_codec::Message;
-use viaduct_engine::{ClientView, Mail, Settings};
+use viaduct_engine::{Mail, Settings};
 
 use crate::bridge::{BridgePlan, OtherLinks, RestPlan};
 use crate::connection::Newcomer;
 use crate::hello::Accepted;
 use crate::limits::MAILBOX_BYTES;
+use crate::questions::Question;
 
 /// Something for a worker.
 #[derive(Debug)]
@@ -47,8 +48,8 @@ pub(crate) enum Letter {
     BridgeNumbers(Option<String>, mpsc::Sender<()>),
     /// Something that the engine gave to the store is safe now, or the store has recovered or fails.
     Committed,
-    /// Who is here?
-    Clients(oneshot::Sender<Vec<ClientView>>),
+    /// The API wants to know something, or have it done.
+    Ask(Question),
     /// Nobody new is taken, and the wills go out while everybody is there; to be answered when that is done.
     LastWords(mpsc::Sender<()>),
     /// Say goodbye to every client.

@@ -21,7 +21,7 @@ use crate::limits::SCRATCH;
 use crate::links::Links;
 use crate::mailbox::{Inbox, Letter};
 use crate::state::Broker;
-use crate::{flush, hello};
+use crate::{flush, hello, questions};
 
 /// What the tasks of a worker share.
 #[derive(Debug)]
@@ -234,10 +234,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) -> std::ops::ControlFlow<()> {
         Letter::NoLeaf => bridge::tell_no_leaf(worker),
         Letter::BridgeNumbers(name, done) => bridge::ask_for_numbers(worker, name.as_deref(), &done),
         Letter::Committed => worker.with_engine(Engine::handle_committed),
-        Letter::Clients(answer) => {
-            // Nobody waits any more when this fails.
-            let _ = answer.send(worker.engine.borrow().clients().collect());
-        }
+        Letter::Ask(question) => questions::answer(worker, question),
         Letter::LastWords(done) => {
             worker.with_engine(|engine, now| engine.handle_last_words(now));
             flush::mail(worker);

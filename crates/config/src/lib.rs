@@ -34,6 +34,7 @@ pub use model::{
 };
 pub use read::load;
 pub use run_time::{Origin, RunTime, WrittenBridge};
+pub use unit::{duration, size};
 pub use written::Written;
 
 /// Where the configuration comes from. Later ones win: file, environment, overrides, what was said at run time. The default

@@ -2,6 +2,8 @@
 //!
 //! In: `"30s"`, `"1MiB"`. Out: milliseconds and bytes, and back for messages. Must never: round or overflow silently.
 
+use std::time::Duration;
+
 /// Longest first where one ends like another.
 const DURATIONS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
@@ -16,6 +18,18 @@ const SIZES: [(&str, u64); 9] = [
     ("KB", 1_000),
     ("B", 1),
 ];
+
+/// A duration such as `"1h30m"`; `None` when it is not that.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    to_duration(text).map(Duration::from_millis)
+}
+
+/// A size such as `"64KiB"`, or whole bytes; `None` when it is not that.
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| to_bytes(text))
+}
 
 /// Milliseconds in `text`: whole numbers with the units ms, s, m, h, d, largest unit first, each once (`"1m30s"`).
 /// `None` when it is not that or does not fit.

@@ -439,6 +439,11 @@ impl Engine {
         if !message.retain || !self.settings.retained.enabled {
             return Ok(Accepted::Safe); // MQTT-3.3.1-8, MQTT-3.3.1-12 of 3.1.1
         }
+        self.change_retained(message)
+    }
+
+    /// As [`Engine::retain`], whatever `message` and the settings say about it.
+    fn change_retained(&mut self, message: &Arc<Message>) -> Result<Accepted, StoreError> {
         if !message.payload.is_empty() && self.is_memory_full() {
             self.stats.dropped(Dropped::Memory, 1);
             return Ok(Accepted::Safe);
@@ -462,6 +467,28 @@ impl Engine {
                 Ok(Accepted::Safe)
             }
         }
+    }
+
+    /// Takes the retained message of `topic` away at the operator's word and tells nobody, as when one expires. `false` when there
+    /// is none.
+    ///
+    /// # Errors
+    /// The store does not take it; the message stays.
+    pub fn clear_retained(&mut self, now: Time, topic: &TopicName) -> Result<bool, StoreError> {
+        self.notice_new_rules(now);
+        if self.shared.retained.get(topic.by_ref()).is_none() {
+            return Ok(false);
+        }
+        let cleared = Message {
+            topic: topic.clone(),
+            payload: Bytes::new(),
+            qos: QoS::AtMostOnce, // Nobody waits for it.
+            retain: true,
+            received: now,
+            expires: None,
+            properties: None,
+        };
+        self.change_retained(&Arc::new(cleared)).map(|_| true)
     }
 
     /// Takes retained messages that have expired out of memory and out of the store; how long until it is to be done again.

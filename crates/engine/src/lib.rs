@@ -66,7 +66,7 @@ pub use settings::{OnDuplicate, RetainedSettings, Settings};
 pub use shared::Shared;
 pub use stats::{Counter, Dropped, Stats, Takeover};
 pub use takeover::Connected;
-pub use view::ClientView;
+pub use view::{ClientView, RetainedCursor, SubscriptionView};
 pub use ways::Way;
 
 use acks::Waiting;

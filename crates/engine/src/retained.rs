@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
-use viaduct_codec::{FilterRef, Message, Time, TopicFilter};
+use viaduct_codec::{FilterRef, Message, Time, TopicFilter, TopicRef};
 use viaduct_router::{Position, Retained};
 
 use crate::limits::{REPLAY_VISITS, SEGMENTS};
@@ -43,6 +43,20 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
+    /// Goes on where another walk over the same filter stood.
+    pub(crate) fn goes_on(mut self, segment: usize, after: Option<Position>) -> Self {
+        // Where all segments are looked through, it says which; otherwise the filter does.
+        if begins_with_wildcard(self.filter.by_ref()) {
+            self.segment = segment;
+        }
+        Self { after, ..self }
+    }
+
+    /// Where it stands: the segment, and the place in it.
+    pub(crate) fn place(self) -> (usize, Option<Position>) {
+        (self.segment, self.after)
+    }
+
     /// Whether it is over what `filter` matches.
     pub(crate) fn is_for(&self, filter: FilterRef<'_>) -> bool {
         self.filter.by_ref() == filter
@@ -133,6 +147,11 @@ impl RetainedMessages {
             }
         }
         removed
+    }
+
+    /// The retained message of `topic`.
+    pub(crate) fn get(&self, topic: TopicRef<'_>) -> Option<Arc<Message>> {
+        self.segments.get(segment_of(topic.as_str()))?.read().get(topic).cloned()
     }
 
     /// A walk over everything that `filter`, which is not a shared one, matches.

@@ -26,6 +26,20 @@ pub struct Retained {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position(String);
 
+impl Position {
+    /// After the topic `text`, whether it has a message or not.
+    #[must_use]
+    pub fn after(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The topic that it is after.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Default for Retained {
     fn default() -> Self {
         Self { topics: Topics::new(), expiring: BTreeSet::new(), len: 0, bytes: 0 }

@@ -36,7 +36,7 @@ pub(super) fn router() -> Router<Desk> {
 }
 
 /// The name in the address.
-struct Name(String);
+pub(super) struct Name(pub(super) String);
 
 impl<S: Sync + Send> FromRequestParts<S> for Name {
     type Rejection = Problem;

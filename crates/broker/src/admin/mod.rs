@@ -8,7 +8,10 @@ mod access;
 mod api;
 mod bridges;
 mod client;
+mod params;
 mod problem;
+mod retained;
+mod sessions;
 mod view;
 mod when;
 

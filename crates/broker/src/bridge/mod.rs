@@ -340,7 +340,7 @@ pub(crate) fn tell_no_leaf(worker: &Worker) {
 }
 
 /// The bridge that a local ClientID belongs to.
-fn bridge_of(client_id: &str) -> Option<&str> {
+pub(crate) fn bridge_of(client_id: &str) -> Option<&str> {
     client_id.strip_prefix(LOCAL_CLIENT_PREFIX)?.split('/').next()
 }
 

@@ -33,12 +33,104 @@ pub(super) enum CtlCommand {
         #[command(subcommand)]
         command: Option<BridgesCommand>,
     },
-    /// Sessions, connected or not
+    /// Sessions, connected or not, all at once
     Clients,
+    /// Sessions, connected or not: some of them, everything about one, and ending one
+    Sessions {
+        #[command(subcommand)]
+        command: Option<SessionsCommand>,
+    },
+    /// Retained messages: some of them, one with its payload, and taking one away
+    Retained {
+        #[command(subcommand)]
+        command: Option<RetainedCommand>,
+    },
     /// Listeners
     Listeners,
     /// Have the broker read its configuration again
     Reload,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsCommand {
+    /// One line for each, in the order of their ClientIDs; what happens without a command
+    List(SessionsList),
+    /// Everything about one, with what it subscribes to
+    Show {
+        /// Its ClientID
+        client_id: String,
+    },
+    /// End one for good: its connection is closed, and its subscriptions and what waits for it are gone
+    Remove {
+        /// Its ClientID
+        client_id: String,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct SessionsList {
+    /// Only ClientIDs that have this in them
+    #[arg(long = "match", value_name = "TEXT")]
+    pub(super) part: Option<String>,
+    /// Only those with a connection
+    #[arg(long, conflicts_with = "away")]
+    pub(super) connected: bool,
+    /// Only those without one
+    #[arg(long)]
+    pub(super) away: bool,
+    #[command(flatten)]
+    pub(super) page: Page,
+}
+
+/// How much of a list, and from where on.
+#[derive(Debug, Default, Args)]
+pub(super) struct Page {
+    /// At most so many, up to 1000; 100 without it
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u32>,
+    /// Go on behind what an answer before this one ended with
+    #[arg(long, value_name = "NEXT")]
+    pub(super) after: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RetainedCommand {
+    /// One line for each; what happens without a command
+    List(RetainedList),
+    /// One with its payload
+    Show {
+        /// Its topic
+        topic: String,
+    },
+    /// Take one away; nobody is told
+    Remove {
+        /// Its topic
+        topic: String,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct RetainedList {
+    /// Only topics that this topic filter matches; "#", which leaves out topics that begin with $, without it
+    #[arg(long, value_name = "FILTER")]
+    pub(super) filter: Option<String>,
+    /// Only payloads of this size or more, such as 64KiB
+    #[arg(long, value_name = "SIZE")]
+    pub(super) min_size: Option<String>,
+    /// Only payloads of this size or less
+    #[arg(long, value_name = "SIZE")]
+    pub(super) max_size: Option<String>,
+    /// Only messages of this QoS
+    #[arg(long, value_name = "QOS")]
+    pub(super) qos: Option<u8>,
+    /// Only what came so long ago or earlier, such as 30d
+    #[arg(long, value_name = "AGE")]
+    pub(super) older_than: Option<String>,
+    /// Only what came since, such as 1h
+    #[arg(long, value_name = "AGE")]
+    pub(super) newer_than: Option<String>,
+    #[command(flatten)]
+    pub(super) page: Page,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,8 @@
 mod args;
 mod bridges;
 mod request;
+mod retained;
+mod sessions;
 mod text;
 
 use serde_json::Value;
@@ -22,29 +24,12 @@ pub(crate) fn run(args: &CtlArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     match &args.command {
         CtlCommand::Bridges { command } => bridges::run(&api, command.as_ref()),
-        CtlCommand::Clients => api.call(Method::Get, "/clients", None)?.show(clients),
+        CtlCommand::Clients => api.call(Method::Get, "/clients", None)?.show(sessions::clients),
+        CtlCommand::Sessions { command } => sessions::run(&api, command.as_ref()),
+        CtlCommand::Retained { command } => retained::run(&api, command.as_ref()),
         CtlCommand::Listeners => api.call(Method::Get, "/listeners", None)?.show(listeners),
         CtlCommand::Reload => api.call(Method::Post, "/reload", None)?.show(reloaded),
     }
-}
-
-fn clients(answer: &Value) -> Result<(), Failure> {
-    let mut table =
-        Table::new(&["CLIENT ID", "STATE", "LEVEL", "PEER", "LISTENER", "USER", "SUBSCRIPTIONS", "WAITING"]);
-    for client in answer["clients"].as_array().into_iter().flatten() {
-        let state = if client["connected"] == true { "connected" } else { "away" };
-        table.row([
-            word(&client["client_id"]),
-            state.to_owned(),
-            word(&client["level"]),
-            word(&client["peer"]),
-            word(&client["listener"]),
-            word(&client["username"]),
-            word(&client["subscriptions"]),
-            word(&client["queued_messages"]),
-        ]);
-    }
-    say(&table.to_string())
 }
 
 fn listeners(answer: &Value) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use viaduct_broker::{Answer, Ask, ask};
 
-use super::args::ApiArgs;
+use super::args::{ApiArgs, Page};
 use super::text::{finding, word};
 use crate::{Failure, say};
 
@@ -114,7 +114,30 @@ impl Reply {
     }
 }
 
-/// `name` as a part of a path.
+/// What stands behind `?`.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<String>);
+
+impl Query {
+    /// Also says `name=value`, if there is a value.
+    pub(super) fn with(mut self, name: &str, value: Option<&str>) -> Self {
+        self.0.extend(value.map(|value| format!("{name}={}", in_path(value))));
+        self
+    }
+
+    /// Also says how much, and from where on.
+    pub(super) fn page(self, page: &Page) -> Self {
+        let limit = page.limit.map(|limit| limit.to_string());
+        self.with("limit", limit.as_deref()).with("after", page.after.as_deref())
+    }
+
+    /// Behind `path`.
+    pub(super) fn at(&self, path: &str) -> String {
+        if self.0.is_empty() { path.to_owned() } else { format!("{path}?{}", self.0.join("&")) }
+    }
+}
+
+/// `name` as a part of a path, or of what stands behind it.
 pub(super) fn in_path(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::{Failure, say};
+
 /// Columns that are as wide as their widest cell.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -116,6 +118,15 @@ pub(super) fn count(value: &Value, what: &str) -> String {
     match value.as_u64().unwrap_or_default() {
         1 => format!("1 {what}"),
         n => format!("{n} {what}s"),
+    }
+}
+
+/// Says how to go on when a list has more than was asked for.
+pub(super) fn more(answer: &Value) -> Result<(), Failure> {
+    match answer["next"].as_str() {
+        // As it is, to be given back, but for what a terminal would obey.
+        Some(next) => say(&format!("there may be more: --after {:?}", plain(next))),
+        None => Ok(()),
     }
 }
 
