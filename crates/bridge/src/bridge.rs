@@ -17,7 +17,7 @@ use crate::names::Names;
 use crate::notify::Notices;
 use crate::offer::Offer;
 use crate::pace::Pace;
-use crate::{Action, DialError, Error, Event, Probed, RuleError, Rules, Settings, Stats, limits};
+use crate::{Action, Address, DialError, Error, Event, Probed, RuleError, Rules, Settings, Stats, limits};
 
 /// One bridge. Methods come in three families:
 ///
@@ -64,6 +64,8 @@ pub struct Bridge {
     pub(crate) kicks: u32,
     /// The link was up at least once.
     pub(crate) was_up: bool,
+    /// The address of the last link that was up: whose session the remote half is in.
+    pub(crate) session_at: Option<Address>,
     /// The local session is older than this bridge.
     pub(crate) local_resumed: bool,
     /// How fast messages may go out.
@@ -108,9 +110,11 @@ impl Bridge {
         };
         // Messages go under the identifiers that they come with. What the bridge itself has to say begins somewhere else, so that
         // the two seldom meet.
-        let [remote, local] = [seed >> 16, seed].map(|half| {
+        // The remote is asked to free identifiers ahead, for it takes a round trip; this broker is not, for the remote might repeat what
+        // it began under one of them.
+        let [remote, local] = [(seed >> 16, limits::FREED_AHEAD), (seed, 1)].map(|(half, freed_ahead)| {
             let mut client = Client::starting_after((half & u64::from(u16::MAX)) as u16);
-            client.relay();
+            client.relay(freed_ahead);
             client
         });
         Ok(Self {
@@ -136,6 +140,7 @@ impl Bridge {
             missed: BTreeSet::new(),
             kicks: 0,
             was_up: false,
+            session_at: None,
             local_resumed: false,
             pace: Pace::new(settings.drain_rate),
             losses: Losses::default(),
@@ -390,7 +395,7 @@ impl Bridge {
         self.remote_gone();
         if was_up && matches!(ending, Ending::Wishes(_)) {
             // What is open would be sent again as it was and refused again: publish it anew, with less.
-            self.remote.forget();
+            self.remote.forget_sent();
             self.outward.target_forgot();
         }
         let mut next = Vec::new();

@@ -40,8 +40,10 @@ pub(crate) struct Flow {
     handed: usize,
     /// How many of `exchanges`, from the first, the source was told of; some behind them may be as well.
     told: usize,
-    /// How many of `exchanges` the target owns, so that what becomes of them is up to the source.
-    owned: usize,
+    /// How many of `exchanges` but convoys the target has answered for in some way, so that what becomes of them is up to the source.
+    answered: usize,
+    /// How many of `exchanges` are of QoS 2, so that most identifiers are not compared with any.
+    twos: usize,
     /// PUBRELs of messages of which nothing is known here.
     strays: BTreeSet<PacketId>,
     /// Those that the source is to send again.
@@ -179,9 +181,9 @@ impl Flow {
         self.messages
     }
 
-    /// Messages that the target has not answered for in any way.
+    /// Messages that the target has not answered for in any way, nor will be spared.
     pub(crate) const fn unanswered(&self) -> usize {
-        self.messages - self.owned
+        self.messages - self.answered
     }
 
     /// Messages that wait for the target, at most.
@@ -201,36 +203,31 @@ impl Flow {
 
     // --- the source
 
-    /// Whether a PUBLISH is one that is here already. Only a duplicate can be: a message with the same identifier
-    /// that is none means that the source has forgotten the old one. QoS 2 is never asked for here: the source's
-    /// client knows its open identifiers across connections and shows each message once.
-    pub(crate) fn is_known(&mut self, id: PacketId, qos: QoS, dup: bool) -> bool {
-        if !self.cut && !dup {
+    /// Goes on with a PUBLISH that is here already; `false` when it is not, and is to be taken. Only a duplicate can be here. Of QoS 2 it is one
+    /// that was asked for again; otherwise the source's client knows its open identifiers across connections and shows each message once.
+    pub(crate) fn recognise(&mut self, id: PacketId, qos: QoS, dup: bool) -> bool {
+        let was_untold = (self.cut || dup) && self.untold.remove(&id).is_some();
+        if !dup {
             return false;
         }
-        let known = self.exchanges.iter().position(|exchange| exchange.is_of(id));
-        let mut exchange = known.and_then(|place| self.exchanges.get_mut(place));
-        if let Some(exchange) = exchange.as_mut().filter(|exchange| exchange.state == State::Renewing) {
-            (exchange.source, exchange.state) = (Source::Live, State::Waiting { again: true });
-            self.told = self.told.min(known.unwrap_or_default());
-            return true;
-        }
-        if !dup || qos == QoS::ExactlyOnce {
-            self.untold.remove(&id);
-            if let Some(place) = known {
-                self.forget_source_of(place);
+        let known = self.exchanges.iter().position(|exchange| exchange.is_of(id) && exchange.qos == qos);
+        if let Some(exchange) = known.and_then(|place| self.exchanges.get_mut(place)) {
+            if qos == QoS::AtLeastOnce {
+                exchange.source = Source::Live;
+                return true;
+            }
+            if exchange.state == State::Renewing {
+                (exchange.source, exchange.state) = (Source::Live, State::Waiting { again: true });
+                self.told = self.told.min(known.unwrap_or_default());
+                return true;
             }
             return false;
         }
-        if let Some(exchange) = exchange {
-            exchange.source = Source::Live;
+        if was_untold && qos == QoS::AtLeastOnce {
+            self.refuse(id, qos);
             return true;
         }
-        let untold = self.untold.remove(&id).is_some();
-        if untold {
-            self.refuse(id, qos);
-        }
-        untold
+        false
     }
 
     /// Takes a message that waits for an answer. `dup`: an earlier bridge may have passed it on, which matters at QoS 2.
@@ -341,7 +338,7 @@ impl Flow {
         for place in (0..self.exchanges.len()).rev() {
             self.forget_source_of(place);
         }
-        self.count_handed();
+        self.count();
     }
 
     /// The source knows nothing any more of the exchange at `place`.
@@ -376,6 +373,7 @@ impl Flow {
                     Handed::Done => State::Done,
                     Handed::NotNow => return,
                 };
+                self.answered += usize::from(exchange.is_answered());
             }
             if !self.end_if_over(self.handed) {
                 self.handed += 1;
@@ -389,7 +387,7 @@ impl Flow {
         let place = self.sent(token)?;
         let exchange = self.exchanges.get_mut(place)?;
         let message = if exchange.is_owned() { None } else { exchange.cargo.message().cloned() };
-        self.owned -= usize::from(exchange.is_owned());
+        self.answered += usize::from(!exchange.is_owned());
         exchange.state = State::Done;
         self.end_if_over(place);
         message
@@ -401,7 +399,7 @@ impl Flow {
         if let Some(exchange) = place.and_then(|place| self.exchanges.get_mut(place))
             && let State::Sent { owned, .. } = &mut exchange.state
         {
-            self.owned += usize::from(!std::mem::replace(owned, true));
+            self.answered += usize::from(!std::mem::replace(owned, true));
             if !self.source_is_here {
                 exchange.cargo = Cargo::Nothing; // This broker has it, whatever becomes of the session.
             }
@@ -427,6 +425,7 @@ impl Flow {
                 exchange.state = State::Done;
             }
         }
+        self.count();
         settled
     }
 
@@ -434,7 +433,6 @@ impl Flow {
     /// was told of waits for that to send it again, if it does: this bridge may end before the target has it once more.
     pub(crate) fn target_forgot(&mut self) {
         self.target_began_anew = true;
-        self.owned = 0;
         for exchange in &mut self.exchanges {
             if !matches!(exchange.state, State::Sent { .. }) {
                 continue;
@@ -452,7 +450,7 @@ impl Flow {
         for id in std::mem::take(&mut self.strays) {
             self.end_stray(id);
         }
-        self.count_handed();
+        self.count();
     }
 
     /// The target knows nothing of a message any more of which nothing is known here either.
@@ -477,8 +475,15 @@ impl Flow {
 
     fn push(&mut self, (id, qos, dup): (PacketId, QoS, bool), cargo: Cargo, state: State) {
         self.renewing.remove(&id);
-        if !self.is_waiting() && state == State::Done {
-            self.handed += 1;
+        // Whoever begins anew under an identifier has forgotten what it was, and must not have to end that first: it is not heard before.
+        if (self.twos > 0 || self.cut)
+            && let Some(place) = self.exchanges.iter().position(|exchange| exchange.is_of(id))
+        {
+            self.forget_source_of(place);
+        }
+        if state == State::Done {
+            self.handed += usize::from(!self.is_waiting());
+            self.answered += 1;
         }
         self.append((id, qos, dup), cargo, Source::Live, state);
     }
@@ -488,6 +493,7 @@ impl Flow {
         self.next_token += messages as u64;
         self.messages += messages;
         self.convoys += usize::from(cargo.is_convoy());
+        self.twos += usize::from(qos == QoS::ExactlyOnce);
         self.exchanges.push_back(Exchange { token, id, qos, dup, cargo, source, state });
     }
 
@@ -507,9 +513,11 @@ impl Flow {
     /// Takes out the exchange at `place`, which does not wait for the target.
     fn remove(&mut self, place: usize) {
         let exchange = if place == 0 { self.exchanges.pop_front() } else { self.exchanges.remove(place) };
-        let Some(Exchange { cargo, .. }) = exchange else { return };
-        self.messages -= cargo.messages();
-        self.convoys -= usize::from(cargo.is_convoy());
+        let Some(exchange) = exchange else { return };
+        self.messages -= exchange.cargo.messages();
+        self.convoys -= usize::from(exchange.cargo.is_convoy());
+        self.twos -= usize::from(exchange.qos == QoS::ExactlyOnce);
+        self.answered -= usize::from(exchange.is_answered());
         self.handed -= usize::from(place < self.handed);
         self.told -= usize::from(place < self.told);
     }
@@ -526,6 +534,7 @@ impl Flow {
         let how = As { qos: QoS::AtLeastOnce, retain: false };
         let Some(first) = convoy.first() else { return };
         self.handed += 1;
+        self.source_is_through = true;
         let named = (first, QoS::AtLeastOnce, false);
         self.append(
             named,
@@ -577,7 +586,7 @@ impl Flow {
             }
         }
         self.convoys = 0;
-        self.count_handed();
+        self.count();
     }
 
     /// Those there are, with the token of their first message.
@@ -589,7 +598,9 @@ impl Flow {
         })
     }
 
-    fn count_handed(&mut self) {
+    /// Counts anew what many changes at once have made wrong.
+    fn count(&mut self) {
+        self.answered = self.exchanges.iter().filter(|exchange| exchange.is_answered()).count();
         let waits = |exchange: &Exchange| matches!(exchange.state, State::Waiting { .. } | State::Renewing);
         self.handed = self.exchanges.iter().position(waits).unwrap_or(self.exchanges.len());
     }
@@ -623,6 +634,11 @@ impl Exchange {
     /// Whether its source was told that a message of QoS 2 is received.
     const fn is_told(&self) -> bool {
         matches!(self.source, Source::Told | Source::Released)
+    }
+
+    /// Whether it waits for its source alone.
+    fn is_answered(&self) -> bool {
+        (self.is_owned() || self.state == State::Done) && !self.cargo.is_convoy()
     }
 
     /// Whether the target has said PUBREC.

@@ -24,9 +24,16 @@ pub const RECONNECT_FLOOR: Duration = Duration::from_millis(10);
 /// bridge would try the better level again.
 pub const REMEMBERED_TRIES: u32 = 3;
 
-/// Messages of QoS 1 and 2 from the remote that this broker has not answered beyond which no more are read, if the window is no larger: what
-/// a remote sends at a time that counts otherwise, and what they may cost is this many packets.
+/// Messages of QoS 1 and 2 from the remote that this broker has not answered beyond which no more are read, if the window is no larger: as many
+/// as a remote that counts otherwise is likely to send at a time.
 pub const UNANSWERED: usize = 100;
+
+/// Identifiers that a remote of which nothing is known is asked to free together.
+pub const FREED_AHEAD: usize = 64;
+
+/// Bytes waiting for the remote beyond which nothing more is read from it: answers for what it sends and does not care to hear. A remote that reads
+/// at all is never that far behind.
+pub const UNREAD_ANSWERS: usize = 16 * OUTPUT_HIGH_WATER;
 
 /// Bytes waiting for one half beyond which nothing more is read from the other: four times the largest read, so that
 /// a turn always fits and a stalled peer costs no more memory than this and one packet.

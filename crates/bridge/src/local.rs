@@ -285,7 +285,7 @@ impl Bridge {
     fn take_local(&mut self, now: Time, incoming: &Incoming<'_>) {
         let publish = &incoming.publish;
         if let Some(id) = publish.packet_id
-            && self.outward.is_known(id, publish.qos, publish.dup)
+            && self.outward.recognise(id, publish.qos, publish.dup)
         {
             return self.pump_outward(now);
         }

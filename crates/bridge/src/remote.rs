@@ -66,7 +66,7 @@ impl Bridge {
     pub(crate) fn read_remote(&mut self, now: Time, bytes: &[u8]) -> usize {
         let mut used = 0;
         while self.link.is_connected() {
-            if self.local_output.pending() >= limits::OUTPUT_HIGH_WATER || self.is_inward_full() {
+            if self.link.is_up() && !self.may_read_remote() {
                 return used;
             }
             let rest = bytes.get(used..).unwrap_or_default();
@@ -99,6 +99,14 @@ impl Bridge {
             }
         }
         bytes.len()
+    }
+
+    /// Whether there is room for what the remote may say. What it has to read first is its own, up to a bound: an answer for everything that
+    /// it sends.
+    fn may_read_remote(&self) -> bool {
+        self.local_output.pending() < limits::OUTPUT_HIGH_WATER
+            && self.remote_output.pending() < limits::UNREAD_ANSWERS
+            && !self.is_inward_full()
     }
 
     /// Whether this broker has to answer first before more comes in from the remote. Never whether the remote has to: it would not be
@@ -232,6 +240,11 @@ impl Bridge {
     // --- packets
 
     fn hear_remote(&mut self, now: Time, packet: Packet<'_>) {
+        if let Packet::Connack(connack) = &packet
+            && !connack.reason.is_error()
+        {
+            self.meet_address();
+        }
         match convoy::answered(now, &packet, &mut self.outward, &mut self.remote) {
             Answered::Settled => return self.pump_outward(now),
             Answered::OutOfTurn => self.unpack(),
@@ -271,6 +284,18 @@ impl Bridge {
                 let reason = ReasonCode::PROTOCOL_ERROR;
                 self.end_attempt(now, Ending::Error(Error::Violation { reason, what }), Some(reason), false);
             }
+        }
+    }
+
+    /// A session that another address kept is not the one in which the last link spoke: what was open there is unknown here, and what is
+    /// open here may stand under identifiers that mean something else here.
+    fn meet_address(&mut self) {
+        let address = self.link.address().cloned();
+        let last = std::mem::replace(&mut self.session_at, address);
+        if last.is_some() && last != self.session_at {
+            self.remote.begin_elsewhere();
+            self.outward.target_forgot();
+            self.inward.source_forgot();
         }
     }
 
@@ -419,7 +444,7 @@ impl Bridge {
     fn take_remote(&mut self, now: Time, incoming: &Incoming<'_>) {
         let publish = &incoming.publish;
         if let Some(id) = publish.packet_id
-            && self.inward.is_known(id, publish.qos, publish.dup)
+            && self.inward.recognise(id, publish.qos, publish.dup)
         {
             return self.pump_inward(now);
         }

@@ -10,4 +10,5 @@ mod failback;
 mod ladder;
 mod loops;
 mod rig;
+mod steps;
 mod terms;

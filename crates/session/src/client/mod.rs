@@ -151,6 +151,8 @@ pub struct Client {
     lost: bool,
     /// While the server may hold identifiers of which nothing is known here.
     stale: Option<Stale>,
+    /// How many identifiers are freed together; 0 for as many as there should be.
+    freed_ahead: usize,
     meter: Meter,
 }
 
@@ -566,11 +568,12 @@ impl Client {
         let Some(stale) = &mut self.stale else { return true };
         let is_free = stale.is_free(next);
         // Asked for in time, so that nobody waits for a round trip each time.
-        let ahead = if is_free { FREED_AHEAD / 2 } else { 0 };
+        let together = if self.freed_ahead == 0 { FREED_AHEAD } else { self.freed_ahead };
+        let ahead = if is_free { together / 2 } else { 0 };
         if self.flow.free_ids(next).nth(ahead).is_none_or(|id| stale.is_free(id) || stale.is_awaited(id)) {
             return is_free;
         }
-        let asked: Vec<PacketId> = self.flow.free_ids(next).take(FREED_AHEAD).filter(|id| stale.ask(*id)).collect();
+        let asked: Vec<PacketId> = self.flow.free_ids(next).take(together).filter(|id| stale.ask(*id)).collect();
         for id in asked {
             self.flow.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
         }

@@ -8,6 +8,7 @@
 
 use viaduct_codec::{Ack, PacketId, PacketType, QoS, ReasonCode, Time};
 
+use super::stale::Stale;
 use super::{Client, PublishError};
 use crate::delivery::Delivery;
 use crate::flow;
@@ -23,9 +24,23 @@ pub struct Under {
 }
 
 impl Client {
-    /// From now on PUBREL waits for [`Client::release`] and PUBCOMP for [`Client::complete`].
-    pub fn relay(&mut self) {
+    /// From now on PUBREL waits for [`Client::release`] and PUBCOMP for [`Client::complete`]. Identifiers of which nothing is known are freed
+    /// `freed_ahead` at a time; 1: none before it is needed.
+    pub fn relay(&mut self, freed_ahead: usize) {
         self.flow.relay();
+        self.freed_ahead = freed_ahead.max(1);
+    }
+
+    /// The next session is another server's: gives up what is open, as [`Client::forget`], and knows of no identifier what that one
+    /// holds under it.
+    pub fn begin_elsewhere(&mut self) {
+        self.forget();
+        self.stale = Some(Stale::default());
+    }
+
+    /// Gives up what was sent and is open, though the server may hold it.
+    pub fn forget_sent(&mut self) {
+        self.flow.forget_sent();
     }
 
     /// As [`Client::publish`], with QoS 1 or 2 and under this identifier.
@@ -52,11 +67,17 @@ impl Client {
             if !may_go {
                 return Err(PublishError::WindowFull);
             }
-            if let Some(stale) = &mut self.stale {
-                stale.know(id);
-            }
         }
-        self.flow.send_as(now, (id, dup), delivery, token, out).map_err(|flow::TooLarge| PublishError::TooLarge)?;
+        let is_exact = delivery.qos == QoS::ExactlyOnce;
+        if let Err(flow::TooLarge) = self.flow.send_as(now, (id, dup), delivery, token, out) {
+            if is_exact && dup {
+                self.free(id, out); // The server may have it.
+            }
+            return Err(PublishError::TooLarge);
+        }
+        if let Some(stale) = self.stale.as_mut().filter(|_| is_exact) {
+            stale.know(id);
+        }
         self.meter.sent(now, token);
         Ok(())
     }

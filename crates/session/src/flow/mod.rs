@@ -12,8 +12,12 @@ mod outbound;
 mod packet_id;
 mod queue;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use viaduct_codec::{
-    Ack, Outgoing, Packet, PacketId, PacketType, PlainAck, Publish, QoS, ReasonCode, Time, TopicName, TopicRef, Version,
+    Ack, Message, Outgoing, Packet, PacketId, PacketType, PlainAck, Publish, QoS, ReasonCode, Time, TopicName,
+    TopicRef, Version,
 };
 
 use crate::delivery::{Counts, Delivery, Hold, Note};
@@ -335,6 +339,10 @@ impl Flow {
             // The peer takes no packet that large, perhaps smaller ones than it did: as if it had been delivered
             // (MQTT-3.1.2-25).
             self.counts.too_large += 1;
+            if self.relays && exchange.is_tried && exchange.delivery.qos == QoS::ExactlyOnce {
+                // The peer may have it, and would take the next one under the identifier for it.
+                self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
+            }
             self.finish(id);
             return false;
         } else if let Some((_, exchange)) = self.outbound.find(id) {
@@ -445,6 +453,7 @@ impl Flow {
                     self.aside.get_or_insert_default().notes.push(note);
                 } else if self.relays {
                     exchange.held = Some(next_hold(&mut self.holds));
+                    exchange.delivery.message = without_contents(&exchange.delivery.message); // It may be long until PUBREL.
                 } else {
                     self.write_ack(PacketType::Pubrel, Ack::new(id, ReasonCode::SUCCESS), out);
                 }
@@ -621,6 +630,14 @@ impl Flow {
         exchanges
     }
 
+    /// Gives up what was sent and is open.
+    pub(crate) fn forget_sent(&mut self) {
+        self.unbundle();
+        for exchange in self.outbound.clear() {
+            self.ids.release(exchange.id);
+        }
+    }
+
     /// Takes the QoS 1 messages of share groups that were not acknowledged.
     pub(crate) fn take_shared(&mut self) -> Vec<Delivery> {
         let taken = self.outbound.take_shared();
@@ -629,6 +646,11 @@ impl Flow {
         }
         taken.into_iter().map(|exchange| exchange.delivery).collect()
     }
+}
+
+/// A message of which nothing is sent any more.
+fn without_contents(message: &Message) -> Arc<Message> {
+    Arc::new(Message { payload: Bytes::new(), properties: None, topic: message.topic.clone(), ..*message })
 }
 
 fn next_hold(last: &mut u32) -> Hold {

@@ -21,7 +21,7 @@ fn kept() -> Hello {
 fn relaying(connack: &str) -> Dialer {
     let mut dialer = Dialer::new();
     dialer.client = Client::starting_after(7);
-    dialer.client.relay();
+    dialer.client.relay(64);
     dialer.connect(&kept(), connack);
     dialer
 }
@@ -161,4 +161,56 @@ fn a_client_that_has_lost_what_it_passed_on_is_sent_it_again() {
     assert_eq!(broker.take("50 02 00 01"), "62 02 00 01");
     assert_eq!(broker.take("70 02 00 01"), "");
     assert_eq!((broker.events.as_slice(), broker.session.inflight()), (&["settled 00".to_owned()][..], 0));
+}
+
+#[test]
+fn a_repetition_that_has_become_too_large_frees_what_the_server_may_have() {
+    let small = || Hello { server_packet_size: 8, ..kept() };
+    // Sent by this process, and by an earlier one.
+    let mut dialer = relaying(YES);
+    dialer.client.forget();
+    dialer.publish_as(300, false, 2, 5).unwrap();
+    dialer.client.detach();
+    assert_eq!(dialer.connect(&small(), YES_PRESENT), "62 02 01 2c");
+    let mut dialer = Dialer::new();
+    dialer.client = Client::starting_after(7);
+    dialer.client.relay(64);
+    dialer.connect(&small(), YES_PRESENT);
+    assert_eq!(dialer.publish_as(300, true, 2, 5), Err(PublishError::TooLarge));
+    assert_eq!(dialer.sent(), "62 02 01 2c");
+    assert_eq!(dialer.publish_as(300, true, 2, 6), Err(PublishError::WindowFull), "until it is known to be free");
+}
+
+#[test]
+fn what_waits_for_its_release_is_kept_without_contents() {
+    let mut dialer = relaying(YES);
+    dialer.client.forget();
+    dialer.publish_as(300, false, 2, 5).unwrap();
+    dialer.publish_as(301, false, 2, 6).unwrap();
+    dialer.take("50 02 01 2c");
+    let open: Vec<_> = dialer.client.forget().into_iter().map(|open| open.delivery.message.payload.len()).collect();
+    assert_eq!(open, [0, 1]);
+}
+
+#[test]
+fn one_who_frees_none_ahead_asks_for_each() {
+    let mut dialer = Dialer::new();
+    dialer.client = Client::starting_after(7);
+    dialer.client.relay(1);
+    dialer.connect(&kept(), YES_PRESENT);
+    assert_eq!(dialer.publish_as(300, false, 2, 5), Err(PublishError::WindowFull));
+    assert_eq!(dialer.sent(), "62 02 01 2c");
+    dialer.take("70 02 01 2c");
+    assert_eq!(dialer.publish_as(300, false, 2, 5).unwrap(), "34 07 00 01 74 01 2c 00 78");
+}
+
+#[test]
+fn at_another_server_nothing_is_known_and_nothing_open() {
+    let mut dialer = relaying(YES_PRESENT);
+    dialer.publish_as(300, true, 2, 5).unwrap();
+    dialer.client.detach();
+    dialer.client.begin_elsewhere();
+    assert_eq!(dialer.connect(&kept(), YES_PRESENT), "");
+    assert_eq!(dialer.publish_as(300, false, 2, 5), Err(PublishError::WindowFull));
+    assert!(dialer.sent().starts_with("62 02 01 2c"));
 }
