@@ -111,6 +111,7 @@ pub(super) struct Asked {
 /// The last use of a packet identifier towards the client.
 struct Exchange {
     message: Option<MessageId>,
+    topic: String,
     qos: QoS,
     /// The connection that it was last seen on.
     connection: u64,
@@ -204,11 +205,18 @@ impl Book {
     }
 
     /// Whether a PUBLISH with an identifier is a new copy; a breach when it is neither that nor a proper repetition.
-    fn exchange(&mut self, connection: u64, publish: &Publish<'_>, message: Option<MessageId>) -> Result<bool, String> {
+    fn exchange(
+        &mut self,
+        connection: u64,
+        publish: &Publish<'_>,
+        topic: &str,
+        message: Option<MessageId>,
+    ) -> Result<bool, String> {
         let Some(id) = publish.packet_id.map(viaduct_codec::PacketId::get) else { return Ok(true) };
         self.begun += 1;
         let begun = Exchange {
             message,
+            topic: topic.to_owned(),
             qos: publish.qos,
             connection,
             released: false,
@@ -217,7 +225,9 @@ impl Book {
             done: false,
             forgotten: false,
         };
-        let same = self.exchanges.get_mut(&id).filter(|last| last.message == message && publish.dup);
+        // Once the broker took PUBCOMP, the identifier may be another delivery's, of the same message as well.
+        let is_same = |last: &Exchange| last.message == message && last.topic == topic && !(last.released && last.done);
+        let same = self.exchanges.get_mut(&id).filter(|last| publish.dup && is_same(last));
         if let Some(last) = same {
             let is_over = last.released && publish.qos == QoS::ExactlyOnce;
             if last.connection == connection && !last.finished {
@@ -261,7 +271,7 @@ impl Oracle {
         let Some(book) = self.books.get_mut(&incarnation).filter(|book| !book.is_vague) else { return };
         let client = book.client.clone();
         let named = message.map_or_else(|| "an empty message".to_owned(), |message| message.to_string());
-        match book.exchange(connection, publish, message) {
+        match book.exchange(connection, publish, topic, message) {
             Ok(true) => {}
             Ok(false) => return,
             Err(why) => return self.breach(Promise::PacketIds, format!("{client} got {named} at {topic}: {why}")),
@@ -456,5 +466,65 @@ impl Oracle {
         for (promise, what) in lost {
             self.breach(promise, what);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use viaduct_codec::{PacketId, PublishProperties};
+
+    use super::*;
+
+    /// What comes of a QoS 2 message under identifier 7.
+    fn comes(
+        book: &mut Book,
+        connection: u64,
+        dup: bool,
+        topic: &str,
+        message: Option<MessageId>,
+    ) -> Result<bool, String> {
+        let publish = Publish {
+            dup,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic: None,
+            packet_id: PacketId::new(7),
+            properties: PublishProperties::default(),
+            payload: b"",
+        };
+        book.exchange(connection, &publish, topic, message)
+    }
+
+    /// The client has said all there is to say of what came under identifier 7.
+    fn finishes(book: &mut Book) {
+        assert!(book.released(7));
+        book.finished(7);
+    }
+
+    #[test]
+    fn a_message_that_the_client_has_finished_may_come_again_once_the_broker_knows() {
+        let message = Some(MessageId(24));
+        for is_known in [true, false] {
+            let mut book = Book::new(0, "c", 1);
+            assert_eq!(comes(&mut book, 1, false, "x", message), Ok(true));
+            assert_eq!(comes(&mut book, 2, true, "x", message), Ok(false), "a repetition");
+            finishes(&mut book);
+            if is_known {
+                book.done(Time::default(), 7);
+            }
+            let again = comes(&mut book, 3, true, "x", message);
+            assert_eq!(again.ok(), is_known.then_some(true), "counted as another copy");
+        }
+    }
+
+    #[test]
+    fn what_has_no_payload_is_told_apart_by_its_topic() {
+        let mut book = Book::new(0, "c", 1);
+        assert_eq!(comes(&mut book, 1, false, "x", None), Ok(true));
+        assert!(comes(&mut book, 2, true, "y", None).is_err(), "the identifier is in use");
+        assert_eq!(comes(&mut book, 2, true, "x", None), Ok(false));
+        finishes(&mut book);
+        assert!(comes(&mut book, 3, true, "x", None).is_err(), "the broker does not know yet that it is over");
+        assert_eq!(comes(&mut book, 3, true, "y", None), Ok(true));
     }
 }

@@ -11,6 +11,10 @@
 //! - A retained message that a subscription asked for is owed with QoS 0 only while the connection of the SUBSCRIBE lasts. When
 //!   much waits for the session the broker may look for it later, and find a newer one, or none.
 //! - A QoS 1 message that its publisher sent more than once may come once for each time, in any place after the first.
+//! - The first that a client sees of a delivery may have DUP 1: the first sending was lost with its connection. So a PUBLISH with
+//!   DUP 1 under an identifier whose QoS 2 exchange the broker has seen end is no repetition but another delivery, and counted as
+//!   one, also when the message is the same (a retained one comes for each SUBSCRIBE). What has no payload names no message: two
+//!   of them are the same if their topics are.
 //! - What is sent again after a reconnect (DUP 1) may have expired meanwhile: its delivery had begun (section 3.3.2.3.3).
 //! - A message with an expiry is owed only if it still lives when the world has come to rest.
 //! - A message that may not fit the client's Maximum Packet Size is not owed.

@@ -33,6 +33,16 @@ fn the_third_hundred_seeds_break_no_promise() {
     are_clean(200..300);
 }
 
+/// In them one of these came first with DUP 1, under an identifier that had been another's: a message without payload (1899, 2918,
+/// 3488), the same retained message for another SUBSCRIBE (4334).
+#[test]
+fn a_delivery_whose_first_sending_was_lost_is_no_repetition_of_another() {
+    for seed in [1899, 2918, 3488, 4334] {
+        let report = run(seed, Options::default());
+        assert!(report.violations.is_empty(), "{report}");
+    }
+}
+
 #[test]
 fn a_seed_is_the_same_run_every_time() {
     for seed in 0..20 {
