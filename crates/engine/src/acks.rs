@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
-use viaduct_codec::{Kept, PacketId, QoS, ReasonCode, Time};
+use viaduct_codec::{ClientId, Kept, PacketId, QoS, ReasonCode, Time};
 use viaduct_session::Hold;
-use viaduct_store::{Accepted, Ticket};
+use viaduct_store::{Accepted, StoreError, Ticket};
 
 use crate::Engine;
 use crate::dispatch::Plan;
@@ -25,6 +25,8 @@ use crate::stats::Dropped;
 pub(crate) struct Waiting {
     by_ticket: VecDeque<(Ticket, Waiter)>,
     answers: HashMap<SessionKey, Answers>,
+    /// The ends of sessions that the store has not safe yet: no more than it has still to write.
+    ends: HashMap<ClientId, Ticket>,
     /// The last ticket that is safe.
     safe: Option<Ticket>,
     /// Memory of a queue that was emptied, for the next one.
@@ -204,6 +206,22 @@ impl Engine {
         }
     }
 
+    /// The store was told to forget `what` it has of a session that ended.
+    pub(crate) fn note_end(&mut self, what: &'static str, client_id: &ClientId, result: Result<Accepted, StoreError>) {
+        match result {
+            Ok(Accepted::Pending(ticket)) => _ = self.waiting.ends.insert(client_id.clone(), ticket),
+            result => self.note_store_result(what, result),
+        }
+    }
+
+    /// Keeps back what is on its way to the connection at `index` until the end of the session before is safe: a crash would
+    /// bring back what its client is told is gone.
+    pub(crate) fn hold_for_end(&mut self, index: usize, client_id: &ClientId) {
+        if let Some(ticket) = self.waiting.ends.get(client_id) {
+            self.hold_output(index, Accepted::Pending(*ticket));
+        }
+    }
+
     /// Goes on with what became safe. To be called when the store has made progress.
     pub fn handle_committed(&mut self, now: Time) {
         self.notice_new_rules(now);
@@ -218,6 +236,10 @@ impl Engine {
         }
         let Some(safe) = self.store.poll_committed() else { return };
         self.waiting.safe = Some(safe);
+        if !self.waiting.ends.is_empty() {
+            self.waiting.ends.retain(|_, ticket| *ticket > safe);
+            self.waiting.ends.shrink_to(SPARE_ANSWERS);
+        }
         while self.waiting.by_ticket.front().is_some_and(|(ticket, _)| *ticket <= safe) {
             match self.waiting.by_ticket.pop_front() {
                 Some((_, Waiter::Answer(key))) => self.release_answers(now, key),

@@ -114,8 +114,14 @@ impl Engine {
         self.arm(index);
         if admission.session_expiry > 0 || self.sessions.get(index).is_some_and(Slot::is_durable) {
             self.keep_session(index, admission.session_expiry, None);
-        } else if has_will {
-            self.keep_will(index);
+        } else {
+            if has_will {
+                self.keep_will(index);
+            }
+            // This broker's half of a bridge makes no promise to anybody.
+            if !identity.local {
+                self.hold_for_end(connection, &client_id);
+            }
         }
     }
 
@@ -215,7 +221,7 @@ impl Engine {
         let Some(slot) = self.sessions.remove(index) else { return };
         if slot.has_lone_will {
             let result = self.store.delete(now, &Key::Will(slot.client_id.clone()));
-            self.note_store_result("will", result);
+            self.note_end("will", &slot.client_id, result);
         }
         self.owners.release(now, &slot.client_id, slot.epoch);
         self.stats.sessions_disconnected.sub(1);
@@ -229,8 +235,8 @@ impl Engine {
                 let result = self.store.delete(now, &Key::Subscription(slot.client_id.clone(), filter.clone()));
                 self.note_store_result("subscription", result);
             }
-            let result = self.store.delete(now, &Key::Session(slot.client_id));
-            self.note_store_result("session", result);
+            let result = self.store.delete(now, &Key::Session(slot.client_id.clone()));
+            self.note_end("session", &slot.client_id, result);
         }
         for delivery in orphans {
             self.find_another_member(now, slot.key, delivery, 0);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use viaduct_codec::{
-    Message, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Time, TopicName, TopicRef, Version, Will,
-    WillProperties,
+    Disconnect, Message, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Time, TopicName, TopicRef,
+    Version, Will, WillProperties,
 };
 use viaduct_engine::{Engine, Settings, WorkerId};
 use viaduct_session::QueueLimits;
@@ -340,6 +340,56 @@ fn a_will_does_not_overtake_one_that_waits_for_the_store() {
         .collect();
     assert_eq!(payloads, [b"1", b"2", b"3"]);
     log.close();
+}
+
+#[test]
+fn a_client_is_told_that_its_session_is_gone_when_a_crash_can_not_bring_it_back() {
+    // A session that stays, in 3.1.1 and 5.0, and one of which a will is kept alone.
+    let keeps = |version| {
+        let mut keeps = connect(version, "same");
+        keeps.clean_start = false;
+        keeps.properties.session_expiry = (version == Version::V5).then_some(3_600);
+        keeps
+    };
+    let mut dies = connect(Version::V311, "same");
+    let topic = TopicRef::new("t").unwrap();
+    let properties = WillProperties::default();
+    dies.will = Some(Will { topic, payload: b"will", qos: QoS::ExactlyOnce, retain: false, properties });
+    let reason = ReasonCode::NORMAL_DISCONNECTION;
+    let says_goodbye = Packet::Disconnect(Disconnect { session_expiry: Some(0), ..Disconnect::new(reason) });
+    // By Clean Start with and without a connection, by DISCONNECT, and by the end of its connection.
+    for (before, ends, clean_start) in [
+        (keeps(Version::V311), None, true),
+        (keeps(Version::V5), None, true),
+        (keeps(Version::V311), Some(Packet::Pingreq), true),
+        (keeps(Version::V5), Some(says_goodbye.clone()), false),
+        (dies, Some(says_goodbye), false),
+    ] {
+        let (mut world, script) = world();
+        let mut client = world.connect(&Packet::Connect(Box::new(before)));
+        world.take(&mut client);
+        assert_eq!(client.got(), [Got::Connack(false, ReasonCode::SUCCESS)]);
+        script.always(Some(Trouble::Slow));
+        if let Some(last) = ends {
+            world.send(&mut client, &[last]);
+            world.cut(&mut client);
+        }
+        let mut next = connect(Version::V5, "same");
+        next.clean_start = clean_start;
+        let next = Packet::Connect(Box::new(next));
+        let mut client = world.connect(&next);
+        world.take(&mut client);
+        assert_eq!(client.got(), []);
+        hello(&mut world, Version::V311, "other");
+        let now = world.now();
+        script.catch_up();
+        world.engine(0).handle_committed(now);
+        world.take(&mut client);
+        assert_eq!(client.got(), [Got::Connack(false, ReasonCode::SUCCESS)]);
+        // Nothing is left of that to wait for.
+        world.cut(&mut client);
+        hello(&mut world, Version::V311, "same");
+    }
 }
 
 #[test]
