@@ -24,6 +24,8 @@
 //! - Of the last moment before a restart, what nobody was told of may be there or not (`recovery`): a copy of QoS 1 comes once
 //!   more, under any identifier; what a bridge brought was not told of to this broker's own clients. Where nobody can tell
 //!   which of two sessions of one ClientID came back, it is not judged.
+//! - A delayed will that was published in the last moment before a restart may be published after it: nobody is told that it was.
+//!   One of QoS 2 still comes once.
 //! - Retained messages that a new subscription asked for and that were not handed to its queue when the broker stopped.
 //! - A message that was on its way to a connection may have waited there for the disk, with the expiry that it had before.
 //! - Across a restart of the broker that it brings messages to, a bridge is not held to bring one of QoS 2 once here: what that broker had

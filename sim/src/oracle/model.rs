@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) inbound: BTreeMap<u16, Option<Named>>,
     pub(super) will: Option<Will>,
     pub(super) delayed: Option<(Time, Will)>,
+    /// The one of these that was published last, and when.
+    pub(super) published: Option<(Time, Will, Time)>,
     keep_alive: u16,
     heard: Time,
     /// Its client was told of it, at least once.
@@ -292,7 +294,8 @@ impl Oracle {
         for client in clients {
             let Some(session) = self.brokers[broker].sessions.get_mut(&client) else { continue };
             let is_over = session.expires.is_some_and(|expires| expires <= now);
-            if let Some((_, will)) = session.delayed.take_if(|(time, _)| *time <= now) {
+            if let Some((due, will)) = session.delayed.take_if(|(time, _)| *time <= now) {
+                session.published = Some((due, will.clone(), now));
                 self.publish_will(broker, &client, &will);
             }
             if is_over {
@@ -409,6 +412,7 @@ impl Session {
             inbound: BTreeMap::new(),
             will: None,
             delayed: None,
+            published: None,
             keep_alive: 0,
             heard: Time::default(),
             is_known: false,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use viaduct_codec::{Message, Time, Version};
+use viaduct_codec::{Message, QoS, Time, Version};
 use viaduct_store::{Loaded, SessionRecord, SubscriptionRecord};
 
 use super::book::Book;
@@ -118,6 +118,17 @@ impl Oracle {
         let stored = record.will.as_ref().and_then(will_of);
         let delayed = record.delayed_will.as_ref().and_then(|(due, message)| Some((*due, will(message, 0)?)));
         let id = |will: &Option<Will>| will.as_ref().map(|will| will.id);
+        // Nobody is told that it was published: if that is not safe, it will be, again.
+        let back = session.published.take().filter(|(due, will, at)| {
+            let is_kept = delayed.as_ref().is_some_and(|(kept, stored)| (*kept, stored.id) == (*due, will.id));
+            is_kept && session.delayed.is_none() && !self.is_old(*at)
+        });
+        if let Some((due, will, _)) = back {
+            if will.qos == QoS::ExactlyOnce {
+                self.retract(broker, &(will.id, will.topic.clone())); // Nor is it with those who hear it.
+            }
+            session.delayed = Some((due, will));
+        }
         // Where no time runs, it does not matter since when.
         let has_deadline = session.expiry != u32::MAX || session.will.is_some() || session.delayed.is_some();
         if (had_connection == record.disconnected.is_some() && (has_deadline || had_connection))
@@ -302,7 +313,7 @@ impl Oracle {
                     from: step,
                     at: now,
                     message: None,
-                    qos: viaduct_codec::QoS::AtMostOnce,
+                    qos: QoS::AtMostOnce,
                     deadline: None,
                 };
                 let back = place.and_then(|place| history.get(place).cloned()).unwrap_or(none);

@@ -43,6 +43,13 @@ fn a_delivery_whose_first_sending_was_lost_is_no_repetition_of_another() {
     }
 }
 
+/// A broker stops a millisecond after it published a delayed will, before that is on the disk: it is published by the next start.
+#[test]
+fn a_delayed_will_that_nobody_heard_before_a_restart_comes_after_it() {
+    let report = run(5733, Options::default());
+    assert!(report.violations.is_empty(), "{report}");
+}
+
 #[test]
 fn a_seed_is_the_same_run_every_time() {
     for seed in 0..20 {
