@@ -2,7 +2,8 @@
 //!
 //! In: messages with the packet identifier that their source waits for, and what becomes of them at the target. Out:
 //! publications to the target under the same identifier and acknowledgements to the source, each in the order of arrival. Never acknowledges a
-//! message before the target's broker answered for it, and never holds more than the source's window lets in.
+//! message before the target's broker answered for it, and never holds more than the source has identifiers for; where the source is
+//! this broker, no more than the window.
 //!
 //! ```text
 //!   source                          here                          target
@@ -32,7 +33,8 @@ use crate::convoy::{Convoy, Left};
 pub(crate) struct Flow {
     /// In order of arrival.
     exchanges: VecDeque<Exchange>,
-    /// The messages of `exchanges`. Their number is bounded by the source's window, see [`crate::Settings::max_inflight`].
+    /// The messages of `exchanges`: each has an identifier of its own. Where the source is this broker the window bounds them, see
+    /// [`crate::Settings::max_inflight`].
     messages: usize,
     /// How many of `exchanges` are convoys, so that most answers are not looked for there.
     convoys: usize,
@@ -181,7 +183,7 @@ impl Flow {
         self.messages
     }
 
-    /// Messages that the target has not answered for in any way, nor will be spared.
+    /// Messages that wait for the target, or for its first answer.
     pub(crate) const fn unanswered(&self) -> usize {
         self.messages - self.answered
     }
@@ -286,7 +288,8 @@ impl Flow {
 
     /// The source has let go of a message of QoS 2 (PUBREL).
     pub(crate) fn released(&mut self, id: PacketId) {
-        let place = self.exchanges.iter().position(|exchange| exchange.is_of(id));
+        let is_meant = |exchange: &Exchange| exchange.is_of(id) && exchange.qos == QoS::ExactlyOnce;
+        let place = self.exchanges.iter().position(is_meant);
         let Some(exchange) = place.and_then(|place| self.exchanges.get_mut(place)) else {
             if self.renewing.contains(&id) || (self.target_began_anew && !self.source_is_through) {
                 return self.end_stray(id);

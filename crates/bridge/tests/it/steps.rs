@@ -108,6 +108,17 @@ fn an_identifier_that_the_remote_uses_twice_holds_up_nothing() {
 }
 
 #[test]
+fn a_pubrel_for_a_message_of_qos_1_takes_its_puback_from_nobody() {
+    let mut rig = joined(Version::V311, &["hub"]);
+    // Both before this broker has answered.
+    let used = rig.bridge.handle_remote(rig.now, &publish(0x3a, "down/1", 1, b'a'));
+    assert!(used > 0);
+    assert_eq!(answers(&mut rig, &ack(0x62, 1), PacketType::Puback), [1]);
+    assert_eq!(rig.local.payloads(), ["a"]);
+    assert_eq!(rig.bridge.stats().unacknowledged_in, 0);
+}
+
+#[test]
 fn what_is_open_at_one_address_is_published_anew_at_another_under_a_free_identifier() {
     let mut rig = joined(Version::V311, &["hub", "spare"]);
     for payload in ["a", "b"] {
