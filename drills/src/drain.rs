@@ -66,13 +66,7 @@ struct Drain {
 impl Drain {
     fn new(arguments: &Arguments, folder: &Path) -> Result<Self, String> {
         let mut ports = free_ports();
-        let places = |name: &str, more: String| Places {
-            binary: arguments.binary.clone(),
-            folder: folder.join(name),
-            data: folder.join(name).join("data"),
-            sync: arguments.sync.clone(),
-            more,
-        };
+        let places = |name: &str, more: String| Places::below(arguments, &folder.join(name), more);
         let hub = Server::on(places("hub", String::new()), &mut ports)?;
         let count = arguments.messages / PUBLISHERS;
         let bridge = format!(

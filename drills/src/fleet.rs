@@ -37,13 +37,7 @@ impl Fleet {
     /// No free ports, or no folder.
     pub(crate) fn new(arguments: &Arguments, folder: &Path, disk: Option<Disk>) -> Result<Self, String> {
         let mut ports = free_ports();
-        let places = |name: &str, more: String| Places {
-            binary: arguments.binary.clone(),
-            folder: folder.join(name),
-            data: folder.join(name).join("data"),
-            sync: arguments.sync.clone(),
-            more,
-        };
+        let places = |name: &str, more: String| Places::below(arguments, &folder.join(name), more);
         let mut far = Vec::new();
         if arguments.is_bridged {
             far.push(Server::on(places("far", String::new()), &mut ports)?);

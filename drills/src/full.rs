@@ -43,13 +43,7 @@ pub(crate) fn run(arguments: &Arguments, folder: &Path) -> Result<Outcome, Strin
         Err(why) => return Ok(Outcome::Skipped(why.0)),
     };
     println!("a disk of {} MiB, sync = {:?}, in {}", arguments.disk_mib, arguments.sync, folder.display());
-    let places = Places {
-        binary: arguments.binary.clone(),
-        folder: folder.to_owned(),
-        data: disk.path().join("data"),
-        sync: arguments.sync.clone(),
-        more: String::new(),
-    };
+    let places = Places { data: disk.path().join("data"), ..Places::below(arguments, folder, String::new()) };
     let mut totals = Totals::default();
     let ballast = disk.path().join("ballast");
     let result = Server::new(places).and_then(|server| rounds(arguments, server, ballast, &mut totals));

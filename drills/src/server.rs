@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::arguments::Arguments;
+
 /// How long a start, a stop or a check may take. Far longer than it does.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Below the range that the system hands out for outgoing connections, and beside that of the tests.
@@ -28,6 +30,14 @@ pub(crate) struct Places {
     pub(crate) sync: String,
     /// What else is in its configuration, behind the rest.
     pub(crate) more: String,
+}
+
+impl Places {
+    /// All of it in one folder.
+    pub(crate) fn below(arguments: &Arguments, folder: &Path, more: String) -> Self {
+        let (binary, sync) = (arguments.binary.clone(), arguments.sync.clone());
+        Self { binary, folder: folder.to_owned(), data: folder.join("data"), sync, more }
+    }
 }
 
 /// What a broker has cost so far.

@@ -112,9 +112,9 @@ impl Bridge {
         // the two seldom meet.
         // The remote is asked to free identifiers ahead, for it takes a round trip; this broker is not, for the remote might repeat what
         // it began under one of them.
-        let [remote, local] = [(seed >> 16, limits::FREED_AHEAD), (seed, 1)].map(|(half, freed_ahead)| {
+        let [remote, local] = [(seed >> 16, true), (seed, false)].map(|(half, frees_ahead)| {
             let mut client = Client::starting_after((half & u64::from(u16::MAX)) as u16);
-            client.relay(freed_ahead);
+            client.relay(frees_ahead);
             client
         });
         Ok(Self {

@@ -28,9 +28,6 @@ pub const REMEMBERED_TRIES: u32 = 3;
 /// as a remote that counts otherwise is likely to send at a time.
 pub const UNANSWERED: usize = 100;
 
-/// Identifiers that a remote of which nothing is known is asked to free together.
-pub const FREED_AHEAD: usize = 64;
-
 /// Bytes waiting for the remote beyond which nothing more is read from it: answers for what it sends and does not care to hear. A remote that reads
 /// at all is never that far behind.
 pub const UNREAD_ANSWERS: usize = 16 * OUTPUT_HIGH_WATER;

@@ -479,16 +479,7 @@ impl Engine {
         if self.shared.retained.get(topic.by_ref()).is_none() {
             return Ok(false);
         }
-        let cleared = Message {
-            topic: topic.clone(),
-            payload: Bytes::new(),
-            qos: QoS::AtMostOnce, // Nobody waits for it.
-            retain: true,
-            received: now,
-            expires: None,
-            properties: None,
-        };
-        self.change_retained(&Arc::new(cleared)).map(|_| true)
+        self.change_retained(&nothing_at(topic, now)).map(|_| true)
     }
 
     /// Takes retained messages that have expired out of memory and out of the store; how long until it is to be done again.
@@ -499,15 +490,7 @@ impl Engine {
         let expired = self.shared.retained.remove_expired(now, EXPIRY_SWEEP);
         let mut pause = if expired.len() < EXPIRY_SWEEP { EXPIRY_INTERVAL } else { EXPIRY_PAUSE };
         for (before, version) in expired {
-            let cleared = Arc::new(Message {
-                topic: before.topic.clone(),
-                payload: Bytes::new(),
-                qos: QoS::AtMostOnce, // Nobody waits for it.
-                retain: true,
-                received: now,
-                expires: None,
-                properties: None,
-            });
+            let cleared = nothing_at(&before.topic, now);
             if self.store.put(now, Record::Retained(Arc::clone(&cleared), version)).is_err() {
                 // It is still there for the next sweep, by which the store may write again.
                 self.shared.retained.undo(&cleared, Some(&before));
@@ -603,6 +586,19 @@ pub(crate) fn delivery(message: &Arc<Message>, merged: &Merged, group: Option<Ar
         group,
         kept: None,
     }
+}
+
+/// What a topic retains when it retains nothing.
+fn nothing_at(topic: &TopicName, now: Time) -> Arc<Message> {
+    Arc::new(Message {
+        topic: topic.clone(),
+        payload: Bytes::new(),
+        qos: QoS::AtMostOnce, // Nobody waits for it.
+        retain: true,
+        received: now,
+        expires: None,
+        properties: None,
+    })
 }
 
 /// Whether anybody but share groups hears what `publisher` says.

@@ -151,8 +151,8 @@ pub struct Client {
     lost: bool,
     /// While the server may hold identifiers of which nothing is known here.
     stale: Option<Stale>,
-    /// How many identifiers are freed together; 0 for as many as there should be.
-    freed_ahead: usize,
+    /// Identifiers are freed one by one, and not some ahead.
+    frees_each: bool,
     meter: Meter,
 }
 
@@ -568,7 +568,7 @@ impl Client {
         let Some(stale) = &mut self.stale else { return true };
         let is_free = stale.is_free(next);
         // Asked for in time, so that nobody waits for a round trip each time.
-        let together = if self.freed_ahead == 0 { FREED_AHEAD } else { self.freed_ahead };
+        let together = if self.frees_each { 1 } else { FREED_AHEAD };
         let ahead = if is_free { together / 2 } else { 0 };
         if self.flow.free_ids(next).nth(ahead).is_none_or(|id| stale.is_free(id) || stale.is_awaited(id)) {
             return is_free;

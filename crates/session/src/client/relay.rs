@@ -24,11 +24,11 @@ pub struct Under {
 }
 
 impl Client {
-    /// From now on PUBREL waits for [`Client::release`] and PUBCOMP for [`Client::complete`]. Identifiers of which nothing is known are freed
-    /// `freed_ahead` at a time; 1: none before it is needed.
-    pub fn relay(&mut self, freed_ahead: usize) {
+    /// From now on PUBREL waits for [`Client::release`] and PUBCOMP for [`Client::complete`]. Without `frees_ahead` an identifier of which
+    /// nothing is known is freed when it is needed, and no other with it.
+    pub fn relay(&mut self, frees_ahead: bool) {
         self.flow.relay();
-        self.freed_ahead = freed_ahead.max(1);
+        self.frees_each = !frees_ahead;
     }
 
     /// The next session is another server's: gives up what is open, as [`Client::forget`], and knows of no identifier what that one

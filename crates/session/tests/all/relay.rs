@@ -21,7 +21,7 @@ fn kept() -> Hello {
 fn relaying(connack: &str) -> Dialer {
     let mut dialer = Dialer::new();
     dialer.client = Client::starting_after(7);
-    dialer.client.relay(64);
+    dialer.client.relay(true);
     dialer.connect(&kept(), connack);
     dialer
 }
@@ -174,7 +174,7 @@ fn a_repetition_that_has_become_too_large_frees_what_the_server_may_have() {
     assert_eq!(dialer.connect(&small(), YES_PRESENT), "62 02 01 2c");
     let mut dialer = Dialer::new();
     dialer.client = Client::starting_after(7);
-    dialer.client.relay(64);
+    dialer.client.relay(true);
     dialer.connect(&small(), YES_PRESENT);
     assert_eq!(dialer.publish_as(300, true, 2, 5), Err(PublishError::TooLarge));
     assert_eq!(dialer.sent(), "62 02 01 2c");
@@ -196,7 +196,7 @@ fn what_waits_for_its_release_is_kept_without_contents() {
 fn one_who_frees_none_ahead_asks_for_each() {
     let mut dialer = Dialer::new();
     dialer.client = Client::starting_after(7);
-    dialer.client.relay(1);
+    dialer.client.relay(false);
     dialer.connect(&kept(), YES_PRESENT);
     assert_eq!(dialer.publish_as(300, false, 2, 5), Err(PublishError::WindowFull));
     assert_eq!(dialer.sent(), "62 02 01 2c");
