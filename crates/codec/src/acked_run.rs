@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use crate::few_bytes;
+use crate::few_bytes::{self, Tails};
 use crate::run::{Front, front};
 use crate::writer::Out;
 use crate::{PacketId, TopicRef, VarInt, Version};
@@ -111,8 +111,9 @@ impl<'a> AckedRun<'a> {
         if self.is_as(topic, version, user_properties) {
             out.extend_from_slice(self.buffer.get(begin..self.used).unwrap_or_default());
         } else {
-            let messages = taken.iter().take(count).map(|message| (message.packet_id.get(), message.payload));
-            write_each(topic, version, user_properties, messages, out);
+            let messages = taken.get(..count).unwrap_or(taken);
+            let ids = messages.iter().map(|message| message.packet_id.get());
+            write_each(topic, version, user_properties, messages, ids, out);
         }
     }
 
@@ -133,8 +134,9 @@ impl<'a> AckedRun<'a> {
         first: PacketId,
         out: &mut Vec<u8>,
     ) {
-        let messages = (first.get()..=u16::MAX).zip(messages.iter().map(|message| message.payload));
-        write_each(topic, version, user_properties, messages, out);
+        let ids = first.get()..=u16::MAX;
+        let messages = messages.get(..ids.len()).unwrap_or(messages);
+        write_each(topic, version, user_properties, messages, ids, out);
     }
 
     /// The bytes of the packets that were taken, and a version that they are read back in.
@@ -144,52 +146,44 @@ impl<'a> AckedRun<'a> {
     }
 }
 
-/// Appends a plain packet for each identifier and payload, as far as the wire can say their size.
-fn write_each<'a>(
+/// Appends a plain packet for each payload and its identifier of `ids`, as far as the wire can say their size.
+fn write_each(
     topic: TopicRef<'_>,
     version: Version,
     user_properties: &[u8],
-    messages: impl Iterator<Item = (u16, &'a [u8])> + Clone,
+    messages: &[AckedMessage<'_>],
+    mut ids: impl Iterator<Item = u16>,
     out: &mut Vec<u8>,
 ) {
-    let mut head = SmallVec::<[u8; 64]>::with_capacity(2 + topic.as_str().len());
+    // What is between the lengths and the payload, which is the same in each but for the identifier.
+    let mut head = SmallVec::<[u8; 128]>::new();
     head.extend_from_slice(&(topic.as_str().len() as u16).to_be_bytes());
     head.extend_from_slice(topic.as_str().as_bytes());
-    let mut section = SmallVec::<[u8; 64]>::new();
+    head.extend_from_slice(&[0; 2]);
     if version.is_v5() {
         let Some(length) = u32::try_from(user_properties.len()).ok().and_then(VarInt::new) else { return };
-        section.var_int(length);
-        section.extend_from_slice(user_properties);
+        head.var_int(length);
+        head.extend_from_slice(user_properties);
     }
-    // Everything before the identifier, which is the same for payloads of one size.
-    let mut front = SmallVec::<[u8; 64]>::new();
-    let mut size = None;
-    // Memory for all at once, and more than they need: each by itself costs as much as to fill it.
-    let mut end = out.len();
-    let most = messages.clone().map(|(_, payload)| 7 + head.len() + section.len() + payload.len()).sum::<usize>();
-    out.resize(end + most, 0);
-    for (id, payload) in messages {
-        let length = payload.len();
-        if size != Some(length) {
-            let remaining = u32::try_from(head.len() + 2 + section.len() + length).ok().and_then(VarInt::new);
-            let Some(remaining) = remaining else { break };
-            front.clear();
-            front.push(PLAIN);
-            front.var_int(remaining);
-            front.extend_from_slice(&head);
-            size = Some(length);
+    let mut front = SmallVec::<[u8; 128]>::new();
+    for alike in messages.chunk_by(|one, next| one.payload.len() == next.payload.len()) {
+        let Some(payload) = alike.first().map(|message| message.payload.len()) else { return };
+        let Some(remaining) = u32::try_from(head.len() + payload).ok().and_then(VarInt::new) else { return };
+        front.clear();
+        front.push(PLAIN);
+        front.var_int(remaining);
+        let place = front.len() + 2 + topic.as_str().len();
+        front.extend_from_slice(&head);
+        for block in alike.chunks(few_bytes::block(front.len() + payload)) {
+            let payloads = block.iter().map(|message| message.payload);
+            let packets = few_bytes::join(&front, Tails { pieces: payloads, size: payload, skip: 0 }, out);
+            for (packet, id) in packets.chunks_exact_mut(front.len() + payload).zip(&mut ids) {
+                if let Some(to) = packet.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
+                    *to = id.to_be_bytes();
+                }
+            }
         }
-        let begin = end;
-        end += front.len() + 2 + section.len() + length;
-        let (before, rest) = out.get_mut(begin..end).unwrap_or_default().split_at_mut(front.len());
-        let (to_id, rest) = rest.split_at_mut(2);
-        let (middle, behind) = rest.split_at_mut(section.len());
-        few_bytes::copy(&front, before);
-        few_bytes::copy(&id.to_be_bytes(), to_id);
-        few_bytes::copy(&section, middle);
-        few_bytes::copy(payload, behind);
     }
-    out.truncate(end);
 }
 
 impl<'a> Iterator for AckedRun<'a> {

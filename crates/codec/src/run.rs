@@ -5,7 +5,7 @@
 //! any other property, another topic) ends the run and is read as any other packet. User Properties are in because a
 //! bridge puts one on every message that crosses it.
 
-use crate::few_bytes;
+use crate::few_bytes::{self, Tails};
 use crate::writer::Out;
 use crate::{TopicRef, UserProperties, VarInt, Version};
 
@@ -153,13 +153,9 @@ impl<'a> Run<'a> {
             front.push(PLAIN);
             front.var_int(remaining);
             front.extend_from_slice(&head);
-            let (begin, size) = (out.len(), front.len() + payload);
-            out.resize(begin + stretch.packets.len() / stretch.size * size, 0);
-            let places = out.get_mut(begin..).unwrap_or_default().chunks_exact_mut(size);
-            for (packet, place) in stretch.packets.chunks_exact(stretch.size).zip(places) {
-                let (before, behind) = place.split_at_mut(front.len());
-                few_bytes::copy(&front, before);
-                few_bytes::copy(packet.get(stretch.front..).unwrap_or_default(), behind);
+            for packets in stretch.packets.chunks(stretch.size * few_bytes::block(front.len() + payload)) {
+                let packets = packets.chunks_exact(stretch.size);
+                few_bytes::join(&front, Tails { pieces: packets, size: stretch.size, skip: stretch.front }, out);
             }
         }
     }

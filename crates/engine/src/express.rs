@@ -34,7 +34,7 @@ impl Parcel {
     }
 }
 
-/// A run in the forms that those who hear it need, each made when the first of them asks.
+/// A run in the forms that those who hear it need, each made when the first of several asks.
 struct Forms<'a> {
     run: Run<'a>,
     /// That of the sender, which is still to be noted on the messages.
@@ -42,11 +42,14 @@ struct Forms<'a> {
     v3: Vec<u8>,
     v5: Vec<u8>,
     messages: Vec<Arc<Message>>,
+    /// Whether at most one hears it, so that nothing has to be made for others.
+    is_for_one: bool,
 }
 
 impl<'a> Forms<'a> {
-    const fn new(run: Run<'a>, hop: Option<Arc<MessageProperties>>) -> Self {
-        Self { run, hop, v3: Vec::new(), v5: Vec::new(), messages: Vec::new() }
+    fn new(run: Run<'a>, hop: Option<Arc<MessageProperties>>, routes: &RouteSet<SessionKey>) -> Self {
+        let is_for_one = routes.routes().len() <= 1;
+        Self { run, hop, v3: Vec::new(), v5: Vec::new(), messages: Vec::new(), is_for_one }
     }
 
     fn is_as_it_came(&self, version: Version) -> bool {
@@ -62,16 +65,20 @@ impl<'a> Forms<'a> {
         }
     }
 
-    fn layout(&mut self, version: Version) -> &[u8] {
+    fn append(&mut self, version: Version, out: &mut Vec<u8>) {
         if self.is_as_it_came(version) {
-            return self.run.bytes;
+            return out.extend_from_slice(self.run.bytes);
         }
         let Self { run, hop, v3, v5, .. } = self;
+        let user_properties = user_properties(hop.as_ref());
+        if self.is_for_one {
+            return run.write_as(run.topic, version, user_properties, out);
+        }
         let made = if version.is_v5() { v5 } else { v3 };
         if made.is_empty() {
-            run.write_as(run.topic, version, user_properties(hop.as_ref()), made);
+            run.write_as(run.topic, version, user_properties, made);
         }
-        made
+        out.extend_from_slice(made);
     }
 
     fn messages(&mut self, now: Time, topic: &TopicName) -> &[Arc<Message>] {
@@ -179,7 +186,7 @@ impl Engine {
                 self.hearers.tell(WorkerId(worker), News(item));
             }
         }
-        let mut forms = Forms::new(run, hop);
+        let mut forms = Forms::new(run, hop, &routes);
         self.deliver_run_here(now, &mut forms, &topic, &routes, publisher);
         for group in routes.shared() {
             for message in forms.messages(now, &topic) {
@@ -200,7 +207,7 @@ impl Engine {
         let Some(first) = Run::first(&parcel.bytes, parcel.version, u32::MAX) else { return };
         let run = first.extend(&parcel.bytes, usize::MAX, u32::MAX);
         let topic = self.hearers.name(run.topic).unwrap_or_else(|| run.topic.to_owned());
-        self.deliver_run_here(now, &mut Forms::new(run, parcel.hop.clone()), &topic, routes, publisher);
+        self.deliver_run_here(now, &mut Forms::new(run, parcel.hop.clone(), routes), &topic, routes, publisher);
     }
 
     /// Hands a run to those of `routes` that live on this worker.
@@ -241,7 +248,7 @@ impl Engine {
         };
         let takes = slot.session.takes_bytes(largest, &connection.output);
         if takes {
-            connection.output.buffer().extend_from_slice(forms.layout(version));
+            forms.append(version, connection.output.buffer());
         }
         self.connections.settle_bytes(c);
         if !takes {
