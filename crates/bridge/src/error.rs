@@ -8,7 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use viaduct_codec::{DecodeError, Level, Looks, ReasonCode};
 
-use crate::{ProxyFailure, UpgradeFailure};
+use crate::{ProxyFailure, Refusal, UpgradeFailure};
 
 /// Why one attempt, or a link that was up, ended.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -70,7 +70,7 @@ pub enum Error {
     #[error(
         "the remote does not authorise this client: {0}; check `username` and `password` of this bridge (mosquitto says the same of a wrong password), and that its rules let this user or ClientID in"
     )]
-    NotAuthorised(ReasonCode),
+    NotAuthorised(Refusal),
     /// The ClientID is not taken.
     #[error("the remote rejects the ClientID {0:?}; set `client_id` to one that it takes (3.1 takes at most 23 bytes)")]
     ClientIdRejected(String),
@@ -291,7 +291,7 @@ pub enum TlsFailure {
 pub enum StepDown {
     /// CONNACK said so.
     #[error("peer refused the level ({0})")]
-    Refused(ReasonCode),
+    Refused(Refusal),
     /// No CONNACK came.
     #[error("peer closed the connection before CONNACK")]
     Closed,

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn each_failure_is_one_step_down_and_the_round_ends_at_the_bottom() {
         let mut negotiation = auto();
-        let refused = StepDown::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
+        let refused = StepDown::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION.into());
         for level in [Level::V311_BRIDGE, Level::V311, Level::V31_BRIDGE, Level::V31] {
             assert_eq!(negotiation.failed(refused), Next::Down(level));
         }
@@ -178,7 +178,7 @@ mod tests {
     fn a_remembered_level_that_is_refused_is_left_at_once() {
         let mut negotiation = auto();
         negotiation.understood();
-        let refused = StepDown::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
+        let refused = StepDown::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION.into());
         assert_eq!(negotiation.failed(refused), Next::Down(Level::V311_BRIDGE));
     }
 

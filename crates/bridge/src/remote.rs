@@ -19,7 +19,7 @@ use crate::link::Ending;
 use crate::local::{NOTICE, carried};
 use crate::loop_guard::Hop;
 use crate::offer::{Offer, count_sent, lowered};
-use crate::{Action, Drop, Error, Event, Lowered, Settings, StepDown, limits};
+use crate::{Action, Drop, Error, Event, Lowered, Refusal, Settings, StepDown, limits};
 
 impl Bridge {
     /// The connection stands: CONNECT.
@@ -376,19 +376,21 @@ impl Bridge {
     fn refusal(&self, connack: &Connack<'_>) -> Ending {
         let reason = connack.reason;
         let words = connack.properties.reason_string.map(str::to_owned);
+        let code = reason.to_return_code().filter(|_| !self.link.level().version().is_v5());
+        let refusal = code.and_then(Refusal::of_return_code).unwrap_or_else(|| reason.into());
         Ending::Error(match reason {
-            ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => return Ending::Level(StepDown::Refused(reason)),
+            ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => return Ending::Level(StepDown::Refused(refusal)),
             ReasonCode::RETAIN_NOT_SUPPORTED | ReasonCode::QOS_NOT_SUPPORTED => return Ending::Wishes(reason),
             ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => Error::ClientIdRejected(self.settings.client_id.clone()),
             ReasonCode::BAD_USER_NAME_OR_PASSWORD => Error::BadLogin,
-            ReasonCode::NOT_AUTHORIZED | ReasonCode::BANNED => Error::NotAuthorised(reason),
+            ReasonCode::NOT_AUTHORIZED | ReasonCode::BANNED => Error::NotAuthorised(refusal),
             ReasonCode::QUOTA_EXCEEDED | ReasonCode::CONNECTION_RATE_EXCEEDED => Error::Quota(reason),
             ReasonCode::PACKET_TOO_LARGE => Error::PacketTooLarge("the remote does not take our CONNECT".into()),
             ReasonCode::USE_ANOTHER_SERVER | ReasonCode::SERVER_MOVED => {
                 Error::Moved(connack.properties.server_reference.map(str::to_owned))
             }
             ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY | ReasonCode::SERVER_SHUTTING_DOWN => {
-                Error::ServerGone { reason: reason.to_string() }
+                Error::ServerGone { reason: refusal.to_string() }
             }
             _ => Error::ConnectRefused { reason, words },
         })
@@ -578,7 +580,7 @@ fn farewell(disconnect: &Disconnect<'_>) -> Ending {
         ReasonCode::RETAIN_NOT_SUPPORTED | ReasonCode::QOS_NOT_SUPPORTED => return Ending::Wishes(reason),
         ReasonCode::SESSION_TAKEN_OVER => Error::TakenOver { client_id: String::new(), times: 1 }, // the bridge knows them
         ReasonCode::KEEP_ALIVE_TIMEOUT => Error::KeepAlive { by_remote: true },
-        ReasonCode::NOT_AUTHORIZED => Error::NotAuthorised(reason),
+        ReasonCode::NOT_AUTHORIZED => Error::NotAuthorised(reason.into()),
         ReasonCode::QUOTA_EXCEEDED | ReasonCode::MESSAGE_RATE_TOO_HIGH | ReasonCode::CONNECTION_RATE_EXCEEDED => {
             Error::Quota(reason)
         }
@@ -602,9 +604,10 @@ fn first_fault(bytes: &[u8], level: Level) -> Option<Ending> {
     const UNACCEPTABLE: u8 = 0x01;
     const UNSUPPORTED: u8 = 0x84;
     let first = *bytes.first()?;
-    let refused = Ending::Level(StepDown::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION));
+    let refused = |refusal| Some(Ending::Level(StepDown::Refused(refusal)));
     match (bytes, level.version().is_v5()) {
-        ([0x20, 0x02, _, UNACCEPTABLE, ..], true) | ([0x20, 0x03, _, UNSUPPORTED, ..], false) => return Some(refused),
+        ([0x20, 0x02, _, UNACCEPTABLE, ..], true) => return refused(Refusal::of_return_code(UNACCEPTABLE)?),
+        ([0x20, 0x03, _, UNSUPPORTED, ..], false) => return refused(ReasonCode(UNSUPPORTED).into()),
         ([0x20, 0x02, _, _, ..], true) | ([0x20, 0x03, _, _, ..], false) => {
             return Some(Ending::Level(StepDown::OtherVersion));
         }

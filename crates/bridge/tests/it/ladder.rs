@@ -49,8 +49,9 @@ fn the_best_level_that_the_listener_allows_is_found_at_once() {
         let lines = rig.lines();
         for (pair, line) in offered.windows(2).zip(&lines) {
             let expected = format!("at level {}, trying {}", pair[0], pair[1]);
+            let number = if pair[0] == 5 { "0x84" } else { "return code 1" };
             assert!(
-                line.contains("peer refused the level") && line.contains("0x84") && line.contains(&expected),
+                line.contains("peer refused the level") && line.contains(number) && line.contains(&expected),
                 "{line}"
             );
         }
@@ -314,6 +315,11 @@ fn each_refusal_has_its_own_name() {
             rig.settle();
             rig.say(&answer);
             assert_eq!(rig.last_error(), label, "{version} {answer:?}");
+            if matches!(label, "not_authorised" | "server_gone") {
+                let number = if version.is_v5() { format!("({reason:#04x})") } else { format!("(return code {code})") };
+                let line = rig.lines().pop().unwrap();
+                assert!(line.contains(&number), "it is named as it came: {line}");
+            }
             assert_eq!(rig.bridge.stats().connects[label], 1);
             assert_eq!(rig.dials.len(), 1, "no other level would help");
         }

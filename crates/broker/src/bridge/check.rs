@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use viaduct_bridge::{Address, DialError, Error, Rules, Settings, TlsFailure};
+use viaduct_bridge::{Address, DialError, Error, Refusal, Rules, Settings, TlsFailure};
 use viaduct_codec::{
     FilterRef, Frame, Level, Looks, Packet, PacketId, QoS, ReasonCode, Subscribe, SubscribeEntry, SubscribeOptions,
     UserProperties,
@@ -17,7 +17,7 @@ use viaduct_codec::{
 use viaduct_config::{Bridge, BridgeTls, Config, TlsVersion, Verify};
 
 use super::dial::{self, Way};
-use super::greet::{self, ANSWER, Answer, Refusal, goodbye, greet};
+use super::greet::{self, ANSWER, Answer, goodbye, greet};
 use super::plan;
 use crate::guests::Guests;
 use crate::limits::FILE_TIME;

@@ -4,14 +4,13 @@
 //! In: an address, the way to it, a level. Out: what the remote makes of it, or says. The session is clean and ends with the
 //! connection. Must never: publish, or keep more of an answer than a bounded packet.
 
-use std::fmt;
 use std::io;
 
 use tokio::time::timeout;
-use viaduct_bridge::{Address, DialError, Probed, Settings};
+use viaduct_bridge::{Address, DialError, Probed, Refusal, Settings};
 use viaduct_codec::{
     Connack, Connect, ConnectProperties, Disconnect, FilterRef, Frame, Level, Looks, Packet, PacketId, ReasonCode,
-    ReturnCode, Subscribe, SubscribeEntry, SubscribeOptions, TopicName, UserProperties,
+    Subscribe, SubscribeEntry, SubscribeOptions, TopicName, UserProperties,
 };
 
 use super::dial::{self, Way};
@@ -34,34 +33,6 @@ pub(super) enum Answer {
     Silent,
     Dial(DialError),
     Other(String),
-}
-
-/// What CONNACK says, in the words of the version that it is written in.
-#[derive(Clone, Copy)]
-pub(super) struct Refusal {
-    /// What it means, whoever says it.
-    pub(super) reason: ReasonCode,
-    /// As 3.x has it, when that is how it came.
-    code: Option<ReturnCode>,
-}
-
-impl Refusal {
-    /// The number alone.
-    pub(super) fn number(self) -> String {
-        match self.code {
-            Some(ReturnCode(code)) => format!("return code {code}"),
-            None => format!("{:#04x}", self.reason.0),
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code {
-            Some(code) => code.fmt(f),
-            None => self.reason.fmt(f),
-        }
-    }
 }
 
 /// Dials, says CONNECT at `level` as `client_id`, and reads the answer.
@@ -339,9 +310,9 @@ async fn read_packet(transport: &mut Transport, buffer: &mut Vec<u8>) -> Result<
 fn connack(level: Level, bytes: &[u8], transport: Transport) -> Answer {
     // A 3.x broker answers CONNECT of 5.0 in its own words.
     if let [0x20, 2, _, code] = bytes
-        && let Some(reason) = ReasonCode::from_return_code(*code).filter(|reason| reason.is_error())
+        && let Some(refusal) = Refusal::of_return_code(*code)
     {
-        return Answer::Refused(Refusal { reason, code: Some(ReturnCode(*code)) });
+        return Answer::Refused(refusal);
     }
     let packet = match Frame::split(bytes, u32::MAX) {
         Ok(Some(frame)) => Packet::decode(frame, level.version()),
@@ -350,7 +321,7 @@ fn connack(level: Level, bytes: &[u8], transport: Transport) -> Answer {
     match packet {
         Ok(Packet::Connack(connack)) => match *connack {
             Connack { reason: ReasonCode::SUCCESS, .. } => Answer::Accepted(Box::new(transport)),
-            Connack { reason, .. } => Answer::Refused(Refusal { reason, code: None }),
+            Connack { reason, .. } => Answer::Refused(reason.into()),
         },
         Ok(_) => Answer::Other("what comes is no CONNACK".to_owned()),
         Err(error) => Answer::Other(error.to_string()),
