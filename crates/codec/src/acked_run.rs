@@ -70,11 +70,31 @@ impl<'a> AckedRun<'a> {
     }
 
     /// Puts the next messages behind those in `many`, `most` at most.
-    #[inline]
     pub fn take_many(&mut self, most: usize, many: &mut AckedMessages<'a>) {
-        // `extend` asks for room before each.
-        for one in self.take(most) {
-            many.push(one);
+        let end = many.len() + most;
+        while many.len() < end {
+            let begin = many.len();
+            self.take_alike(end - begin, many);
+            self.used += (many.len() - begin) * self.size;
+            if many.len() < end {
+                let Some(message) = self.next() else { return };
+                many.push(message);
+            }
+        }
+    }
+
+    /// Those of [`AckedRun::take_many`] that are as large as the last.
+    fn take_alike(&self, most: usize, many: &mut AckedMessages<'a>) {
+        let before_limit = self.limit.max(1).saturating_sub(self.used).div_ceil(self.size.max(1));
+        let packets = self.buffer.get(self.used..).unwrap_or_default().chunks_exact(self.size.max(1));
+        for packet in packets.take(most.min(before_limit)) {
+            let Some((front, rest)) = packet.split_at_checked(self.front.len()) else { return };
+            let Some((id, behind)) = rest.split_first_chunk::<2>() else { return };
+            let Some((section, payload)) = behind.split_at_checked(self.section.len()) else { return };
+            let is_alike = few_bytes::begin_with(front, self.front) && few_bytes::begin_with(section, self.section);
+            let Some(packet_id) = PacketId::new(u16::from_be_bytes(*id)).filter(|_| is_alike) else { return };
+            // `extend` asks for room before each.
+            many.push(AckedMessage { packet_id, payload });
         }
     }
 
@@ -155,7 +175,7 @@ fn write_each(
     mut ids: impl Iterator<Item = u16>,
     out: &mut Vec<u8>,
 ) {
-    // What is between the lengths and the payload, which is the same in each but for the identifier.
+    // What is the same in each: the topic with its length, room for the identifier, and in 5.0 the properties.
     let mut head = SmallVec::<[u8; 128]>::new();
     head.extend_from_slice(&(topic.as_str().len() as u16).to_be_bytes());
     head.extend_from_slice(topic.as_str().as_bytes());
@@ -165,25 +185,32 @@ fn write_each(
         head.var_int(length);
         head.extend_from_slice(user_properties);
     }
+    let section = head.len() - 4 - topic.as_str().len();
+    // Memory for all at once, and more than they need: each by itself costs as much as to fill it.
+    let mut end = out.len();
+    out.resize(end + messages.iter().map(|message| 5 + head.len() + message.payload.len()).sum::<usize>(), 0);
+    // Everything before the payload.
     let mut front = SmallVec::<[u8; 128]>::new();
     for alike in messages.chunk_by(|one, next| one.payload.len() == next.payload.len()) {
-        let Some(payload) = alike.first().map(|message| message.payload.len()) else { return };
-        let Some(remaining) = u32::try_from(head.len() + payload).ok().and_then(VarInt::new) else { return };
+        let payload = alike.first().map_or(0, |message| message.payload.len());
+        let Some(remaining) = u32::try_from(head.len() + payload).ok().and_then(VarInt::new) else { break };
         front.clear();
         front.push(PLAIN);
         front.var_int(remaining);
-        let place = front.len() + 2 + topic.as_str().len();
         front.extend_from_slice(&head);
-        for block in alike.chunks(few_bytes::block(front.len() + payload)) {
-            let payloads = block.iter().map(|message| message.payload);
-            let packets = few_bytes::join(&front, Tails { pieces: payloads, size: payload, skip: 0 }, out);
-            for (packet, id) in packets.chunks_exact_mut(front.len() + payload).zip(&mut ids) {
-                if let Some(to) = packet.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
-                    *to = id.to_be_bytes();
-                }
+        let begin = end;
+        end += alike.len() * (front.len() + payload);
+        let payloads = Tails { pieces: alike.iter().map(|message| message.payload), size: payload, skip: 0 };
+        few_bytes::join(&front, payloads, out.get_mut(begin..end).unwrap_or_default());
+        let mut place = begin + front.len() - section - 2;
+        for id in ids.by_ref().take(alike.len()) {
+            if let Some(to) = out.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
+                *to = id.to_be_bytes();
             }
+            place += front.len() + payload;
         }
     }
+    out.truncate(end);
 }
 
 impl<'a> Iterator for AckedRun<'a> {
@@ -322,6 +349,30 @@ mod tests {
                     for (packet, payload) in expected.iter().zip(payloads) {
                         assert!(packet.len() <= AckedRun::size_as(topic, said, payload.len()));
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_are_taken_as_one_after_the_other_is() {
+        let lengths = [3, 3, 3, 200, 200, 1, 3, 3, 0, 0, 0, 3];
+        for (version, pairs) in [(Version::V311, &b""[..]), (Version::V5, b""), (Version::V5, b"\x26\0\x01k\0\x01v")] {
+            let packets = lengths.map(|length| publish(version, "t", 1 + length as u16, pairs, &vec![7; length]));
+            let mut bytes = packets.concat();
+            let whole = bytes.len();
+            bytes.extend(publish(version, "u", 1, pairs, &[7; 3]));
+            for limit in [0, 1, packets[0].len(), packets[0].len() + 1, whole - 1, whole, usize::MAX] {
+                let run = AckedRun::first(&bytes, version, 150 + packets[3].len() as u32, limit).unwrap();
+                for most in 0..lengths.len() + 2 {
+                    let (mut one_by_one, mut together) = (run.clone(), run.clone());
+                    let expected: Vec<_> = one_by_one.by_ref().take(most).collect();
+                    let mut many = AckedMessages::new();
+                    together.take_many(most / 3, &mut many);
+                    together.take_many(most - most / 3, &mut many);
+                    assert_eq!(many[..], expected, "{most} of {limit} bytes");
+                    assert_eq!(together.used(), one_by_one.used());
+                    assert_eq!(together.next(), one_by_one.next());
                 }
             }
         }

@@ -4,15 +4,13 @@
 //! `starts_with` and `copy_from_slice` do, in words that overlap at the end; for many of one size together, what length they have is
 //! decided once. What is so long that the call does not count is left to these. What it saves is in docs/hot-path.md.
 
-use std::slice::ChunksExactMut;
-
 const HALF: usize = 4;
 const WORD: usize = 8;
 const WIDE: usize = 16;
 /// From here on the call is the smaller part.
 const MANY: usize = 256;
-/// Bytes of a quarter of the nearest cache.
-const BLOCK: usize = 8 * 1024;
+/// Pieces from which on it pays to look at their size first.
+const FEW: usize = 3;
 
 /// Whether `bytes` begin with `front`.
 #[inline]
@@ -71,52 +69,40 @@ fn copy_in<const N: usize>(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// How many pieces of `size` bytes are written at once: so few that they are near still when they are written a second time.
-pub(crate) const fn block(size: usize) -> usize {
-    if size < BLOCK { BLOCK / (size + 1) } else { 1 }
-}
-
 /// Pieces of one size, of which what is behind the first `skip` bytes is wanted.
 pub(crate) struct Tails<I> {
+    /// Each has `size` bytes.
     pub(crate) pieces: I,
-    /// Bytes of each.
     pub(crate) size: usize,
     /// At most `size`.
     pub(crate) skip: usize,
 }
 
-/// Appends `front`, which is not empty, and a tail, for each of `tails`. What was appended.
-pub(crate) fn join<'a, 'o, I: ExactSizeIterator<Item = &'a [u8]>>(
-    front: &[u8],
-    tails: Tails<I>,
-    out: &'o mut Vec<u8>,
-) -> &'o mut [u8] {
-    let both = (front.len() + tails.size - tails.skip).max(1);
-    let begin = out.len();
-    out.resize(begin + both * tails.pieces.len(), 0);
-    let to = out.get_mut(begin..).unwrap_or_default();
-    let places = to.chunks_exact_mut(both);
+/// Fills `to` with `front` and a tail, for each of `tails`; it has room for just these.
+#[inline]
+pub(crate) fn join<'a, I: ExactSizeIterator<Item = &'a [u8]>>(front: &[u8], tails: Tails<I>, to: &mut [u8]) {
+    if tails.pieces.len() < FEW { join_any(front, tails, to) } else { join_many(front, tails, to) }
+}
+
+/// What is decided here is decided once for all of them.
+fn join_many<'a, I: Iterator<Item = &'a [u8]>>(front: &[u8], tails: Tails<I>, to: &mut [u8]) {
+    let both = front.len() + tails.size - tails.skip;
     match front.len() {
-        0..=16 if both >= 16 => join_wide::<16, I>(front, tails, places),
-        17..=32 if both >= 32 => join_wide::<32, I>(front, tails, places),
-        33..=64 if both >= 64 => join_wide::<64, I>(front, tails, places),
-        _ => join_any(front, tails, places),
+        1..=16 if both >= 16 => join_wide::<16, I>(front, tails, to),
+        17..=32 if both >= 32 => join_wide::<32, I>(front, tails, to),
+        33..=64 if both >= 64 => join_wide::<64, I>(front, tails, to),
+        _ => join_any(front, tails, to),
     }
-    to
 }
 
 /// For a front of at most `F` bytes, and at least as many with a tail.
-fn join_wide<'a, const F: usize, I: Iterator<Item = &'a [u8]>>(
-    front: &[u8],
-    tails: Tails<I>,
-    places: ChunksExactMut<'_, u8>,
-) {
+fn join_wide<'a, const F: usize, I: Iterator<Item = &'a [u8]>>(front: &[u8], tails: Tails<I>, to: &mut [u8]) {
     match tails.size - tails.skip {
-        8..=16 => join_both::<F, 8, I>(front, tails, places),
-        17..=32 => join_both::<F, 16, I>(front, tails, places),
-        33..=64 => join_both::<F, 32, I>(front, tails, places),
-        65..=128 => join_both::<F, 64, I>(front, tails, places),
-        _ => join_any(front, tails, places),
+        8..=16 => join_both::<F, 8, I>(front, tails, to),
+        17..=32 => join_both::<F, 16, I>(front, tails, to),
+        33..=64 => join_both::<F, 32, I>(front, tails, to),
+        65..=128 => join_both::<F, 64, I>(front, tails, to),
+        _ => join_any(front, tails, to),
     }
 }
 
@@ -124,10 +110,11 @@ fn join_wide<'a, const F: usize, I: Iterator<Item = &'a [u8]>>(
 fn join_both<'a, const F: usize, const T: usize, I: Iterator<Item = &'a [u8]>>(
     front: &[u8],
     tails: Tails<I>,
-    places: ChunksExactMut<'_, u8>,
+    to: &mut [u8],
 ) {
     let mut wide = [0; F];
     copy(front, wide.get_mut(..front.len()).unwrap_or_default());
+    let places = to.chunks_exact_mut(front.len() + tails.size - tails.skip);
     for (place, piece) in places.zip(tails.pieces) {
         if let Some(begin) = place.first_chunk_mut::<F>() {
             *begin = wide;
@@ -143,11 +130,17 @@ fn join_both<'a, const F: usize, const T: usize, I: Iterator<Item = &'a [u8]>>(
     }
 }
 
-fn join_any<'a, I: Iterator<Item = &'a [u8]>>(front: &[u8], tails: Tails<I>, places: ChunksExactMut<'_, u8>) {
-    for (place, piece) in places.zip(tails.pieces) {
-        let (before, behind) = place.split_at_mut(front.len());
+/// For fronts and tails of any size.
+#[inline]
+fn join_any<'a, I: Iterator<Item = &'a [u8]>>(front: &[u8], tails: Tails<I>, to: &mut [u8]) {
+    let mut rest = to;
+    for piece in tails.pieces {
+        let tail = piece.get(tails.skip..).unwrap_or_default();
+        let Some((before, behind)) = rest.split_at_mut_checked(front.len()) else { return };
+        let Some((place, behind)) = behind.split_at_mut_checked(tail.len()) else { return };
         copy(front, before);
-        copy(piece.get(tails.skip..).unwrap_or_default(), behind);
+        copy(tail, place);
+        rest = behind;
     }
 }
 
@@ -162,12 +155,14 @@ mod tests {
             let front = vec![0xFF; front];
             for size in 0..300 {
                 for skip in [0, 1, size / 2, size].into_iter().filter(|skip| *skip <= size) {
-                    let pieces = [&bytes[..size], &bytes[300 - size..], &[7; 300][..size]];
-                    let joined: Vec<u8> = pieces.iter().flat_map(|piece| [&front, &piece[skip..]].concat()).collect();
-                    let mut out = b"before".to_vec();
-                    let appended = join(&front, Tails { pieces: pieces.into_iter(), size, skip }, &mut out);
-                    assert_eq!(appended, joined);
-                    assert_eq!(out, [b"before", &joined[..]].concat(), "{} before {size} - {skip}", front.len());
+                    let pieces = [&bytes[..size], &bytes[300 - size..], &[7; 300][..size], &bytes[..size]];
+                    for pieces in [&pieces[..1], &pieces] {
+                        let joined: Vec<u8> =
+                            pieces.iter().flat_map(|piece| [&front, &piece[skip..]].concat()).collect();
+                        let mut to = vec![9; joined.len()];
+                        join(&front, Tails { pieces: pieces.iter().copied(), size, skip }, &mut to);
+                        assert_eq!(to, joined, "{} before {size} - {skip}", front.len());
+                    }
                 }
             }
         }

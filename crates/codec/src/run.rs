@@ -99,14 +99,21 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The packets, in order, one or more of one size at a time. Packets that are all as large as the largest, as they mostly
-    /// are, need not be looked at again.
+    /// The packets, in order, all that follow each other with one size at a time. Packets that are all as large as the largest, as
+    /// they mostly are, need not be looked at again.
     fn stretches(self) -> impl Iterator<Item = Stretch<'a>> {
         let is_even = self.largest * self.count as usize == self.bytes.len();
         let mut rest = self.bytes;
+        let mut next = plain(rest);
         std::iter::from_fn(move || {
-            let (body, size) = plain(rest)?;
-            let (packets, behind) = rest.split_at_checked(if is_even { rest.len() } else { size })?;
+            let (body, size) = next?;
+            let mut end = if is_even { rest.len() } else { size };
+            next = rest.get(end..).and_then(plain);
+            while next.is_some_and(|(_, next)| next == size) {
+                end += size;
+                next = rest.get(end..).and_then(plain);
+            }
+            let (packets, behind) = rest.split_at_checked(end)?;
             rest = behind;
             Some(Stretch { packets, size, front: size - body.len() + self.head.len() })
         })
@@ -153,10 +160,10 @@ impl<'a> Run<'a> {
             front.push(PLAIN);
             front.var_int(remaining);
             front.extend_from_slice(&head);
-            for packets in stretch.packets.chunks(stretch.size * few_bytes::block(front.len() + payload)) {
-                let packets = packets.chunks_exact(stretch.size);
-                few_bytes::join(&front, Tails { pieces: packets, size: stretch.size, skip: stretch.front }, out);
-            }
+            let (begin, packets) = (out.len(), stretch.packets.chunks_exact(stretch.size));
+            out.resize(begin + packets.len() * (front.len() + payload), 0);
+            let payloads = Tails { pieces: packets, size: stretch.size, skip: stretch.front };
+            few_bytes::join(&front, payloads, out.get_mut(begin..).unwrap_or_default());
         }
     }
 }

@@ -34,7 +34,7 @@ impl Parcel {
     }
 }
 
-/// A run in the forms that those who hear it need, each made when the first of several asks.
+/// A run in the forms that those who hear it need, each made when the first asks.
 struct Forms<'a> {
     run: Run<'a>,
     /// That of the sender, which is still to be noted on the messages.
@@ -42,7 +42,7 @@ struct Forms<'a> {
     v3: Vec<u8>,
     v5: Vec<u8>,
     messages: Vec<Arc<Message>>,
-    /// Whether at most one hears it, so that nothing has to be made for others.
+    /// Whether all but share groups are at most one, so that no layout is made for others too.
     is_for_one: bool,
 }
 
