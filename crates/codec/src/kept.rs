@@ -166,9 +166,10 @@ impl Kept {
         settler: Arc<Settler>,
     ) -> Arc<Self> {
         let stride = u32::try_from(owed.len()).unwrap_or(u32::MAX).max(1);
-        let mut states = SmallVec::with_capacity(count * owed.len());
+        let entries = count * owed.len();
         let fresh = |lasting| AtomicU64::new(if lasting { state::WRITTEN } else { state::OPEN });
-        (0..count).for_each(|_| states.extend(owed.clone().map(fresh)));
+        let mut states = SmallVec::with_capacity(entries);
+        states.extend(owed.cycle().take(entries).map(fresh));
         let open = u32::try_from(states.len()).unwrap_or(u32::MAX - 1) + u32::from(must_write);
         let open = AtomicU32::new(open);
         Arc::new(Self { id, stride, first: 0, states, open, publisher, readable: AtomicBool::new(false), settler })

@@ -117,7 +117,7 @@ impl Waiting {
             if answer.acks.is_empty() {
                 answers.unanswered -= plan.as_ref().map_or(0, |plan| plan.message.size());
             }
-            going.extend(answer.acks);
+            going.extend_from_slice(&answer.acks);
         }
         if answers.queue.is_empty()
             && let Some(emptied) = self.answers.remove(&key)
@@ -293,8 +293,18 @@ impl Engine {
         }
         if let Some(index) = self.sessions.find(key) {
             self.with_session(index, |session, output| {
-                for ack in acks {
-                    session.acknowledge(ack.packet_id, ack.qos, ack.reason, None, output);
+                let is_plain = |ack: &Ack| ack.qos == QoS::AtLeastOnce && ack.reason == ReasonCode::SUCCESS;
+                let mut rest = acks;
+                while let Some((ack, behind)) = rest.split_first() {
+                    let mut count = 0;
+                    if is_plain(ack) {
+                        let plain = rest.iter().take_while(|ack| is_plain(ack)).map(|ack| ack.packet_id);
+                        count = session.acknowledge_in_turn(plain, output);
+                    }
+                    if count == 0 {
+                        session.acknowledge(ack.packet_id, ack.qos, ack.reason, None, output);
+                    }
+                    rest = if count == 0 { behind } else { rest.get(count..).unwrap_or_default() };
                 }
             });
         }

@@ -143,17 +143,15 @@ impl Inbound {
         self.check().map(|()| arrived)
     }
 
-    /// The answer to the QoS 1 message under `id` is known; `false`, and nothing is done, when it is not the oldest that waits for one.
+    /// The answers to QoS 1 messages under `ids` are known, as far as these are the oldest that wait for one, in their order: how many.
     #[inline]
-    pub(crate) fn acknowledge_next(&mut self, id: PacketId) -> bool {
-        if self.qos1.front() != Some(&id) {
-            return false;
-        }
-        self.qos1.pop_front();
+    pub(crate) fn acknowledge_in_turn(&mut self, ids: impl Iterator<Item = PacketId>) -> usize {
+        let count = self.qos1.iter().zip(ids).take_while(|(open, id)| **open == *id).count();
+        self.qos1.drain(..count);
         if self.qos1.is_empty() && self.qos1.capacity() > IDLE_CAPACITY {
             self.qos1 = VecDeque::new();
         }
-        true
+        count
     }
 
     /// The answer to `id` is known; `false` when it must not be sent, because the message came by an earlier connection,

@@ -404,13 +404,8 @@ impl Flow {
         reason_string: Option<&str>,
         out: &mut Output,
     ) {
-        if qos == QoS::AtLeastOnce
-            && reason == ReasonCode::SUCCESS
-            && reason_string.is_none()
-            && self.terms().is_some_and(|terms| terms.maximum_packet_size as usize >= PlainAck::SIZE)
-            && self.inbound.acknowledge_next(id)
-        {
-            PlainAck { kind: PacketType::Puback, packet_id: id }.encode(out.buffer());
+        let is_plain = qos == QoS::AtLeastOnce && reason == ReasonCode::SUCCESS && reason_string.is_none();
+        if is_plain && self.acknowledge_in_turn(std::iter::once(id), out) == 1 {
             return; // As nearly all are.
         }
         // Without a connection the answer is only kept in mind. A failure then frees the identifier in every version, so
@@ -420,6 +415,25 @@ impl Flow {
             let ack = Ack { reason_string, ..Ack::new(id, if is_v5 { reason } else { ReasonCode::SUCCESS }) };
             self.write_ack(if qos == QoS::ExactlyOnce { PacketType::Pubrec } else { PacketType::Puback }, ack, out);
         }
+    }
+
+    /// Answers QoS 1 messages under these identifiers with a success, as far as they are the oldest that wait for an answer: how many.
+    #[inline]
+    pub(crate) fn acknowledge_in_turn(
+        &mut self,
+        ids: impl Iterator<Item = PacketId> + Clone,
+        out: &mut Output,
+    ) -> usize {
+        if self.terms().is_none_or(|terms| (terms.maximum_packet_size as usize) < PlainAck::SIZE) {
+            return 0;
+        }
+        let count = self.inbound.acknowledge_in_turn(ids.clone());
+        let buffer = out.buffer();
+        buffer.reserve(count * PlainAck::SIZE);
+        for packet_id in ids.take(count) {
+            PlainAck { kind: PacketType::Puback, packet_id }.encode(buffer);
+        }
+        count
     }
 
     pub(crate) fn puback(&mut self, ack: &Ack<'_>) -> Result<Answered, Violation> {

@@ -367,6 +367,12 @@ impl Session {
         self.flow.acknowledge(id, qos, reason, reason_string, out);
     }
 
+    /// Answers messages of QoS 1 that the broker has taken, as [`Session::acknowledge`] with a success, as far as these are the oldest
+    /// that wait for an answer, in their order. How many.
+    pub fn acknowledge_in_turn(&mut self, ids: impl Iterator<Item = PacketId> + Clone, out: &mut Output) -> usize {
+        self.flow.acknowledge_in_turn(ids, out)
+    }
+
     /// Answers a SUBSCRIBE under its identifier (MQTT-2.2.1-6, MQTT-2.3.1-7 of 3.1.1), one reason per filter, without words or
     /// User Properties (MQTT-3.9.2-1, MQTT-3.9.2-2). 3.1 has no word for a failure: the caller gives it the QoS that was asked.
     pub fn suback(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>, out: &mut Output) {

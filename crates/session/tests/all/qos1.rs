@@ -1,6 +1,6 @@
 //! QoS 1 in both directions.
 
-use viaduct_codec::{QoS, ReasonCode};
+use viaduct_codec::{PacketId, QoS, ReasonCode};
 
 use crate::broker::{Broker, outline, v3, v4, v5, v5_kept};
 
@@ -13,6 +13,30 @@ fn a_message_is_sent_once_and_settled_by_puback() {
     assert_eq!(broker.take("40 02 00 01"), "");
     assert_eq!(broker.events, ["settled 00"]);
     assert_eq!(broker.session.inflight(), 0);
+}
+
+#[test]
+fn several_are_answered_together_as_far_as_they_are_the_oldest() {
+    let publish = |id: u8| format!("32 06 00 01 74 00 {id:02x} 00");
+    let answered = |broker: &mut Broker, ids: &[u16]| {
+        let ids = ids.iter().map(|id| PacketId::new(*id).unwrap());
+        let count = broker.session.acknowledge_in_turn(ids, &mut broker.output);
+        (count, broker.sent())
+    };
+    let mut broker = Broker::new();
+    broker.answers = false;
+    broker.connect(&v5(true, ""));
+    for id in [7, 3, 9, 4] {
+        broker.take(&publish(id));
+    }
+    assert_eq!(answered(&mut broker, &[3, 9]), (0, String::new()), "MQTT-4.6.0-2: 7 came before");
+    assert_eq!(answered(&mut broker, &[]), (0, String::new()));
+    assert_eq!(answered(&mut broker, &[7, 3, 4, 9]), (2, "40 02 00 07 40 02 00 03".into()));
+    assert_eq!(answered(&mut broker, &[9, 4, 4, 7]), (2, "40 02 00 09 40 02 00 04".into()));
+    assert_eq!(answered(&mut broker, &[7]), (0, String::new()), "it is answered");
+    broker.take(&publish(5));
+    broker.cut();
+    assert_eq!(answered(&mut broker, &[5]), (0, String::new()), "nobody is there");
 }
 
 #[test]
