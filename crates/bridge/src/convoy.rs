@@ -132,15 +132,6 @@ pub(crate) fn unpack(flow: &mut Flow, source: &mut Client, target: &mut Client) 
     });
 }
 
-/// Writes PUBACK for each.
-pub(crate) fn acknowledge(ids: &[PacketId], output: &mut Output) {
-    let buffer = output.buffer();
-    buffer.reserve(ids.len() * PlainAck::SIZE);
-    for packet_id in ids.iter().copied() {
-        PlainAck { kind: PacketType::Puback, packet_id }.encode(buffer);
-    }
-}
-
 impl Convoy {
     /// The identifier of its first message.
     pub(crate) fn first(&self) -> Option<PacketId> {

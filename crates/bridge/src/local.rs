@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use viaduct_codec::{
-    Disconnect, FilterRef, Frame, Level, Message, Packet, QoS, ReasonCode, RetainHandling, Time, TopicFilter,
+    Disconnect, FilterRef, Frame, Level, Message, Packet, PlainAck, QoS, ReasonCode, RetainHandling, Time, TopicFilter,
     TopicName, TopicRef, Version,
 };
 use viaduct_session::client::{Client, Event as Heard, Hello};
@@ -397,7 +397,7 @@ fn take_steps(
 fn acknowledge(answer: Answer<'_>, source: &mut Client, output: &mut Output) {
     match answer {
         Answer::One(id, qos) => source.acknowledge(id, qos, ReasonCode::SUCCESS, output),
-        Answer::Several(ids) => convoy::acknowledge(ids, output),
+        Answer::Several(ids) => PlainAck::encode_pubacks(ids.len(), ids.iter().copied(), output.buffer()),
     }
 }
 

@@ -46,6 +46,15 @@ impl PlainAck {
         bytes.as_chunks::<{ Self::SIZE }>().0.iter().zip(ids).take_while(is_next).count()
     }
 
+    /// Appends PUBACK for the first `count` of `ids`.
+    #[inline]
+    pub fn encode_pubacks(count: usize, ids: impl Iterator<Item = PacketId>, out: &mut Vec<u8>) {
+        out.reserve(count * Self::SIZE);
+        for packet_id in ids.take(count) {
+            Self { kind: PacketType::Puback, packet_id }.encode(out);
+        }
+    }
+
     /// As it is on the wire: every version writes it the same way.
     #[inline]
     #[must_use]

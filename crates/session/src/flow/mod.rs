@@ -428,11 +428,7 @@ impl Flow {
             return 0;
         }
         let count = self.inbound.acknowledge_in_turn(ids.clone());
-        let buffer = out.buffer();
-        buffer.reserve(count * PlainAck::SIZE);
-        for packet_id in ids.take(count) {
-            PlainAck { kind: PacketType::Puback, packet_id }.encode(buffer);
-        }
+        PlainAck::encode_pubacks(count, ids, out.buffer());
         count
     }
 
