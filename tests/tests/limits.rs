@@ -81,6 +81,28 @@ fn the_receive_maximum_of_the_broker_holds_for_5_0_and_only_for_it() {
 }
 
 #[test]
+fn more_of_qos_1_than_may_be_unacknowledged_is_taken_as_fast_as_it_is_acknowledged() {
+    let broker = Broker::start("[limits]\nreceive_maximum = 5\n");
+    let hello = Hello::v5("away").persistent();
+    let mut away = hello.connect(broker.address());
+    away.subscribe("t", QoS::AtLeastOnce);
+    away.disconnect();
+    let mut publisher = Hello::v5("publisher").connect(broker.address());
+    // The store has to have each before it is acknowledged, so that they come faster than that.
+    let ids: Vec<u16> = (0..200)
+        .map(|number| publisher.send_publish(&Outgoing::new("t", &number.to_string()).qos(QoS::AtLeastOnce)).unwrap())
+        .collect();
+    for id in ids {
+        publisher.wait_for_ack(PacketType::Puback, id);
+    }
+    publisher.ping();
+    let mut back = hello.connect(broker.address());
+    for number in 0..200 {
+        assert_eq!(back.message().text(), number.to_string());
+    }
+}
+
+#[test]
 fn topics_and_filters_have_a_most_of_levels() {
     let broker = Broker::start("[limits]\nmax_topic_levels = 4\n");
     let mut client = Hello::v5("client").connect(broker.address());

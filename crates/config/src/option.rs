@@ -315,7 +315,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         Is("\"5s\""), Live,
         "From accept to a whole CONNECT, TLS included; a client that says nothing is closed."),
     opt(Table::Limits, "receive_maximum", U16_FROM_1, Is("100"), Live,
-        "Unacknowledged QoS 1 and 2 messages that a 5.0 client may send; announced to it."),
+        "Unacknowledged QoS 1 and 2 messages that a 5.0 client may send; announced to it. More QoS 1 is read as fast as it is acknowledged, more QoS 2 ends the connection."),
     opt(Table::Limits, "topic_alias_maximum", Integer { min: 0, max: 65_535 }, Is("10"), Live,
         "Topic aliases that a 5.0 client may set; 0 is none."),
     opt(Table::Limits, "max_topic_levels", U16_FROM_1, Is("200"), Live,

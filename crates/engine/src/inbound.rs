@@ -17,7 +17,7 @@ use crate::authorize::Who;
 use crate::connections::CloseReason;
 use crate::dispatch::{Plan, levels};
 use crate::key::{ConnectionId, SessionKey};
-use crate::limits::{LIKE_PROPERTIES, LOG_WINDOW, LOGGED_TOPIC, TURN_BYTES, TURN_PACKETS};
+use crate::limits::{ANSWER_PAUSE, LIKE_PROPERTIES, LOG_WINDOW, LOGGED_TOPIC, TURN_BYTES, TURN_PACKETS};
 use crate::stats::Dropped;
 use crate::ways::Beyond;
 
@@ -28,7 +28,7 @@ pub struct Progress {
     pub consumed: usize,
     /// The turn ended with whole packets left: hand the rest in again after others had their turn.
     pub more: bool,
-    /// The client is over its message rate: read no more from it before this time.
+    /// The client is over its message rate, or has sent more than may be unacknowledged: read no more from it before this time.
     pub pause_until: Option<Time>,
     /// Acknowledgements of the client came after the write that they would have saved. It may be that it waits for what it sent
     /// before to be acknowledged on the TCP level (it has not set `TCP_NODELAY`).
@@ -92,6 +92,10 @@ impl Engine {
                 packets += count as u64;
                 continue;
             }
+            if self.is_ahead_of_answers(session, rest) {
+                progress.pause_until = Some(now.after(ANSWER_PAUSE));
+                break;
+            }
             let version = self.sessions.get(session).and_then(|slot| slot.session.version()).unwrap_or(Version::V311);
             match Frame::split(rest, max_packet_size) {
                 Ok(None) => break,
@@ -116,9 +120,22 @@ impl Engine {
         if let Some(session) = last {
             self.replay(now, session);
         }
-        progress.pause_until = self.message_rate(now, connection);
+        progress.pause_until = progress.pause_until.max(self.message_rate(now, connection));
         self.release_acks(now);
         progress
+    }
+
+    /// Whether the PUBLISH at the front of `rest` goes beyond the receive maximum only as long as QoS 1 messages before it are not
+    /// answered. The bridges of mosquitto 2.0 send what waited for them without regard to it, and would, with a disk that is slow,
+    /// never get any further if that were the end of the connection (MQTT-3.3.4-7 is the client's).
+    fn is_ahead_of_answers(&mut self, session: usize, rest: &[u8]) -> bool {
+        let is_counted = rest.first().is_some_and(|first| first >> 4 == 3 && first & 6 != 0);
+        let owes_room = |engine: &Self| engine.sessions.get(session).is_some_and(|slot| slot.session.owes_room());
+        if !is_counted || !owes_room(self) {
+            return false;
+        }
+        self.send_ready();
+        owes_room(self)
     }
 
     /// A run of plain acknowledgements; how many.

@@ -121,6 +121,11 @@ impl Inbound {
         usize::from(self.maximum).saturating_sub(self.open())
     }
 
+    /// Whether there is no room for one more, and will be as soon as this end has answered what it was sent.
+    pub(crate) fn owes_room(&self) -> bool {
+        self.room() == 0 && !self.qos1.is_empty()
+    }
+
     fn open(&self) -> usize {
         self.qos1.len() + self.qos2_here as usize
     }

@@ -389,6 +389,11 @@ impl Flow {
         self.inbound.room()
     }
 
+    /// Whether the peer may have no more of them only because this end has not answered what it sent with QoS 1.
+    pub(crate) fn owes_room(&self) -> bool {
+        self.inbound.owes_room()
+    }
+
     /// The same of QoS 1 without aliases, no more than there is room for.
     pub(crate) fn take_plain(&mut self, ids: impl Iterator<Item = PacketId>) {
         self.inbound.take_plain(ids);

@@ -148,6 +148,12 @@ impl Session {
         self.flow.room()
     }
 
+    /// Whether the client may send no more of them only because it has not been told yet that QoS 1 messages were taken.
+    #[must_use]
+    pub fn owes_room(&self) -> bool {
+        self.flow.owes_room()
+    }
+
     /// PUBLISH packets of QoS 1 came that say nothing but topic, payload and User Properties, no more than [`Session::room`]:
     /// they wait for [`Session::acknowledge`] as those that [`Session::handle`] took.
     pub fn take_plain(&mut self, now: Time, packet_ids: impl Iterator<Item = PacketId>) {
