@@ -90,7 +90,7 @@ fn more_of_qos_1_than_may_be_unacknowledged_is_taken_as_fast_as_it_is_acknowledg
     let mut publisher = Hello::v5("publisher").connect(broker.address());
     // The store has to have each before it is acknowledged, so that they come faster than that.
     let ids: Vec<u16> = (0..200)
-        .map(|number| publisher.send_publish(&Outgoing::new("t", &number.to_string()).qos(QoS::AtLeastOnce)).unwrap())
+        .map(|number| publisher.send_publish(&Outgoing::new("t", number.to_string()).qos(QoS::AtLeastOnce)).unwrap())
         .collect();
     for id in ids {
         publisher.wait_for_ack(PacketType::Puback, id);
