@@ -161,6 +161,9 @@ impl World {
                 self.oracle.heard(broker, id, &packet);
             }
         }
+        if let Some(until) = progress.pause_until {
+            self.oracle.not_read(broker, id, until);
+        }
         // A bridge of its own is slowed where its messages come from.
         let pause = progress.pause_until.filter(|_| !matches!(link.owner, Owner::Local(_)));
         if let Some(until) = pause {

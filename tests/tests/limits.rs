@@ -176,6 +176,26 @@ fn a_client_over_its_message_rate_is_read_no_faster_and_others_are() {
 }
 
 #[test]
+fn a_client_that_is_not_read_for_a_while_is_written_to_all_the_same() {
+    const SIZE: usize = 16 * 1024 * 1024; // More than the system's own buffers hold.
+    let broker = Broker::start(
+        "[limits]\nmessage_rate = 1\nmax_packet_size = \"32MiB\"\n[session]\nmax_queued_bytes = \"64MiB\"\n",
+    );
+    let mut watcher = Hello::v5("watcher").connect(broker.address());
+    watcher.subscribe("t", QoS::AtMostOnce);
+    let mut eager = Raw::connect(broker.address());
+    eager.send("10 11 00 04 4d 51 54 54 04 02 00 00 00 05 65 61 67 65 72").expect("20 02 00 00");
+    eager.send("82 08 00 01 00 03 62 69 67 00").expect("90 03 00 01 00");
+    // A minute and a half of what it may send.
+    eager.send(&"30 03 00 01 74 ".repeat(90));
+    watcher.messages(90);
+    Hello::v5("publisher").connect(broker.address()).publish("big", vec![b'x'; SIZE], QoS::AtLeastOnce);
+    let began = Instant::now();
+    assert_eq!(eager.read(SIZE + 5 + 5).len(), SIZE + 10);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[test]
 fn a_client_that_stops_reading_costs_bounded_memory_and_nobody_else() {
     let broker = Broker::start("[session]\nmax_queued_bytes = \"1MiB\"\n[sys]\ninterval = \"0s\"\n");
     let mut sleeper = Hello::v311("sleeper").connect(broker.address());

@@ -14,7 +14,9 @@ use viaduct_engine::{Arrival, Connected, ConnectionId, Progress};
 
 use crate::counters::ConnectResult;
 use crate::flush;
-use crate::limits::{HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE, READ_TURN, TAIL_MOVED};
+use crate::limits::{
+    HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE, PATIENCE, PATIENCE_MAX, READ_TURN, TAIL_MOVED,
+};
 use crate::links::Outlet;
 use crate::state::Place;
 use crate::transport::{Parts, Transport};
@@ -242,13 +244,13 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
     let mut unflushed = 0;
     loop {
         while progress.more || progress.pause_until.is_some() {
-            if let Some(until) = progress.pause_until
-                && let Some(end) = Box::pin(pause(link, worker.broker.clock.instant(until))).await
-            {
-                return end;
-            }
-            progress = worker.hand_in(id, tail);
-            consume(tail, progress.consumed);
+            progress = match progress.pause_until {
+                None => hand_in(worker, id, tail),
+                Some(until) => match Box::pin(wait_out(worker, link, id, tail, until)).await {
+                    Ok(progress) => progress,
+                    Err(end) => return end,
+                },
+            };
             if progress.more {
                 tokio::task::yield_now().await;
             }
@@ -266,14 +268,9 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
                     tokio::task::yield_now().await;
                 }
             }
-            Event::Writable => {
-                flush::mail(worker);
-                flush::write(worker, worker.now(), id, link);
-                // What waited behind that may be ready to be written now.
-                worker.flush_soon();
-            }
+            Event::Writable => write_on(worker, link, id),
             Event::Congested => {
-                if let Some(end) = Box::pin(pause(link, Instant::now() + MAILBOX_PAUSE)).await {
+                if let Some(end) = Box::pin(pause(worker, link, id, Instant::now() + MAILBOX_PAUSE)).await {
                     return end;
                 }
             }
@@ -286,15 +283,67 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
     }
 }
 
-/// Sleeps; `Some` when the connection is ended meanwhile.
-async fn pause(link: &Link, until: Instant) -> Option<End> {
+/// Hands in what waits in `tail`.
+fn hand_in(worker: &Worker, id: ConnectionId, tail: &mut Vec<u8>) -> Progress {
+    let progress = worker.hand_in(id, tail);
+    consume(tail, progress.consumed);
+    progress
+}
+
+/// Reads nothing until the engine goes on with `tail`, as it will not before `until`; or how the connection ended meanwhile. What
+/// it waits for may take long, and thousands may wait for it: whoever gets nowhere is looked at less and less often.
+async fn wait_out(
+    worker: &Worker,
+    link: &Link,
+    id: ConnectionId,
+    tail: &mut Vec<u8>,
+    until: Time,
+) -> Result<Progress, End> {
+    let clock = worker.broker.clock;
+    let mut until = clock.instant(until);
+    let mut patience = PATIENCE;
+    loop {
+        if let Some(end) = pause(worker, link, id, until).await {
+            return Err(end);
+        }
+        let progress = hand_in(worker, id, tail);
+        let Some(next) = progress.pause_until.filter(|_| progress.consumed == 0) else { return Ok(progress) };
+        until = clock.instant(next).max(Instant::now() + patience);
+        patience = (patience * 2).min(PATIENCE_MAX);
+    }
+}
+
+/// Writes what the socket did not take before.
+fn write_on(worker: &Worker, link: &Link, id: ConnectionId) {
+    flush::mail(worker);
+    flush::write(worker, worker.now(), id, link);
+    // What waited behind that may be ready to be written now.
+    worker.flush_soon();
+}
+
+/// Reads nothing until `until`, and writes what the socket takes; `Some` when the connection is ended meanwhile.
+async fn pause(worker: &Worker, link: &Link, id: ConnectionId, until: Instant) -> Option<End> {
     let mut sleep = std::pin::pin!(sleep_until(until));
     std::future::poll_fn(|cx| {
         link.remember(cx);
-        match link.ended.get() {
-            Some(end) => Poll::Ready(Some(end)),
-            None => sleep.as_mut().poll(cx).map(|()| None),
+        loop {
+            if let Some(end) = link.ended.get() {
+                return Poll::Ready(Some(end));
+            }
+            if link.blocked_since().is_none() {
+                break;
+            }
+            let ready = link.transport.borrow().poll_writable(cx);
+            match ready {
+                Poll::Ready(Ok(())) => write_on(worker, link, id),
+                Poll::Ready(Err(error)) => {
+                    worker.closed(id, &format!("writing failed: {error}"));
+                    return Poll::Ready(Some(End::Now));
+                }
+                Poll::Pending => break,
+            }
         }
+        sleep.as_mut().poll(cx).map(|()| None)
     })
     .await
 }
@@ -339,9 +388,7 @@ fn poll_event(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>
             progress
         } else {
             tail.extend_from_slice(came);
-            let progress = worker.hand_in(id, tail);
-            consume(tail, progress.consumed);
-            progress
+            hand_in(worker, id, tail)
         };
         Poll::Ready(Event::Read(progress, read))
     })

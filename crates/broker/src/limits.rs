@@ -47,6 +47,10 @@ pub(crate) const FLUSH_TURN: usize = 1024;
 pub(crate) const MAILBOX_BYTES: usize = 64 * 1024 * 1024;
 /// How often a worker that stopped reading for that looks again.
 pub(crate) const MAILBOX_PAUSE: Duration = Duration::from_millis(1);
+/// How long a client is left alone that got nowhere after a pause, doubled up to [`PATIENCE_MAX`].
+pub(crate) const PATIENCE: Duration = Duration::from_millis(2);
+/// The longest such wait: what goes on once the disk answers again should not stand still for much longer than the disk did.
+pub(crate) const PATIENCE_MAX: Duration = Duration::from_millis(100);
 /// Password checks that run at a time: they are made to be slow, and need a core each.
 pub(crate) const PASSWORD_CHECKS: usize = 4;
 /// Bytes that a password, ACL, certificate, key, CRL or token file may have: far beyond any real one, and it keeps a

@@ -121,6 +121,10 @@ impl Engine {
             self.replay(now, session);
         }
         progress.pause_until = progress.pause_until.max(self.message_rate(now, connection));
+        if let Some((until, slot)) = progress.pause_until.zip(last.and_then(|session| self.sessions.get_mut(session))) {
+            // It may send PINGREQ meanwhile, and it is we who do not read it.
+            slot.session.touch(until);
+        }
         self.release_acks(now);
         progress
     }

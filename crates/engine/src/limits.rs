@@ -11,9 +11,9 @@ pub(crate) const TURN_BYTES: usize = 64 * 1024;
 /// Packets that one connection may have handled in a turn before others have theirs.
 pub(crate) const TURN_PACKETS: usize = 256;
 
-/// How long a client is not read that has sent more than its receive maximum, while it waits for answers of ours: about a sync of
-/// a disk.
-pub(crate) const ANSWER_PAUSE: Duration = Duration::from_millis(5);
+/// How long a client is not read that has sent more than its receive maximum, while it waits for answers of ours: less than a sync
+/// of most disks takes. Whoever drives the connection waits longer when that was not enough.
+pub(crate) const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
 /// Segments that the filter trie and the retained tree are split into by first topic level, so that a subscribe
 /// invalidates what is cached for one of them and locks one of them.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use viaduct_codec::{
     FilterRef, Packet, PacketId, Publish, PublishProperties, QoS, TopicRef, Unsubscribe, UserProperties, Version,
@@ -107,20 +108,47 @@ fn a_client_over_its_message_rate_is_not_read_until_it_may_send_again() {
         let mut world = World::with(1, settings, Box::new(AllowAll));
         world.connect(&Packet::Connect(Box::new(connect(Version::V311, "a"))));
         let first = ConnectionId(1);
-        let mut publish = Vec::new();
-        let packet = Publish {
-            dup: false,
-            qos: QoS::AtMostOnce,
-            retain: false,
-            topic: Some(TopicRef::new("t").unwrap()),
-            packet_id: None,
-            properties: PublishProperties::default(),
-            payload: b"",
-        };
-        Packet::Publish(packet).encode(Version::V311, &mut publish).unwrap();
+        let mut bytes = Vec::new();
+        Packet::Publish(publish()).encode(Version::V311, &mut bytes).unwrap();
         let now = world.now();
-        let until = world.engine(0).handle_bytes(now, first, &publish).pause_until.unwrap();
+        let until = world.engine(0).handle_bytes(now, first, &bytes).pause_until.unwrap();
         assert!(until > now);
         assert_eq!(world.engine(0).handle_bytes(until, first, &[]).pause_until, None, "the pause was long enough");
     });
+}
+
+#[test]
+fn the_silence_of_a_client_that_is_not_read_is_not_its_own() {
+    viaduct_testkit::on_every_ground(|| {
+        let settings = Settings { message_rate: Some(1), ..Settings::default() };
+        let mut world = World::with(1, settings, Box::new(AllowAll));
+        let mut hello = connect(Version::V5, "a");
+        hello.keep_alive = 2;
+        let mut client = world.connect(&Packet::Connect(Box::new(hello)));
+        let mut bytes = Vec::new();
+        for _ in 0..60 {
+            Packet::Publish(publish()).encode(Version::V5, &mut bytes).unwrap();
+        }
+        let now = world.now();
+        let until = world.engine(0).handle_bytes(now, ConnectionId(1), &bytes).pause_until.unwrap();
+        assert!(until >= now.after(Duration::from_secs(59)), "{until:?}");
+        world.pass(until.since(now) + Duration::from_secs(2));
+        world.take(&mut client);
+        assert!(!client.closed, "it may have sent any number of PINGREQ");
+        world.pass(Duration::from_secs(2));
+        world.take(&mut client);
+        assert!(client.closed, "from there on it is its own again");
+    });
+}
+
+fn publish() -> Publish<'static> {
+    Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: Some(TopicRef::new("t").unwrap()),
+        packet_id: None,
+        properties: PublishProperties::default(),
+        payload: b"",
+    }
 }

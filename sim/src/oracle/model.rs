@@ -183,6 +183,13 @@ impl Oracle {
         }
     }
 
+    /// `broker` reads nothing more of `connection` before `until`, so its silence does not begin before that.
+    pub(crate) fn not_read(&mut self, broker: usize, connection: u64, until: Time) {
+        let Some(client) = self.holder(broker, connection) else { return };
+        let Some(session) = self.brokers[broker].sessions.get_mut(&client) else { return };
+        session.heard = until;
+    }
+
     /// `broker` took a packet of `connection`, whatever it made of it.
     pub(crate) fn heard(&mut self, broker: usize, connection: u64, packet: &Packet<'_>) {
         self.punctual(broker);
