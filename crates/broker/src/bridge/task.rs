@@ -104,6 +104,8 @@ struct Pump {
     bytes: [u64; 2],
     /// When the numbers for metrics are due.
     report: Time,
+    /// When the task woke up. A look at the clock for each step would be a thirtieth of what a message costs.
+    now: Time,
 }
 
 /// Runs the bridge until it is told to stop; whether the remote has been told to end its session.
@@ -123,7 +125,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
     let status = &plan.status;
     status.certificate_expires.store(plan.certificate_expires.unwrap_or_default(), Ordering::Relaxed);
     *status.tls.lock() = None;
-    let report = worker.now();
+    let now = worker.now();
     let turn = Turn::new(&plan);
     let mut pump = Pump {
         worker,
@@ -139,11 +141,12 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         turn,
         congested: false,
         bytes: [0; 2],
-        report,
+        report: now,
+        now,
     };
     let mut alarm = Alarm::new(pump.worker.broker.clock, &pump.worker.broker.far_timers);
     let mut remote_knows = false;
-    pump.bridge.start_held(pump.worker.now());
+    pump.bridge.start_held(now);
     loop {
         pump.settle();
         while pump.take_turn() {
@@ -156,10 +159,12 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
             break;
         }
         pump.arm(&mut alarm);
-        match std::future::poll_fn(|cx| pump.poll_event(cx, &control, &mut alarm)).await {
+        let event = std::future::poll_fn(|cx| pump.poll_event(cx, &control, &mut alarm)).await;
+        pump.now = pump.worker.now();
+        match event {
             Event::Stop(stop) => {
                 pump.stopping = true;
-                let now = pump.worker.now();
+                let now = pump.now;
                 // 3.x has no word for the end of a session.
                 remote_knows = pump.bridge.is_up() && pump.bridge.stats().level.is_some_and(|l| l.version().is_v5());
                 pump.bridge.stop(now, stop == Stop::ForGood);
@@ -184,12 +189,8 @@ impl Drop for Pump {
 }
 
 impl Pump {
-    fn now(&self) -> Time {
-        self.worker.now()
-    }
-
     fn handle(&mut self, event: Event) {
-        let now = self.now();
+        let now = self.now;
         match event {
             // Moving bytes is what `settle` does.
             Event::Local | Event::RemoteRead | Event::Stop(_) | Event::Turn | Event::Asked | Event::Guests => {}
@@ -257,7 +258,7 @@ impl Pump {
 
     /// Does what the other links of the bridge have made possible; whether that was something.
     fn take_turn(&mut self) -> bool {
-        let now = self.worker.now();
+        let now = self.now;
         let waiting = || {
             let view = self.worker.engine.borrow().client(&self.plan.settings.local_client_id());
             view.map_or(0, |view| view.queued_messages + view.inflight)
@@ -323,7 +324,7 @@ impl Pump {
                 let way = Rc::clone(&self.path);
                 // Whatever was to be found out beside the last link: there is none any more.
                 self.probe = None;
-                let asked = self.guests.before_dial(self.now(), address.clone(), Rc::clone(&way), level);
+                let asked = self.guests.before_dial(self.now, address.clone(), Rc::clone(&way), level);
                 let dial = Box::pin(async move {
                     asked.await?;
                     dial(&address, &way).await
@@ -371,7 +372,7 @@ impl Pump {
     fn look_at_guests(&mut self) {
         let stats = self.bridge.stats();
         let (true, Some(level), Some(address)) = (self.bridge.is_up(), stats.level, stats.address) else { return };
-        self.guests.ask(self.now(), address, Rc::clone(&self.path), level);
+        self.guests.ask(self.now, address, Rc::clone(&self.path), level);
     }
 
     /// Nobody should run a bridge that trusts anybody without being told so.
@@ -411,7 +412,7 @@ impl Pump {
 
     /// CONNECT of the local half, as any client's but for what is asked of strangers only.
     fn hand_in_connect(&mut self) -> bool {
-        let now = self.now();
+        let now = self.now;
         let output = self.bridge.local_output();
         let Ok(Some(frame)) = Frame::split(output.unsent(), u32::MAX) else { return false };
         let length = frame.bytes.len();
@@ -468,7 +469,7 @@ impl Pump {
         if self.is_held() {
             return false;
         }
-        let now = self.now();
+        let now = self.now;
         let mut engine = self.worker.engine.borrow_mut();
         let Some(output) = engine.output(id) else { return false };
         let mut used = 0;
@@ -496,7 +497,7 @@ impl Pump {
 
     /// What was read from the remote and had to wait, to the machine.
     fn remote_to_bridge(&mut self) -> bool {
-        let now = self.worker.now();
+        let now = self.now;
         let is_held = self.is_held();
         let Remote::Open { tail, .. } = &mut self.remote else { return false };
         if tail.is_empty() || is_held {
@@ -543,7 +544,7 @@ impl Pump {
             return moved;
         }
         self.remote = Remote::None;
-        self.bridge.handle_remote_closed(self.worker.now(), &format!("writing failed: {error}"));
+        self.bridge.handle_remote_closed(self.now, &format!("writing failed: {error}"));
         true
     }
 
@@ -564,7 +565,7 @@ impl Pump {
 
     fn arm(&mut self, alarm: &mut Alarm) {
         self.congested = self.worker.is_congested();
-        let pause = self.congested.then(|| self.now().after(MAILBOX_PAUSE));
+        let pause = self.congested.then(|| self.now.after(MAILBOX_PAUSE));
         let held = self.local.held.as_ref().map(|(until, _)| *until);
         let next = [self.bridge.next_timeout(), held, pause, self.turn.due(), self.guests.due(), Some(self.report)]
             .into_iter()
@@ -648,7 +649,7 @@ impl Pump {
 
     /// Puts the numbers where metrics find them, at most so often unless it is `wanted` now.
     fn report(&mut self, wanted: bool) {
-        let now = self.now();
+        let now = self.now;
         if now < self.report && !wanted {
             return;
         }
