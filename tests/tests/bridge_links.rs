@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use viaduct_tests::api::clients;
+use viaduct_tests::api::{clients, subscriptions};
 use viaduct_tests::codec::{QoS, Slice};
 use viaduct_tests::{
     Broker, Client, Heard, Hello, Link, Outgoing, Proxy, Reply, Scripted, Signal, Tally, eventually, publish_numbers,
@@ -300,6 +300,31 @@ fn a_change_of_links_under_traffic_loses_nothing_in_either_direction() {
     publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
     tally.assert_whole("in", COUNT);
     assert_whole(&tallies(&mut there, COUNT), COUNT);
+}
+
+#[test]
+fn a_link_that_is_to_go_waits_for_a_remote_that_went_away_without_work_and_goes_when_it_is_back() {
+    let rules: String =
+        (0..6).map(|number| format!("[[bridge.topic]]\nfilter = \"c/{number}\"\ndirection = \"in\"\n")).collect();
+    let remote = Broker::start("");
+    let proxy = Proxy::to(remote.address());
+    let with = |links| format!("{}{rules}", config(proxy.address(), links));
+    let mut viaduct = Broker::start(&with(2));
+    wait_until_up(&viaduct, 1.0);
+    eventually("what the second link asks for", || subscriptions(&remote, "edge-2") > Some(0));
+    viaduct.write_config(&with(1));
+    viaduct.signal(Signal::Hup);
+    eventually("that it asks for no more", || subscriptions(&remote, "edge-2") == Some(0));
+    proxy.set(Link::Refused);
+    wait_until_up(&viaduct, 0.0);
+    // It would have gone within five seconds.
+    let before = viaduct.cpu_time();
+    std::thread::sleep(Duration::from_secs(7));
+    let took = viaduct.cpu_time() - before;
+    assert!(took < Duration::from_millis(700), "{took:?} of seven seconds");
+    proxy.set(Link::Up);
+    wait_until_up(&viaduct, 1.0);
+    eventually("the end of its session", || links_of(&remote, "edge") == set(["edge"]));
 }
 
 #[test]

@@ -565,7 +565,7 @@ impl Pump {
 
     fn arm(&mut self, alarm: &mut Alarm) {
         self.congested = self.worker.is_congested();
-        let pause = self.congested.then(|| self.now.after(MAILBOX_PAUSE));
+        let pause = self.congested.then(|| self.worker.now().after(MAILBOX_PAUSE));
         let held = self.local.held.as_ref().map(|(until, _)| *until);
         let next = [self.bridge.next_timeout(), held, pause, self.turn.due(), self.guests.due(), Some(self.report)]
             .into_iter()

@@ -114,6 +114,7 @@ impl Turn {
             return Step::Release;
         }
         if !bridge.is_up() || !self.handover.is_serving() {
+            self.quiet = None;
             return Step::None;
         }
         let come = bridge.stats().messages_in;
@@ -122,15 +123,15 @@ impl Turn {
                 self.quiet = Some((now, come));
                 Step::Leave
             }
-            Some((_, before)) if come > before => {
-                self.quiet = Some((now, come));
-                Step::None
-            }
-            Some((since, _)) if now.since(since) >= LINK_QUIET && bridge.is_empty() => {
+            Some((since, before)) if come == before && now.since(since) < LINK_QUIET => Step::None,
+            Some((_, before)) if come == before && bridge.is_empty() => {
                 self.quiet = None;
                 Step::Retire { end_remote: true }
             }
-            Some(_) => Step::None,
+            Some(_) => {
+                self.quiet = Some((now, come));
+                Step::None
+            }
         }
     }
 }
