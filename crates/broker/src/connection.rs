@@ -16,6 +16,7 @@ use crate::counters::ConnectResult;
 use crate::flush;
 use crate::limits::{
     HELD_BYTES, LINGER, LINGER_BYTES, MAILBOX_PAUSE, OUTPUT_PAUSE, PATIENCE, PATIENCE_MAX, READ_TURN, TAIL_MOVED,
+    WRITE_STALL,
 };
 use crate::links::Outlet;
 use crate::state::Place;
@@ -270,6 +271,7 @@ async fn drive(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8
             }
             Event::Writable => write_on(worker, link, id),
             Event::Congested => {
+                worker.engine.borrow_mut().not_read(id, worker.now());
                 if let Some(end) = Box::pin(pause(worker, link, id, Instant::now() + MAILBOX_PAUSE)).await {
                     return end;
                 }
@@ -359,8 +361,11 @@ fn poll_event(worker: &Worker, link: &Link, id: ConnectionId, tail: &mut Vec<u8>
             Poll::Ready(Err(error)) => return Poll::Ready(Event::Gone(format!("writing failed: {error}"))),
             Poll::Pending => {}
         }
-        // A client that sends and never reads would pile up acknowledgements.
-        if worker.engine.borrow_mut().output(id).is_some_and(|output| output.pending() > OUTPUT_PAUSE) {
+        // A client that sends and never reads would pile up acknowledgements. Whoever does not even read what waits for it is
+        // ended for that.
+        let mut engine = worker.engine.borrow_mut();
+        if engine.output(id).is_some_and(|output| output.pending() > OUTPUT_PAUSE) {
+            engine.not_read(id, worker.now().after(WRITE_STALL));
             return Poll::Pending;
         }
     }

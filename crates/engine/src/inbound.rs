@@ -121,12 +121,19 @@ impl Engine {
             self.replay(now, session);
         }
         progress.pause_until = progress.pause_until.max(self.message_rate(now, connection));
-        if let Some((until, slot)) = progress.pause_until.zip(last.and_then(|session| self.sessions.get_mut(session))) {
-            // It may send PINGREQ meanwhile, and it is we who do not read it.
-            slot.session.touch(until);
+        if let Some(until) = progress.pause_until {
+            self.not_read(id, until);
         }
         self.release_acks(now);
         progress
+    }
+
+    /// Whatever comes from `id` is not read before `until`. It may send PINGREQ meanwhile, so its silence begins only then.
+    pub fn not_read(&mut self, id: ConnectionId, until: Time) {
+        let session = self.connections.find(id).and_then(|index| self.connections.get(index)?.session());
+        if let Some(slot) = session.and_then(|session| self.sessions.get_mut(session)) {
+            slot.session.touch(until);
+        }
     }
 
     /// Whether the PUBLISH at the front of `rest` goes beyond the receive maximum only as long as QoS 1 messages before it are not
