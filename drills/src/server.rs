@@ -3,11 +3,13 @@
 //! In: a folder, where the data shall be, how it shall sync. Out: a broker that says that it is ready, and its exit codes.
 //! Must never: leave a process behind, or end one that it did not start.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -50,12 +52,28 @@ pub(crate) struct Cost {
     pub(crate) peak: u64,
 }
 
-/// Ports that nobody has, for as long as they are held.
+/// Ports that nobody has for as long as they are held, and that no other drill takes before this one ends: a broker that is down
+/// for a while gets its own again, and nobody dials another drill's meanwhile.
 pub(crate) fn free_ports() -> impl Iterator<Item = TcpListener> {
     (0..PORTS.len()).filter_map(|step| {
         let spread = (std::process::id() as usize).wrapping_mul(97) + step;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, PORTS.clone().nth(spread % PORTS.len())?)).ok()
+        let port = PORTS.clone().nth(spread % PORTS.len())?;
+        if is_claimed(port) { TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok() } else { None }
     })
+}
+
+/// Whether this process has the port's lock file, by now or before. The system takes it away when the process ends.
+fn is_claimed(port: u16) -> bool {
+    static CLAIMED: Mutex<BTreeMap<u16, File>> = Mutex::new(BTreeMap::new());
+    let Ok(mut claimed) = CLAIMED.lock() else { return false };
+    if claimed.contains_key(&port) {
+        return true;
+    }
+    let folder = std::env::temp_dir().join("viaduct-drill-ports");
+    let lock = std::fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(port.to_string())));
+    let Some(lock) = lock.ok().filter(|lock| lock.try_lock().is_ok()) else { return false };
+    claimed.insert(port, lock);
+    true
 }
 
 /// A broker that is running, or was.
