@@ -35,12 +35,18 @@ struct Stage {
 impl Stage {
     /// `None` where there is no strace.
     fn set(subscribers: usize, qos: QoS) -> Option<Self> {
+        Self::set_with(subscribers, qos, true)
+    }
+
+    /// The same, and whether the subscribers' sessions end with their connections.
+    fn set_with(subscribers: usize, qos: QoS, clean_start: bool) -> Option<Self> {
         check_tool("strace", tool("strace"))?;
         // Nobody is so slow that something is given up.
         let queues = "[session]\nmax_queued_messages = 10000000\nmax_queued_bytes = \"1GiB\"\n";
         let broker = Broker::start(&format!("[node]\nworkers = 1\n{queues}"));
         let subscribers = (0..subscribers).map(|number| {
-            let mut client = Hello::v311(&format!("subscriber-{number}")).connect(broker.address());
+            let hello = Hello { clean_start, ..Hello::v311(&format!("subscriber-{number}")) };
+            let mut client = hello.connect(broker.address());
             assert_eq!(client.subscribe(TOPIC, qos).0, qos as u8);
             client
         });
@@ -159,6 +165,17 @@ fn one_by_one(count: u64, publisher: &mut Client, subscribers: &mut [Client]) {
     }
 }
 
+/// One message of QoS 1 after the other, each when the one before is acknowledged by both.
+fn one_by_one_acked(count: u16, publisher: &mut Client, subscribers: &mut [Client]) {
+    subscribers[0].by_hand();
+    for id in 1..=count {
+        publisher.send_bytes(&publish(QoS::AtLeastOnce, id));
+        let message = subscribers[0].message();
+        subscribers[0].acknowledge(&message);
+        assert_eq!(publisher.wait_for_ack(PacketType::Puback, id), ReasonCode::SUCCESS);
+    }
+}
+
 /// As fast as the broker takes them, and everybody reads as fast as they come.
 fn all_at_once(count: usize, publisher: &mut Client, subscribers: &mut [Client]) {
     let packet = publish(QoS::AtMostOnce, 0);
@@ -204,6 +221,17 @@ fn a_message_that_comes_alone_sets_no_timer() {
     assert!(timed <= COUNT / 10, "waits that end by themselves: {timed} beside {endless}");
 }
 
+/// What is kept for a session would be written in two milliseconds if it were not acknowledged before.
+#[test]
+fn a_message_that_is_acknowledged_before_it_has_to_be_written_makes_no_wait_end_by_itself() {
+    const COUNT: u16 = 300;
+    let Some(stage) = Stage::set_with(1, QoS::AtLeastOnce, false) else { return };
+    let (endless, timed) = stage.watch_waits(|publisher, subscribers| one_by_one_acked(COUNT, publisher, subscribers));
+    assert!(endless >= usize::from(COUNT), "the worker waits for each: {endless}");
+    // The main thread's.
+    assert!(timed <= usize::from(COUNT) / 10, "waits that end by themselves: {timed} beside {endless}");
+}
+
 #[test]
 fn a_message_to_a_hundred_is_one_send_each() {
     const COUNT: u64 = 20;
@@ -218,15 +246,7 @@ fn a_message_to_a_hundred_is_one_send_each() {
 fn a_message_of_qos_1_that_comes_alone_is_two_sends_and_two_reads() {
     const COUNT: u16 = 300;
     let Some(stage) = Stage::set(1, QoS::AtLeastOnce) else { return };
-    let calls = stage.watch(|publisher, subscribers| {
-        subscribers[0].by_hand();
-        for id in 1..=COUNT {
-            publisher.send_bytes(&publish(QoS::AtLeastOnce, id));
-            assert_eq!(publisher.wait_for_ack(PacketType::Puback, id), ReasonCode::SUCCESS);
-            let message = subscribers[0].message();
-            subscribers[0].acknowledge(&message);
-        }
-    });
+    let calls = stage.watch(|publisher, subscribers| one_by_one_acked(COUNT, publisher, subscribers));
     let count = u64::from(COUNT);
     calls.assert_quiet();
     assert!(calls.of(&SENDS) <= 2 * count + STRAY, "sends: {calls:?}");

@@ -20,7 +20,7 @@ use crate::worker::Worker;
 
 /// Runs for as long as the worker does.
 pub(crate) async fn run(worker: Rc<Worker>) {
-    let mut alarm = Alarm::new(worker.broker.clock, &worker.broker.far_timers);
+    let mut alarm = Alarm::new(worker.broker.clock);
     loop {
         alarm.set(worker.engine.borrow().next_timeout());
         let timed_out = std::future::poll_fn(|cx| {
@@ -133,8 +133,9 @@ pub(crate) fn write(worker: &Worker, now: Time, id: ConnectionId, link: &Link) {
 
 /// Closes connections that have taken nothing of what waits for them for too long.
 pub(crate) async fn sweep(worker: Rc<Worker>) {
+    let mut alarm = Alarm::new(worker.broker.clock);
     loop {
-        worker.broker.far_timers.sleep(SWEEP).await;
+        alarm.after(SWEEP).await;
         let now = worker.now();
         let stuck: Vec<_> = {
             let links = worker.links.borrow();

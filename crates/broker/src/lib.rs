@@ -17,6 +17,8 @@ mod files;
 mod flush;
 mod guests;
 mod hello;
+#[cfg(target_os = "linux")]
+mod kernel_timer;
 mod limits;
 mod links;
 mod listener;

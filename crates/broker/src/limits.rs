@@ -31,9 +31,6 @@ pub(crate) const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
 /// How long the last bytes (DISCONNECT, CONNACK) may take to leave before the socket is closed without them.
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(3);
-/// Deadlines that are nearer than this are watched by the worker itself: as near as those of the store and of pauses, and much nearer
-/// than those of keep alives and wills.
-pub(crate) const NEAR: Duration = Duration::from_millis(100);
 /// How often connections are looked at for [`WRITE_STALL`] and [`CLOSE_GRACE`].
 pub(crate) const SWEEP: Duration = Duration::from_secs(1);
 /// After the last byte the peer's own last bytes are read and thrown away for this long, because closing with unread

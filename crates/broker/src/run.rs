@@ -17,7 +17,6 @@ use viaduct_config::{Config, Source};
 use viaduct_engine::WorkerId;
 use viaduct_store::log::Door;
 
-use crate::alarm::FarTimers;
 use crate::auth::{Users, load_authorizer, load_users};
 use crate::bridge::{self, Moves, Remembered};
 use crate::clock::Clock;
@@ -219,7 +218,6 @@ fn prepare(configuration: Configuration, options: RunOptions) -> Result<Prepared
     let broker = Arc::new(Broker {
         store,
         clock,
-        far_timers: FarTimers::new(),
         ways: Ways::new(clock, tls::seed()),
         guests: Guests::new(),
         engines: viaduct_engine::Shared::new(count, authorizer),

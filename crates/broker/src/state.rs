@@ -15,7 +15,6 @@ use viaduct_config::UsernameFrom;
 use viaduct_engine::{Mail, WorkerId, worker_of};
 use viaduct_session::server::Terms;
 
-use crate::alarm::FarTimers;
 use crate::auth::Users;
 use crate::bridge::{BridgeStatus, Remembered};
 use crate::clock::Clock;
@@ -31,7 +30,6 @@ use crate::ways::Ways;
 pub(crate) struct Broker {
     pub(crate) store: viaduct_store::log::Log,
     pub(crate) clock: Clock,
-    pub(crate) far_timers: FarTimers,
     pub(crate) engines: Arc<viaduct_engine::Shared>,
     /// Links to other brokers, by which a message may come more than once.
     pub(crate) ways: Arc<Ways>,

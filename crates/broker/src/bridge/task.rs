@@ -144,7 +144,7 @@ pub(super) async fn run(worker: Rc<Worker>, plan: Rc<BridgePlan>, control: Rc<Co
         report: now,
         now,
     };
-    let mut alarm = Alarm::new(pump.worker.broker.clock, &pump.worker.broker.far_timers);
+    let mut alarm = Alarm::new(pump.worker.broker.clock);
     let mut remote_knows = false;
     pump.bridge.start_held(now);
     loop {
