@@ -200,16 +200,20 @@ fn a_client_that_reads_slowly_and_is_not_read_meanwhile_keeps_alive() {
     const SIZE: usize = 24 * 1024 * 1024; // So much more than the system's own buffers hold that it is not read any more.
     let broker = Broker::start("[limits]\nmax_packet_size = \"32MiB\"\n[session]\nmax_queued_bytes = \"64MiB\"\n");
     let mut slow = Raw::connect(broker.address());
-    // Its keep alive is one second.
-    slow.send("10 10 00 04 4d 51 54 54 04 02 00 01 00 04 73 6c 6f 77").expect("20 02 00 00");
+    // Its keep alive is two seconds.
+    slow.send("10 10 00 04 4d 51 54 54 04 02 00 02 00 04 73 6c 6f 77").expect("20 02 00 00");
     slow.send("82 08 00 01 00 03 62 69 67 00").expect("90 03 00 01 00");
     Hello::v5("publisher").connect(broker.address()).publish("big", vec![b'x'; SIZE], QoS::AtLeastOnce);
-    for _ in 0..8 {
+    for _ in 0..4 {
         slow.send("c0 00");
-        std::thread::sleep(Duration::from_millis(500));
+        // One with half of its keep alive, and without a word, is closed meanwhile.
+        Raw::connect(broker.address())
+            .send("10 12 00 04 4d 51 54 54 04 02 00 01 00 06 73 69 6c 65 6e 74")
+            .expect("20 02 00 00")
+            .expect_close();
     }
     assert_eq!(slow.read(SIZE + 5 + 5).len(), SIZE + 10);
-    slow.expect(&"d0 00 ".repeat(8));
+    slow.expect(&"d0 00 ".repeat(4));
 }
 
 #[test]
