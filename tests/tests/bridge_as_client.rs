@@ -210,3 +210,22 @@ fn a_topic_that_is_no_text_does_not_come_in_over_a_bridge_and_makes_no_loop() {
         assert_eq!((&*message.topic, message.text()), ("down/1", "x"));
     }
 }
+
+/// A reset would take DISCONNECT along with it, and the remote would publish the will of the bridge.
+#[test]
+fn a_bridge_that_is_stopped_does_not_reset_the_connection_while_the_remote_writes() {
+    let remote = Remote::new();
+    let seen = until(DEADLINE, "bytes reach a bridge that listens on after its last word", || {
+        let mut viaduct = remote.bridged("protocol_version = 4");
+        let mut raw = remote.serve_3_1_1("00 00 3c");
+        viaduct.signal(Signal::Term);
+        let since = Instant::now();
+        raw.expect("e0 00").expect_close();
+        raw.send(r#"30 09 00 06 "down/1" "x""#);
+        // It listens for half a second; a machine that stood still for that long has shown nothing.
+        let in_time = since.elapsed() < Duration::from_millis(400);
+        assert_eq!(viaduct.exit_code(), Some(0));
+        in_time.then(|| raw.stream().socket().take_error().unwrap())
+    });
+    assert!(seen.is_none(), "{seen:?}");
+}

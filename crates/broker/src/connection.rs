@@ -426,7 +426,7 @@ async fn linger(worker: &Worker, link: &Link) {
     let _ = timeout(LINGER, drain).await;
 }
 
-/// As [`linger`], for a connection that never got as far as a session.
+/// Closes a connection that no session is behind, and lingers.
 pub(crate) async fn linger_alone(worker: &Worker, transport: Transport) {
     let mut transport = transport;
     transport.shut_down();

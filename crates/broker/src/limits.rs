@@ -61,7 +61,7 @@ pub(crate) const FILE_READERS: usize = 4;
 pub(crate) const REFUSAL_PEERS: usize = 10_000;
 /// A peer's refusals are logged once in this time.
 pub(crate) const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
-/// How long clients have to take their last bytes when the broker stops.
+/// How long clients and the remotes of bridges have to take their last bytes when the broker stops.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 /// How long the workers have to stop after that before the process ends without them.
 pub(crate) const WORKER_STOP: Duration = Duration::from_secs(5);

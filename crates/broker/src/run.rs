@@ -329,8 +329,8 @@ async fn drain(broker: &Broker) {
     while let Ok(Some(())) = tokio::time::timeout_at(deadline.into(), all_done.recv()).await {}
     broker.send_all(|| Letter::Shutdown);
     let connections = || broker.listeners.iter().map(|listener| listener.connections()).sum::<u32>();
-    let bridges = || broker.bridges.lock().values().filter(|status| status.stats.lock().up).count();
-    while (connections() > 0 || bridges() > 0) && Instant::now() < deadline {
+    let bridges_left = || broker.bridges.lock().values().all(|status| status.has_left());
+    while (connections() > 0 || !bridges_left()) && Instant::now() < deadline {
         tokio::time::sleep(DRAIN_POLL).await;
     }
     let left = connections();

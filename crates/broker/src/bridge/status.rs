@@ -35,6 +35,8 @@ pub(crate) struct BridgeStatus {
     pub(crate) certificate_expires: AtomicI64,
     /// How often its task panicked.
     pub(crate) panics: AtomicU64,
+    /// Held for each connection that this end has closed and the remote may not have.
+    leaving: Arc<()>,
     links: Mutex<Links>,
 }
 
@@ -78,8 +80,19 @@ impl BridgeStatus {
             files: AtomicU64::new(0),
             certificate_expires: AtomicI64::new(0),
             panics: AtomicU64::new(0),
+            leaving: Arc::default(),
             links: Mutex::default(),
         })
+    }
+
+    /// A connection to the remote is being closed, until what comes back is dropped.
+    pub(super) fn leave(&self) -> Arc<()> {
+        Arc::clone(&self.leaving)
+    }
+
+    /// Whether it has no connection to its remote, and the remote has had the time to see that.
+    pub(crate) fn has_left(&self) -> bool {
+        !self.stats.lock().up && Arc::strong_count(&self.leaving) == 1
     }
 
     /// It is about to run, or to rest: who asks now is not told of what was before. The number that its links give when they

@@ -21,6 +21,7 @@ use super::meeting::{Came, Meeting};
 use super::turn::{Step, Turn};
 use super::{BridgePlan, Control, LocalLink, Stop};
 use crate::alarm::Alarm;
+use crate::connection::linger_alone;
 use crate::limits::{BRIDGE_STATUS, MAILBOX_PAUSE, SCRATCH};
 use crate::links::Outlet;
 use crate::transport::Transport;
@@ -549,18 +550,22 @@ impl Pump {
     }
 
     /// Ends the dial or the connection, writing what goes at once.
+    /// Ends the connection to the remote, which may be writing: see [`LINGER`](crate::limits::LINGER).
     fn hang_up(&mut self) {
-        if let Remote::Open { transport, .. } = &mut self.remote {
-            let output = self.bridge.remote_output();
-            while !output.is_empty() {
-                match transport.try_write(output.unsent()) {
-                    Ok(taken) if taken > 0 => output.advance(taken),
-                    _ => break,
-                }
+        let Remote::Open { mut transport, .. } = std::mem::replace(&mut self.remote, Remote::None) else { return };
+        let output = self.bridge.remote_output();
+        while !output.is_empty() {
+            match transport.try_write(output.unsent()) {
+                Ok(taken) if taken > 0 => output.advance(taken),
+                _ => break,
             }
-            transport.shut_down();
         }
-        self.remote = Remote::None;
+        let worker = Rc::clone(&self.worker);
+        let leaving = self.plan.status.leave();
+        tokio::task::spawn_local(async move {
+            linger_alone(&worker, *transport).await;
+            drop(leaving);
+        });
     }
 
     fn arm(&mut self, alarm: &mut Alarm) {
