@@ -549,8 +549,8 @@ impl Pump {
         true
     }
 
-    /// Ends the dial or the connection, writing what goes at once.
-    /// Ends the connection to the remote, which may be writing: see [`LINGER`](crate::limits::LINGER).
+    /// Ends the dial or the connection, writing what goes at once. The remote may be writing too: see
+    /// [`LINGER`](crate::limits::LINGER).
     fn hang_up(&mut self) {
         let Remote::Open { mut transport, .. } = std::mem::replace(&mut self.remote, Remote::None) else { return };
         let output = self.bridge.remote_output();
