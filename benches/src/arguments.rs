@@ -61,6 +61,12 @@ impl Arguments {
         }
         Ok(arguments)
     }
+
+    /// Whether the server of this name is to take part.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let begins = |wanted: &String| name.to_lowercase().starts_with(&wanted.to_lowercase());
+        self.only.is_empty() || self.only.iter().any(begins)
+    }
 }
 
 fn peer(text: &str) -> Result<Server, String> {

@@ -13,6 +13,7 @@ mod frame;
 mod histogram;
 mod link;
 mod machine;
+mod matching;
 mod offline;
 mod poll;
 mod promises;

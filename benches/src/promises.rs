@@ -2,6 +2,7 @@
 //!
 //! In: the tables of a run. Out: one more. It knows which bound belongs to which scenario and measures nothing.
 
+use crate::matching::{CACHED, UNCACHED};
 use crate::report::{Table, aligned, significant, thousands};
 use crate::scenario::Column;
 
@@ -56,6 +57,9 @@ fn all() -> Vec<Promise> {
     add("idle-tls", "bytes per connection", Figure::Cost(OWN), AtMost(10_240.0));
     for scenario in ["connect", "connect-tls"] {
         add(scenario, "CPU: Viaduct ÷ mosquitto", Figure::Ratio(OWN, PEER), AtMost(1.3));
+    }
+    for (who, most) in [(UNCACHED, 800.0), (CACHED, 40.0)] {
+        add("match", who, Figure::Cost(who), AtMost(most));
     }
     for scenario in ["bridge-qos0", "bridge-qos1"] {
         add(scenario, "CPU: bridge 5.0 ÷ within one", Figure::Ratio(BRIDGES[0], OWN), AtMost(3.0));

@@ -33,7 +33,15 @@ pub(crate) struct Report {
     pub(crate) tables: Vec<Table>,
 }
 
+impl Contestant {
+    /// Without samples.
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, samples: Vec::new(), failure: None }
+    }
+}
+
 const RELAY: &str = "relay (parse)";
+const PEER: &str = "mosquitto";
 
 /// What stands above every run.
 const PAGE_HEAD: &str = include_str!("head.md");
@@ -68,10 +76,12 @@ impl Table {
     pub(crate) fn text(&self) -> String {
         let scenario = &self.scenario;
         let mut columns = vec!["server".to_owned(), scenario.unit().to_owned(), scenario.rate_unit().to_owned()];
-        if self.has_relay() {
+        if self.has(RELAY) {
             columns.push("÷ parse".to_owned());
         }
-        columns.push("× mosquitto".to_owned());
+        if self.has(PEER) {
+            columns.push("× mosquitto".to_owned());
+        }
         columns.extend(scenario.base().map(str::to_owned));
         if scenario.has_messages() {
             columns.extend(["lost", "doubled"].map(str::to_owned));
@@ -93,9 +103,8 @@ impl Table {
         text
     }
 
-    /// Whether there is a null relay in it.
-    fn has_relay(&self) -> bool {
-        self.contestants.iter().any(|contestant| contestant.name == RELAY)
+    fn has(&self, name: &str) -> bool {
+        self.contestants.iter().any(|contestant| contestant.name == name)
     }
 
     /// The median of a figure of the server of this name, if it is there and tells.
@@ -139,10 +148,12 @@ impl Table {
             or_none(cost.as_ref().map(|cost| cost.text(significant))),
             or_none(of(|sample| sample.rate).map(|rate| thousands(rate.median))),
         ];
-        if self.has_relay() {
+        if self.has(RELAY) {
             cells.push(or_none(ratio(RELAY, false)));
         }
-        cells.push(or_none(ratio("mosquitto", true)));
+        if self.has(PEER) {
+            cells.push(or_none(ratio(PEER, true)));
+        }
         if self.scenario.base().is_some() {
             let base = contestant.name.split_once(',').map(|(base, _)| base);
             cells.push(or_none(base.and_then(|base| ratio(base, false))));

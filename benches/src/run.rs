@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::arguments::Arguments;
 use crate::machine;
+use crate::matching;
 use crate::report::{Contestant, Report, Table};
 use crate::scenario::{self, Effort, Scenario};
 use crate::server::{Places, Server};
@@ -45,7 +46,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     };
     print!("{}", report.head());
     for scenario in scenarios {
-        let table = in_turn(scenario, &servers, &places, &cores, effort, arguments.rounds);
+        let contestants = if scenario.is_match() {
+            eprintln!("{}", scenario.name);
+            matching::in_turn(effort.subscriptions, arguments.rounds, |name| arguments.wants(name))
+        } else {
+            in_turn(scenario, &servers, &places, &cores, effort, arguments.rounds)
+        };
+        let table = Table { scenario, contestants };
         if table.contestants.is_empty() {
             continue;
         }
@@ -68,10 +75,9 @@ fn in_turn(
     cores: &[usize],
     effort: Effort,
     rounds: usize,
-) -> Table {
+) -> Vec<Contestant> {
     let servers = scenario.contestants(servers);
-    let mut contestants: Vec<Contestant> =
-        servers.iter().map(|server| Contestant { name: server.name(), samples: Vec::new(), failure: None }).collect();
+    let mut contestants: Vec<_> = servers.iter().map(|server| Contestant::new(server.name())).collect();
     for round in 0..rounds {
         for (server, contestant) in servers.iter().zip(&mut contestants) {
             eprintln!("{} {}/{rounds} {}", scenario.name, round + 1, contestant.name);
@@ -81,18 +87,19 @@ fn in_turn(
             }
         }
     }
-    Table { scenario, contestants }
+    contestants
 }
 
 fn effort(is_quick: bool) -> Effort {
     let most = usize::try_from(machine::open_files().saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
-    let (warm_up, time, connections, backlog) =
-        if is_quick { (100, 300, 500, 50_000) } else { (300, 1_000, 10_000, 1_000_000) };
+    let (warm_up, time, connections, backlog, subscriptions) =
+        if is_quick { (100, 300, 500, 50_000, 50_000) } else { (300, 1_000, 10_000, 1_000_000, 1_000_000) };
     Effort {
         warm_up: Duration::from_millis(warm_up),
         time: Duration::from_millis(time),
         connections: most.min(connections),
         backlog,
+        subscriptions,
     }
 }
 
@@ -121,8 +128,7 @@ fn present(arguments: &Arguments, places: &Places) -> (Vec<Server>, Vec<(String,
     let mut versions = Vec::new();
     for server in all {
         let name = server.name();
-        let begins = |wanted: &String| name.to_lowercase().starts_with(&wanted.to_lowercase());
-        if !arguments.only.is_empty() && !arguments.only.iter().any(begins) {
+        if !arguments.wants(&name) {
             continue;
         }
         match server.version(places) {

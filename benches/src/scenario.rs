@@ -40,6 +40,8 @@ enum Kind {
     Offline(Offline),
     /// Time of a restart with a long backlog, and memory while it drains.
     Backlog(Backlog),
+    /// CPU per look-up of who hears a topic; no server takes part.
+    Match,
 }
 
 /// How long and how much.
@@ -51,6 +53,8 @@ pub(crate) struct Effort {
     pub(crate) connections: usize,
     /// Messages of a backlog.
     pub(crate) backlog: u64,
+    /// Among which a topic is looked up.
+    pub(crate) subscriptions: u32,
 }
 
 /// A further column of a scenario.
@@ -63,6 +67,7 @@ pub(crate) enum Column {
     Queued,
     AtRest,
     Peak,
+    Heard,
 }
 
 impl Column {
@@ -75,6 +80,7 @@ impl Column {
             Self::Queued => "queued/s",
             Self::AtRest => "MiB when ready",
             Self::Peak => "MiB at most",
+            Self::Heard => "hear a topic",
         }
     }
 }
@@ -99,6 +105,11 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// One that has no more to tell.
+    pub(crate) fn new(cost: f64, rate: f64) -> Self {
+        Self { cost, rate, lost: 0, behind: 0, disturbed: 0.0, latency: None, burden: None, further: Vec::new() }
+    }
+
     /// What is in a further column.
     pub(crate) fn value(&self, column: Column) -> Option<f64> {
         self.further.iter().find(|(own, _)| *own == column).map(|(_, value)| *value)
@@ -157,6 +168,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         row("connect", "Connect and subscribe", Kind::Arrival(crowd(2_000, false))),
         row("connect-tls", "The same over TLS", Kind::Arrival(crowd(1_000, true))),
         row(
+            "match",
+            "Who hears a topic among a million subscriptions, 90 % literal, 9 % with `+`, 1 % with `#`",
+            Kind::Match,
+        ),
+        row(
             "two-workers",
             "Ten to ten, dense, QoS 0, 16 bytes, on one and on two workers",
             Kind::Workers(pairs(10, 16, 0)),
@@ -214,6 +230,7 @@ impl Scenario {
             Kind::Backlog(_) => "ms until ready",
             Kind::Memory(_) => "bytes per connection",
             Kind::Arrival(_) => "CPU µs per connection",
+            Kind::Match => "CPU ns per look-up",
         }
     }
 
@@ -223,12 +240,18 @@ impl Scenario {
             Kind::Flow(_) | Kind::Workers(_) | Kind::Bridged(_) | Kind::Kept(_) | Kind::Backlog(_) => "deliveries/s",
             Kind::Offline(_) => "messages/s",
             Kind::Memory(_) | Kind::Arrival(_) => "connections/s",
+            Kind::Match => "look-ups/s",
         }
     }
 
     /// Whether messages are counted.
     pub(crate) fn has_messages(&self) -> bool {
-        !matches!(self.kind, Kind::Memory(_) | Kind::Arrival(_) | Kind::Offline(_))
+        !matches!(self.kind, Kind::Memory(_) | Kind::Arrival(_) | Kind::Offline(_) | Kind::Match)
+    }
+
+    /// Whether it is about look-ups and not about servers.
+    pub(crate) fn is_match(&self) -> bool {
+        matches!(self.kind, Kind::Match)
     }
 
     /// What else there is to say, in this order.
@@ -237,6 +260,7 @@ impl Scenario {
             Kind::Kept(_) => &[Column::Syncs],
             Kind::Offline(_) => &[Column::Syncs, Column::Bytes, Column::OfBare, Column::OfSingle],
             Kind::Backlog(_) => &[Column::Queued, Column::AtRest, Column::Peak],
+            Kind::Match => &[Column::Heard],
             _ => &[],
         }
     }
@@ -289,6 +313,7 @@ impl Scenario {
                 contestants = contestants.iter().flat_map(with_kept).collect();
             }
             Kind::Offline(_) | Kind::Backlog(_) => contestants.retain(Server::can_keep),
+            Kind::Match => contestants.clear(),
             Kind::Memory(crowd) | Kind::Arrival(crowd) => {
                 contestants.retain(|each| *each != Server::Copy && (!crowd.tls || each.speaks_tls()));
             }
@@ -337,6 +362,7 @@ impl Scenario {
                 offline.run(&running, cores, effort.warm_up, effort.time).map(|outcome| of_offline(&outcome))
             }
             Kind::Backlog(backlog) => backlog.run(&mut running, effort.backlog).map(|outcome| of_backlog(&outcome)),
+            Kind::Match => Err(io::Error::other("no server takes part")),
         };
         sample.map_err(|error| io::Error::new(error.kind(), format!("{error} {}", running.last_words())))
     }
@@ -345,19 +371,12 @@ impl Scenario {
         let crowd = Crowd { connections: crowd.connections.min(effort.connections), ..crowd };
         let cost = crowd.run(running, &places.identity)?;
         let count = cost.connections as f64;
-        Ok(Sample {
-            cost: match self.kind {
-                Kind::Memory(_) => cost.memory as f64 / count,
-                _ => cost.usage.on_core as f64 / 1000.0 / count,
-            },
-            rate: count / cost.elapsed.as_secs_f64(),
-            lost: 0,
-            behind: 0,
-            disturbed: cost.usage.waiting as f64 / cost.elapsed.as_nanos() as f64,
-            latency: None,
-            burden: None,
-            further: Vec::new(),
-        })
+        let of_each = match self.kind {
+            Kind::Memory(_) => cost.memory as f64 / count,
+            _ => cost.usage.on_core as f64 / 1000.0 / count,
+        };
+        let disturbed = cost.usage.waiting as f64 / cost.elapsed.as_nanos() as f64;
+        Ok(Sample { disturbed, ..Sample::new(of_each, count / cost.elapsed.as_secs_f64()) })
     }
 }
 
@@ -423,23 +442,19 @@ fn of_offline(outcome: &offline::Outcome) -> Sample {
         ]
     });
     let cost = outcome.usage.on_core as f64 / 1000.0 / messages;
-    Sample { cost, rate, lost: 0, behind: 0, disturbed: 0.0, latency: None, burden: None, further }
+    Sample { further, ..Sample::new(cost, rate) }
 }
 
 fn of_backlog(outcome: &backlog::Outcome) -> Sample {
     let mebibytes = |bytes: f64| bytes / 1_048_576.0;
     Sample {
-        cost: outcome.until_ready.as_secs_f64() * 1000.0,
-        rate: outcome.drained,
         lost: outcome.lost,
         behind: outcome.behind,
-        disturbed: 0.0,
-        latency: None,
-        burden: None,
         further: vec![
             (Column::Queued, outcome.queued),
             (Column::AtRest, mebibytes(outcome.at_rest)),
             (Column::Peak, mebibytes(outcome.peak)),
         ],
+        ..Sample::new(outcome.until_ready.as_secs_f64() * 1000.0, outcome.drained)
     }
 }
