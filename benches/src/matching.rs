@@ -44,16 +44,28 @@ pub(crate) fn in_turn(subscriptions: u32, rounds: usize, is_wanted: impl Fn(&str
     for _ in 0..rounds {
         for (contestant, look_up) in &mut all {
             let mut heard = 0;
-            let nanos = alone(1, LOOK_UPS, || heard += look_up());
-            let further = vec![(Column::Heard, heard as f64 / f64::from(LOOK_UPS))];
+            let nanos = alone(1, LOOK_UPS, || heard += (look_up.heard)());
+            let mut further = vec![(Column::Heard, heard as f64 / f64::from(LOOK_UPS))];
+            further.extend(look_up.bytes.map(|bytes| (Column::Each, bytes)));
             contestant.samples.push(Sample { further, ..Sample::new(nanos, 1e9 / nanos) });
         }
     }
     all.into_iter().map(|(contestant, _)| contestant).collect()
 }
 
-/// How many hear the next topic.
-type LookUp<'t> = Box<dyn FnMut() -> usize + 't>;
+struct LookUp<'t> {
+    /// How many hear the next topic.
+    heard: Box<dyn FnMut() -> usize + 't>,
+    /// What a subscription takes, if that is told.
+    bytes: Option<f64>,
+}
+
+impl<'t> LookUp<'t> {
+    fn new(heard: impl FnMut() -> usize + 't) -> Self {
+        Self { heard: Box::new(heard), bytes: None }
+    }
+}
+
 /// Subscribes so often; topics that are asked for.
 type Maker = for<'t> fn(u32, &'t [TopicRef<'t>]) -> LookUp<'t>;
 
@@ -96,7 +108,7 @@ fn floor<'t>(subscriptions: u32, topics: &'t [TopicRef<'t>]) -> LookUp<'t> {
         (0..subscriptions).map(|number| (filter(number), key(number))).filter(|(text, _)| !text.contains(['+', '#']));
     let all: HashMap<String, SessionKey, foldhash::fast::RandomState> = literal.collect();
     let mut topics = around(topics, ASKED);
-    Box::new(move || topics.next().and_then(|topic| black_box(all.get(topic.as_str()))).into_iter().len())
+    LookUp::new(move || topics.next().and_then(|topic| black_box(all.get(topic.as_str()))).into_iter().len())
 }
 
 fn uncached<'t>(subscriptions: u32, topics: &'t [TopicRef<'t>]) -> LookUp<'t> {
@@ -107,11 +119,13 @@ fn uncached<'t>(subscriptions: u32, topics: &'t [TopicRef<'t>]) -> LookUp<'t> {
         });
     }
     let (mut matches, mut topics) = (Matches::default(), around(topics, ASKED));
-    Box::new(move || {
+    let bytes = all.memory() as f64 / all.len() as f64;
+    let look_up = LookUp::new(move || {
         let Some(topic) = topics.next() else { return 0 };
         all.matches(topic, &mut matches);
         black_box(matches.freeze()).routes().len()
-    })
+    });
+    LookUp { bytes: Some(bytes), ..look_up }
 }
 
 fn cached<'t>(subscriptions: u32, topics: &'t [TopicRef<'t>]) -> LookUp<'t> {
@@ -122,7 +136,7 @@ fn cached<'t>(subscriptions: u32, topics: &'t [TopicRef<'t>]) -> LookUp<'t> {
         });
     }
     let (mut cache, mut topics) = (RouteCache::new(), around(topics, LIVE));
-    Box::new(move || {
+    LookUp::new(move || {
         let Some(topic) = topics.next() else { return 0 };
         let (_, set) = black_box(cache.find(&routes, topic));
         set.routes().len()
@@ -143,7 +157,7 @@ fn forking<'t>(_: u32, _: &'t [TopicRef<'t>]) -> LookUp<'t> {
         });
     }
     let (text, mut matches) = (TOPIC.join("/"), Matches::default());
-    Box::new(move || {
+    LookUp::new(move || {
         let Ok(topic) = TopicRef::new(&text) else { return 0 };
         all.matches(topic, &mut matches);
         black_box(matches.freeze()).routes().len()

@@ -68,6 +68,7 @@ pub(crate) enum Column {
     AtRest,
     Peak,
     Heard,
+    Each,
 }
 
 impl Column {
@@ -81,6 +82,7 @@ impl Column {
             Self::AtRest => "MiB when ready",
             Self::Peak => "MiB at most",
             Self::Heard => "hear a topic",
+            Self::Each => "bytes per subscription",
         }
     }
 }
@@ -260,7 +262,7 @@ impl Scenario {
             Kind::Kept(_) => &[Column::Syncs],
             Kind::Offline(_) => &[Column::Syncs, Column::Bytes, Column::OfBare, Column::OfSingle],
             Kind::Backlog(_) => &[Column::Queued, Column::AtRest, Column::Peak],
-            Kind::Match => &[Column::Heard],
+            Kind::Match => &[Column::Heard, Column::Each],
             _ => &[],
         }
     }

@@ -7,6 +7,7 @@
 //! [`RouteSet`]. [`Retained`] is a trie of topics. Both live in arenas (`tree`, `topics`) and give back what they no
 //! longer need. [`first_level`] and [`segment_of`] help whoever splits them by first level, each part with its lock.
 
+mod edges;
 mod group;
 mod holders;
 mod level;

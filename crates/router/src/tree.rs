@@ -1,5 +1,5 @@
 //! A trie of topic filters in an arena: nodes by number, `+` and `#` as fields of their node, and every literal level in
-//! one hash table for the whole trie, keyed by the node above and the level.
+//! one table of edges for the whole trie, by the hash of the node above and the level.
 //!
 //! One table instead of a map per node: a node with one child, which most are, pays for no map, and one with a million
 //! is no special case. A node that holds nothing and leads nowhere is given back at once, and a trie that has become
@@ -8,8 +8,8 @@
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 
+use crate::edges::Edges;
 use crate::level::Level;
 
 /// The root's number. No node leads to the root, so as a child it means that there is none.
@@ -65,7 +65,7 @@ pub(crate) struct Tree<V> {
     nodes: Vec<Node<V>>,
     free: Vec<u32>,
     /// Every node with a literal level.
-    literals: HashTable<u32>,
+    literals: Edges,
     /// Clients choose the levels, so the hash has a secret of its own. Nothing that comes out depends on it.
     hasher: RandomState,
 }
@@ -75,7 +75,7 @@ impl<V: Default> Tree<V> {
         Self {
             nodes: vec![Node::new(ROOT, Level::EMPTY)],
             free: Vec::new(),
-            literals: HashTable::new(),
+            literals: Edges::default(),
             hasher: RandomState::default(),
         }
     }
@@ -87,9 +87,7 @@ impl<V: Default> Tree<V> {
 
     /// Bytes of nodes and table. Levels that are too long for their node are not counted.
     pub(crate) fn memory(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node<V>>()
-            + self.free.capacity() * size_of::<u32>()
-            + self.literals.allocation_size()
+        self.nodes.capacity() * size_of::<Node<V>>() + self.free.capacity() * size_of::<u32>() + self.literals.memory()
     }
 
     pub(crate) fn get(&self, at: u32) -> Option<&Node<V>> {
@@ -104,15 +102,15 @@ impl<V: Default> Tree<V> {
     pub(crate) fn literal(&self, at: u32, level: &str) -> Option<u32> {
         let level = level.as_bytes();
         let is_it =
-            |child: &u32| self.get(*child).is_some_and(|node| node.parent == at && node.level.as_bytes() == level);
+            |child: u32| self.get(child).is_some_and(|node| node.parent == at && node.level.as_bytes() == level);
         let literals = self.get(at)?.literals;
         if literals == Literals::NONE {
             return None;
         }
         if let Some(child) = literals.only() {
-            return Some(child).filter(is_it);
+            return is_it(child).then_some(child);
         }
-        self.literals.find(hash(&self.hasher, at, level), is_it).copied()
+        self.literals.find(hash(&self.hasher, at, level), is_it)
     }
 
     /// The node of the filter `text`, if it is there.
@@ -174,11 +172,7 @@ impl<V: Default> Tree<V> {
             "#" => above.multi = at,
             literal => {
                 above.literals = above.literals.and(at);
-                let (nodes, hasher) = (&self.nodes, &self.hasher);
-                let again = |child: &u32| {
-                    nodes.get(index(*child)).map_or(0, |node| hash(hasher, node.parent, node.level.as_bytes()))
-                };
-                self.literals.insert_unique(hash(hasher, parent, literal.as_bytes()), at, again);
+                self.literals.insert(hash(&self.hasher, parent, literal.as_bytes()), at);
             }
         }
         Some(at)
@@ -194,9 +188,7 @@ impl<V: Default> Tree<V> {
         } else if let Some(node) = self.get_mut(at) {
             let level = std::mem::replace(&mut node.level, Level::EMPTY);
             let hash = hash(&self.hasher, parent, level.as_bytes());
-            if let Ok(entry) = self.literals.find_entry(hash, |child| *child == at) {
-                entry.remove();
-            }
+            self.literals.remove(hash, at);
             if let Some(above) = self.get_mut(parent) {
                 above.literals = above.literals.without_one();
             }
@@ -207,7 +199,7 @@ impl<V: Default> Tree<V> {
         self.nodes.truncate(1);
         self.nodes.shrink_to_fit();
         self.free = Vec::new();
-        self.literals = HashTable::new();
+        self.literals = Edges::default();
     }
 }
 
@@ -233,11 +225,12 @@ impl<V> Node<V> {
     }
 }
 
-fn hash(hasher: &RandomState, parent: u32, level: &[u8]) -> u64 {
+fn hash(hasher: &RandomState, parent: u32, level: &[u8]) -> u32 {
     let mut hasher = hasher.build_hasher();
     hasher.write_u32(parent);
     hasher.write(level);
-    hasher.finish()
+    let [.., a, b, c, d] = hasher.finish().to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 fn index(at: u32) -> usize {
