@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// How long others may hold what is to be unmounted.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A mounted file system in a file.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -63,17 +66,30 @@ impl Disk {
     /// Unmounts it; what still holds it is given a moment to let go.
     ///
     /// # Errors
-    /// What `umount` says.
+    /// What `umount` says, or that another mount namespace has it: it would be the same file system when it is mounted again, cut power
+    /// included.
     pub(crate) fn detach(&mut self) -> Result<(), String> {
         let began = Instant::now();
-        while self.is_mounted {
-            match said("umount", Command::new("umount").arg(&self.mount).output()) {
-                Ok(()) => self.is_mounted = false,
-                Err(error) if began.elapsed() > Duration::from_secs(10) => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        while let Err(error) = self.let_go() {
+            if began.elapsed() > PATIENCE {
+                return Err(error);
             }
+            std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    fn let_go(&mut self) -> Result<(), String> {
+        if self.is_mounted {
+            said("umount", Command::new("umount").arg(&self.mount).output())?;
+            self.is_mounted = false;
+        }
+        // The loop device goes with the last mount.
+        let devices = Command::new("losetup").arg("--associated").arg(&self.image).output();
+        match devices.map_err(|error| format!("losetup (Debian: mount): {error}"))?.stdout {
+            none if none.is_empty() => Ok(()),
+            some => Err(format!("a process with mounts of its own holds {}", String::from_utf8_lossy(&some).trim())),
+        }
     }
 
     /// Shuts it down without writing anything back, its journal neither: what was not synced is gone.
@@ -106,16 +122,14 @@ fn said(what: &str, output: std::io::Result<std::process::Output>) -> Result<(),
 mod tests {
     use super::*;
 
+    fn small_in(folder: &Path) -> Option<Disk> {
+        Disk::new(folder, 32 << 20).inspect_err(|why| eprintln!("SKIPPED: {}", why.0)).ok()
+    }
+
     #[test]
     fn what_was_not_synced_is_gone_after_a_power_cut_and_what_was_is_there() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut disk = match Disk::new(folder.path(), 32 << 20) {
-            Ok(disk) => disk,
-            Err(why) => {
-                eprintln!("SKIPPED: {}", why.0);
-                return;
-            }
-        };
+        let Some(mut disk) = small_in(folder.path()) else { return };
         let (synced, not_synced) = (disk.path().join("synced"), disk.path().join("not-synced"));
         for path in [&synced, &not_synced] {
             std::fs::write(path, b"before").unwrap();
@@ -137,5 +151,24 @@ mod tests {
         assert_eq!(std::fs::read(&synced).unwrap(), b"before and after");
         // The new length may have come to the disk with the other file's; then there are zeros.
         assert_eq!(std::fs::read(&not_synced).unwrap().trim_ascii_end().strip_suffix(b"after"), None);
+    }
+
+    #[test]
+    fn a_disk_that_another_mount_namespace_has_is_not_given_back_before_that_lets_it_go() {
+        use std::io::Read;
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(mut disk) = small_in(folder.path()) else { return };
+        let holds = ["--mount", "--propagation", "private", "sh", "-c", "echo; read line"];
+        let mut other =
+            Command::new("unshare").args(holds).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        other.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        disk.cut_power().unwrap();
+        let error = disk.let_go().unwrap_err();
+        assert!(error.starts_with("a process with mounts of its own holds /dev/loop"), "{error}");
+        drop(other.stdin.take());
+        other.wait().unwrap();
+        disk.detach().unwrap();
+        disk.attach().unwrap();
+        std::fs::write(disk.path().join("later"), b"x").unwrap();
     }
 }

@@ -63,11 +63,7 @@ impl Edge {
         let log = File::options().create(true).append(true).open(self.folder.join("log")).map_err(said)?;
         let mut command = match &self.namespace {
             None => Command::new(&self.program),
-            Some(namespace) => {
-                let mut inside = Command::new("ip");
-                inside.args(["netns", "exec", &namespace.name]).arg(&self.program);
-                inside
-            }
+            Some(namespace) => namespace.command(&self.program),
         };
         command.args(words).arg(&file).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(log.try_clone().map_err(said)?).stderr(log);

@@ -1,9 +1,11 @@
 //! A network of its own for one edge, from which no answer comes back while it is a black hole.
 //!
-//! In: a number. Out: two addresses, here and there. Made by `ip` (Debian: iproute2), so that no system call of ours needs
-//! `unsafe`. While it is a black hole what is sent there arrives and nothing comes back, neither data nor a refusal, as when
+//! In: a number. Out: two addresses, here and there, and commands that run inside. Made by `ip` (Debian: iproute2) and entered by
+//! `nsenter` (Debian: util-linux), so that no system call of ours needs `unsafe`; `ip` can enter as well, and takes a copy of all
+//! mounts along, which keeps the disk of a drill of power cuts in use when that drill unmounts it. While it is a black hole what is sent there arrives and nothing comes back, neither data nor a refusal, as when
 //! a router on the way is gone. Must never: leave a namespace behind.
 
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -36,10 +38,17 @@ impl Namespace {
         ip(&["link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", name])?;
         ip(&["addr", "add", &here, "dev", &outer])?;
         ip(&["link", "set", &outer, "up"])?;
-        ip(&["-n", name, "addr", "add", &there, "dev", &inner])?;
-        ip(&["-n", name, "link", "set", &inner, "up"])?;
-        ip(&["-n", name, "link", "set", "lo", "up"])?;
+        namespace.ip(&["addr", "add", &there, "dev", &inner])?;
+        namespace.ip(&["link", "set", &inner, "up"])?;
+        namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
+    }
+
+    /// What starts `program` with this network, and with everything else of here.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg(program);
+        command
     }
 
     /// Removes those of drills that were killed and could not do it themselves.
@@ -61,7 +70,11 @@ impl Namespace {
     /// What `ip` says.
     pub(crate) fn swallow(&self, does: bool) -> Result<(), String> {
         let verb = if does { "add" } else { "del" };
-        ip(&["-n", &self.name, "route", verb, "blackhole", &format!("{}/32", self.here)])
+        self.ip(&["route", verb, "blackhole", &format!("{}/32", self.here)])
+    }
+
+    fn ip(&self, words: &[&str]) -> Result<(), String> {
+        run(self.command("ip").args(words))
     }
 }
 
@@ -75,11 +88,37 @@ impl Drop for Namespace {
 }
 
 fn ip(words: &[&str]) -> Result<(), String> {
-    let what = || format!("ip {}", words.join(" "));
-    let output = Command::new("ip").args(words).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{}: {error}", what()))?;
+    run(Command::new("ip").args(words))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{}: {}", what(), String::from_utf8_lossy(&output.stderr).trim()))
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_inside_has_another_network_and_the_same_mounts() {
+        // A number that no edge has.
+        let namespace = match Namespace::new(63) {
+            Ok(namespace) => namespace,
+            Err(why) => {
+                eprintln!("SKIPPED: {why}");
+                return;
+            }
+        };
+        let there = |kind: &str| {
+            let output = namespace.command("readlink").arg(format!("/proc/self/ns/{kind}")).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let here = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+        assert_eq!(there("mnt"), here("mnt"));
+        assert!(there("net").starts_with("net:") && there("net") != here("net"), "{}", there("net"));
+    }
 }
