@@ -6,7 +6,7 @@ pub(crate) const HELP: &str = "cargo xtask bench [--scenario NAME]... [--rounds 
                   [--peer NAME=PORT:COMMAND]...
 
   --scenario NAME            only this one, or all whose names begin so; may be repeated
-  --rounds N                 samples of each server in each scenario, taken in turn; 5 without
+  --rounds N                 samples of each server in each scenario, taken in turn (three times as many of sparse ones); 5 without
   --quick                    short samples and two rounds: to see that it works, not to compare
   --only NAME                only servers whose names begin so (relay, Viaduct, mosquitto, rumqttd); may be repeated
   --peer NAME=PORT:COMMAND   another broker: the shell runs COMMAND, which listens on PORT of loopback

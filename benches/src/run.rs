@@ -78,6 +78,7 @@ fn in_turn(
 ) -> Vec<Contestant> {
     let servers = scenario.contestants(servers);
     let mut contestants: Vec<_> = servers.iter().map(|server| Contestant::new(server.name())).collect();
+    let rounds = rounds * scenario.samples_a_round();
     for round in 0..rounds {
         for (server, contestant) in servers.iter().zip(&mut contestants) {
             eprintln!("{} {}/{rounds} {}", scenario.name, round + 1, contestant.name);

@@ -272,6 +272,12 @@ impl Scenario {
         matches!(self.kind, Kind::Flow(Flow { regime: Regime::Sparse(_), .. }))
     }
 
+    /// How many samples are taken in each round. What an open loop costs differs by a fifth from one process to the next, of the null relay as
+    /// well, however long each runs.
+    pub(crate) fn samples_a_round(&self) -> usize {
+        if self.has_latency() { 3 } else { 1 }
+    }
+
     /// What a burden is relative to, if there is one.
     pub(crate) fn burden(&self) -> Option<&'static str> {
         match self.kind {
